@@ -1,0 +1,5 @@
+//! How the nodes agree.
+#![forbid(unsafe_code)]
+
+pub mod codec;
+pub mod durable;
