@@ -1,0 +1,209 @@
+//! What may be proposed. A closed set: variants are only ever appended, since their order is their
+//! encoding.
+
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use serde::{Deserialize, Serialize};
+
+use crate::allocation::Policy;
+use crate::channel::Definition;
+use crate::ledger::Kind;
+use crate::order::{LineImage, RefundLine};
+use crate::origin::{Lane, Origin};
+use crate::{Key, Millis, NodeId};
+
+/// One entry of the log, as this room understands it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Command {
+    /// What one inbox accepted together.
+    Segment(Segment),
+    /// Movements asked for through the API.
+    Movements(Movements),
+    /// The channels and policies of the node's file that initialised the cluster; only the first counts.
+    Seed {
+        /// Channels by name.
+        channels: BTreeMap<String, Definition>,
+        /// Policies, first match wins.
+        policies: Vec<Policy>,
+    },
+    /// Adds or changes a channel.
+    PutChannel {
+        /// Its name.
+        name: String,
+        /// What it is from now on.
+        definition: Definition,
+    },
+    /// Replaces the policies.
+    PutPolicies(Vec<Policy>),
+    /// Says which listings a SKU has. Listings not named are forgotten.
+    Map {
+        /// The SKU, created at zero if it is new.
+        sku: String,
+        /// Its listings by channel.
+        listings: BTreeMap<String, ListingSpec>,
+    },
+    /// A node takes over the pushes of a channel.
+    Claim {
+        /// The channel.
+        channel: String,
+        /// The node that will push.
+        node: NodeId,
+    },
+    /// The owner is about to push the current quantities of these SKUs.
+    Intend {
+        /// The channel.
+        channel: String,
+        /// The owner's epoch.
+        epoch: u64,
+        /// The SKUs.
+        skus: Vec<String>,
+    },
+    /// What became of pushes and read-backs.
+    Settle {
+        /// The channel.
+        channel: String,
+        /// The owner's epoch.
+        epoch: u64,
+        /// What became of each.
+        outcomes: Vec<Outcome>,
+    },
+    /// Nothing but the time: proposed when something is due and nothing else is proposed.
+    Tick,
+}
+
+/// Deliveries that were made durable together, in the order in which they were accepted.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Segment {
+    /// Whose inbox.
+    pub origin: Origin,
+    /// Which of its lanes.
+    pub lane: Lane,
+    /// Its number in that lane: 1, 2, 3 …
+    pub sequence: u64,
+    /// What was accepted.
+    pub deliveries: Vec<Delivery>,
+}
+
+/// One authentic webhook, understood.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Delivery {
+    /// Hash of `id`.
+    pub key: Key,
+    /// Hash of the body: the same key with another body is a conflict.
+    pub body: Key,
+    /// `{channel}:{sender's id}`, the name under which people find it.
+    pub id: String,
+    /// The channel that it came from.
+    pub channel: String,
+    /// The sender's name for its kind.
+    pub topic: String,
+    /// When the accepting node received it, by that node's clock.
+    pub received_ms: Millis,
+    /// What it says.
+    pub facts: Vec<Fact>,
+}
+
+/// One thing that a channel says has happened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Fact {
+    /// An order as the channel shows it, whole.
+    Image {
+        /// The channel's id of the order.
+        order: String,
+        /// Grows with each change of the order: the channel's own time of change.
+        version: u64,
+        /// Its lines that stand for stock.
+        lines: Vec<LineImage>,
+    },
+    /// Units taken out of an order: grow-only, by their own ids.
+    Refund {
+        /// The channel's id of the order.
+        order: String,
+        /// When, by the channel's clock.
+        version: u64,
+        /// The refunded lines.
+        lines: Vec<RefundLine>,
+    },
+    /// Authentic but not understood: kept with its body, so that nothing is lost.
+    Dead {
+        /// Why it could not be understood.
+        reason: String,
+        /// The body as it was received.
+        body: Vec<u8>,
+    },
+}
+
+/// Movements asked for together.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Movements {
+    /// Hashes of the `Idempotency-Key` and of the request, if there was one.
+    pub idempotency: Option<(Key, Key)>,
+    /// All or none.
+    pub atomic: bool,
+    /// The movements, in order.
+    pub movements: Vec<MovementRequest>,
+}
+
+/// One movement asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MovementRequest {
+    /// Hash of `id`.
+    pub key: Key,
+    /// Hash of all the rest.
+    pub body: Key,
+    /// The caller's id for it; a second movement of the same id changes nothing.
+    pub id: String,
+    /// What kind of movement.
+    pub kind: Kind,
+    /// The SKU.
+    pub sku: String,
+    /// Units: positive, but for an adjustment, which may be negative.
+    pub quantity: i64,
+    /// Where.
+    pub location: String,
+    /// Where to, of a transfer.
+    pub to_location: Option<String>,
+    /// The channel through which it came about, if any.
+    pub channel: Option<String>,
+    /// What it belongs to: a purchase order, a transfer.
+    pub reference: Option<String>,
+    /// Why.
+    pub reason: Option<String>,
+    /// When it happened, if that was not now.
+    pub occurred_ms: Option<Millis>,
+}
+
+/// A listing as its mapping names it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListingSpec {
+    /// The channel's own id of what is set when a quantity is pushed.
+    pub id: String,
+    /// What else the channel's kind needs to address it.
+    pub settings: BTreeMap<String, String>,
+}
+
+/// What became of one push or read-back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// The SKU.
+    pub sku: String,
+    /// The revision of the push that it answers; 0 of a read-back without a push.
+    pub revision: u64,
+    /// What became of it.
+    pub result: Settled,
+}
+
+/// What a channel answered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Settled {
+    /// It shows the pushed quantity.
+    Confirmed,
+    /// It was read back and shows this.
+    Observed(i64),
+    /// It certainly did not take the push; a later try may succeed.
+    Refused,
+    /// It certainly did not take the push and never will until the mapping changes.
+    Failed(String),
+}

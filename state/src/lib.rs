@@ -1,0 +1,55 @@
+//! What the nodes agree on: stock, orders, listings, and what has been seen before.
+//!
+//! This room decides and cannot act. It reads no clock, no disk, no socket and no random number; a
+//! command goes in together with the index and the time that the cluster agreed on, and out come a
+//! [`Reply`] and [`Effects`] for others to carry out:
+//!
+//! ```text
+//!  Command + Stamp { index, now }  ─►  State::apply  ─►  Reply      to whoever proposed it
+//!                                                    └►  Effects    movements and bodies to keep,
+//!                                                                   confirmations to measure
+//! ```
+//!
+//! Promises:
+//! * **Pure and total.** The same commands give the same state on every node; no input panics.
+//! * **Facts are recorded, requests are judged.** What a channel sold is booked even when it drives
+//!   available below zero; what is asked of us may be [rejected](MovementOutcome::Rejected).
+//! * **Once.** A segment applies once by its [origin sequence](origin), a delivery once by its
+//!   [key](dedup), and a fact about an order once by the [order](order) itself. The marks are made
+//!   in the same step as the movement: there is no moment between "seen" and "done".
+//! * **No raise causes an oversell** where a SKU is split between channels: see [`listing`].
+//! * **Integers only**, and every collection has a bound in [`limits`].
+//!
+//! A snapshot is cheap: [`State::data`] is maps in shared buckets ([`buckets`]), so a clone of it
+//! copies pointers and can be written out by another thread while commands go on.
+#![no_std]
+#![forbid(unsafe_code)]
+#![deny(clippy::float_arithmetic)]
+
+extern crate alloc;
+
+pub mod allocation;
+pub mod buckets;
+pub mod channel;
+pub mod command;
+pub mod dedup;
+pub mod invariant;
+pub mod ledger;
+pub mod limits;
+pub mod listing;
+mod machine;
+pub mod order;
+pub mod origin;
+pub mod reply;
+mod request;
+
+pub use command::Command;
+pub use machine::{Data, Stamp, State, Visitor};
+pub use reply::{Effects, MovementOutcome, Reply};
+
+/// Milliseconds since the Unix epoch, as agreed by the cluster.
+pub type Millis = u64;
+/// The number of a node; unique, never reused.
+pub type NodeId = u64;
+/// A 128-bit hash made outside this room, which never hashes.
+pub type Key = [u8; 16];

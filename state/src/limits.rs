@@ -1,0 +1,79 @@
+//! Every bound of this room, and the relations between them.
+
+use crate::Millis;
+
+/// One second.
+pub const SECOND_MS: Millis = 1_000;
+/// One minute.
+pub const MINUTE_MS: Millis = 60 * SECOND_MS;
+/// One hour.
+pub const HOUR_MS: Millis = 60 * MINUTE_MS;
+/// One day.
+pub const DAY_MS: Millis = 24 * HOUR_MS;
+
+/// The largest quantity that one movement or order line may name. A quantity beyond it is a mistake
+/// (Shopify refuses the same: `INVALID_QUANTITY_TOO_HIGH` above 1,000,000,000).
+pub const QUANTITY_MAX: i64 = 1_000_000_000;
+/// The most that a level may hold in either direction; reaching it is an error, never a wrap.
+pub const LEVEL_MAX: i64 = 1 << 53;
+/// Characters of a SKU, a location, a channel's name, a reference, an order's or a line's id.
+pub const NAME_LEN_MAX: usize = 256;
+/// Lines of one order.
+pub const ORDER_LINES_MAX: usize = 1_000;
+/// Removals (refund lines) kept for one order line.
+pub const LINE_REMOVALS_MAX: usize = 100;
+/// Movements in one request.
+pub const REQUEST_MOVEMENTS_MAX: usize = 1_000;
+/// Shipments on their way to one SKU at one location, by reference.
+pub const INCOMING_REFERENCES_MAX: usize = 1_000;
+/// SKUs in one intent.
+pub const INTENT_SKUS_MAX: usize = 250;
+/// Channels of a cluster.
+pub const CHANNELS_MAX: usize = 256;
+/// Allocation policies.
+pub const POLICIES_MAX: usize = 1_000;
+/// Components of a listing's settings.
+pub const LISTING_SETTINGS_MAX: usize = 16;
+
+/// How long a delivery's key is kept unless its channel says otherwise.
+pub const DEDUP_WINDOW_DEFAULT_MS: Millis = 7 * DAY_MS;
+/// The longest that a sender is known to repeat a delivery by itself: Shopify, 8 tries in 4 hours.
+pub const SENDER_RETRY_MAX_MS: Millis = 4 * HOUR_MS;
+/// Delivery keys kept at the most. Evicting early shortens the window, and is counted.
+pub const DELIVERY_KEYS_MAX: usize = 4_000_000;
+/// How long the first answer to an `Idempotency-Key` is replayed.
+pub const ANSWER_KEEP_MS: Millis = DAY_MS;
+/// Answers kept at the most.
+pub const ANSWERS_MAX: usize = 100_000;
+/// An order that nothing was heard of for so long is forgotten; an older fact becomes a dead letter.
+pub const ORDER_KEEP_MS: Millis = 180 * DAY_MS;
+/// Dead letters listed at the most; beyond it the oldest leaves the list, and is counted.
+pub const DEAD_LETTERS_MAX: usize = 100_000;
+/// Process starts of one node whose sequences are remembered.
+pub const INCARNATIONS_MAX: usize = 8;
+/// Keys, orders or answers dropped by one command at the most, so that no command is slow.
+pub const EXPIRED_PER_COMMAND_MAX: usize = 256;
+/// For so long units missing on a channel count as sales on their way, and a push without a known
+/// outcome as one that may still be taken. Webhooks and requests take seconds; after this the
+/// difference is left to reconciliation, or a channel would undersell for good.
+pub const UNCERTAIN_KEEP_MS: Millis = 15 * MINUTE_MS;
+
+/// A sale must be on every other channel within this time.
+pub const WINDOW_SALE_MS: Millis = 5 * SECOND_MS;
+/// A return, cancellation or receipt must be.
+pub const WINDOW_RETURN_MS: Millis = MINUTE_MS;
+/// An adjustment must be.
+pub const WINDOW_ADJUSTMENT_MS: Millis = 5 * MINUTE_MS;
+
+const _: () = assert!(
+    DEDUP_WINDOW_DEFAULT_MS > SENDER_RETRY_MAX_MS,
+    "a sender's last retry would count as a new delivery"
+);
+const _: () = assert!(
+    ORDER_KEEP_MS > DEDUP_WINDOW_DEFAULT_MS,
+    "an order must outlive the keys of the deliveries about it"
+);
+const _: () = assert!(
+    QUANTITY_MAX < LEVEL_MAX / 1_000_000,
+    "a million of the largest movements must fit a level"
+);

@@ -1,0 +1,450 @@
+//! The state, and the one way to change it.
+
+use alloc::collections::BTreeMap;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use serde::{Deserialize, Serialize};
+
+use crate::allocation::{self, Policy};
+use crate::buckets::Buckets;
+use crate::channel::{Channel, Definition, Owner};
+use crate::command::{Command, Delivery, Fact, ListingSpec, Segment};
+use crate::dedup::{Expiring, Seen, Verdict};
+use crate::ledger::Stock;
+use crate::limits;
+use crate::listing::{Due, Listing, Place, Stale};
+use crate::order::Order;
+use crate::origin::{Origins, Turn};
+use crate::reply::{Body, Kept};
+use crate::{Effects, Key, Millis, NodeId, Reply};
+
+/// Where in the log a command stands, and when the cluster says that was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    /// Log index.
+    pub index: u64,
+    /// Agreed time.
+    pub now: Millis,
+}
+
+/// Everything that is agreed on: what a snapshot holds and a digest covers.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Data {
+    /// Agreed time of the last command.
+    pub now: Millis,
+    /// SKUs.
+    pub stock: Buckets<String, Stock>,
+    /// Orders by channel and the channel's id.
+    pub orders: Expiring<(String, String), Order>,
+    /// Deliveries and movements seen.
+    pub seen: Expiring<Key, Seen>,
+    /// First answers by idempotency key.
+    pub answers: Expiring<Key, Answer>,
+    /// Dead letters by log index and number in the entry.
+    pub dead: Expiring<(u64, u32), DeadLetter>,
+    /// Sequences of the inboxes.
+    pub origins: Origins,
+    /// Channels by name.
+    pub channels: BTreeMap<String, Channel>,
+    /// Allocation policies, first match wins.
+    pub policies: Vec<Policy>,
+    /// Whether channels and policies were seeded.
+    pub seeded: bool,
+}
+
+/// The first answer to an idempotency key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answer {
+    /// Hash of the request.
+    pub body: Key,
+    /// What was answered.
+    pub reply: Reply,
+    /// When.
+    pub time: Millis,
+}
+
+/// A delivery that could not be applied, listed until somebody looks at it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeadLetter {
+    /// Why.
+    pub reason: String,
+    /// The channel.
+    pub channel: String,
+    /// The sender's topic.
+    pub topic: String,
+    /// The delivery's id.
+    pub delivery: String,
+    /// When it was received.
+    pub received: Millis,
+    /// When it was listed.
+    pub time: Millis,
+}
+
+/// Walks over all data in an order that is the same on every node; see [`Data::visit`].
+pub trait Visitor {
+    /// A bucket of a map; `writes` changes whenever its entries may have.
+    fn bucket<T: Serialize>(&mut self, map: &'static str, n: usize, writes: u64, entries: &T);
+    /// A part that is not in buckets.
+    fn part<T: Serialize>(&mut self, name: &'static str, part: &T);
+}
+
+impl Data {
+    /// Shows every part to a visitor.
+    pub fn visit(&self, visitor: &mut impl Visitor) {
+        for (n, writes, entries) in self.stock.buckets() {
+            visitor.bucket("stock", n, writes, entries);
+        }
+        for (n, writes, entries) in self.orders.entries().buckets() {
+            visitor.bucket("orders", n, writes, entries);
+        }
+        for (n, writes, entries) in self.seen.entries().buckets() {
+            visitor.bucket("seen", n, writes, entries);
+        }
+        for (n, writes, entries) in self.answers.entries().buckets() {
+            visitor.bucket("answers", n, writes, entries);
+        }
+        for (n, writes, entries) in self.dead.entries().buckets() {
+            visitor.bucket("dead", n, writes, entries);
+        }
+        visitor.part("now", &self.now);
+        visitor.part("origins", &self.origins);
+        visitor.part("channels", &self.channels);
+        visitor.part("policies", &self.policies);
+        visitor.part("seeded", &self.seeded);
+    }
+
+    /// One channel's allocation of a SKU.
+    #[must_use]
+    pub fn allocation(&self, channel: &str, sku: &str) -> Option<allocation::Allocation> {
+        let stock = self.stock.get(&sku.to_string())?;
+        let policy = allocation::policy_of(&self.policies, sku);
+        allocation::allocate(stock, &self.channels, policy, channel, self.now)
+    }
+}
+
+/// The state with the lists derived from it.
+#[derive(Clone, Debug, Default)]
+pub struct State {
+    pub(crate) data: Data,
+    due: Due,
+    wakes: Due,
+    flights: Due,
+}
+
+/// One command being applied: where it stands, and what has come of it so far.
+pub(crate) struct Work {
+    pub(crate) stamp: Stamp,
+    pub(crate) effects: Effects,
+    /// SKUs that it changed, with the change that their channels have to show.
+    touched: BTreeMap<String, Option<Stale>>,
+}
+
+impl Work {
+    /// Notes that a SKU changed, for the most urgent of its causes.
+    pub(crate) fn touch(&mut self, sku: &str, cause: Option<Stale>) {
+        let known = self.touched.entry(sku.to_string()).or_default();
+        *known = match (*known, cause) {
+            (Some(known), Some(cause)) => Some(earlier(known, cause)),
+            (known, cause) => known.or(cause),
+        };
+    }
+}
+
+impl State {
+    /// A state from a snapshot.
+    #[must_use]
+    pub fn new(data: Data) -> Self {
+        let mut state = Self { data, ..Self::default() };
+        for (sku, stock) in state.data.stock.iter() {
+            for (channel, listing) in &stock.listings {
+                let place = (channel.clone(), sku.clone());
+                state.due.change(&place, None, due_at(listing));
+                state.wakes.change(&place, None, listing.wakes_at());
+                state.flights.change(&place, None, in_flight(listing));
+            }
+        }
+        state
+    }
+
+    /// What is agreed on.
+    #[must_use]
+    pub const fn data(&self) -> &Data {
+        &self.data
+    }
+
+    /// Listings that wait to be pushed.
+    #[must_use]
+    pub const fn due(&self) -> &Due {
+        &self.due
+    }
+
+    /// Listings with a push that has no outcome yet.
+    #[must_use]
+    pub const fn flights(&self) -> &Due {
+        &self.flights
+    }
+
+    /// When the next thing is due for which a tick must be proposed, if nothing else is.
+    #[must_use]
+    pub fn wakes_at(&self) -> Option<Millis> {
+        self.wakes.first().map(|(time, ..)| time)
+    }
+
+    /// Applies a command. The same commands with the same stamps give the same state everywhere.
+    pub fn apply(&mut self, stamp: Stamp, command: Command) -> (Reply, Effects) {
+        let stamp = Stamp { now: stamp.now.max(self.data.now), ..stamp };
+        self.data.now = stamp.now;
+        let mut work = Work { stamp, effects: Effects::default(), touched: BTreeMap::new() };
+        self.expire(&mut work);
+        let reply = match command {
+            Command::Segment(segment) => self.segment(&mut work, segment),
+            Command::Movements(asked) => self.movements(&mut work, &asked),
+            Command::Seed { channels, policies } => self.seed(channels, policies),
+            Command::PutChannel { name, definition } => self.put_channel(name, definition),
+            Command::PutPolicies(policies) => self.put_policies(&mut work, policies),
+            Command::Map { sku, listings } => self.map(&mut work, &sku, listings),
+            Command::Claim { channel, node } => self.claim(&mut work, &channel, node),
+            Command::Intend { channel, epoch, skus } => self.intend(stamp, &channel, epoch, skus),
+            Command::Settle { channel, epoch, outcomes } => {
+                self.settle(&mut work, &channel, epoch, outcomes)
+            }
+            Command::Tick => Reply::Done,
+        };
+        for (sku, cause) in work.touched {
+            self.refresh(&sku, cause);
+        }
+        (reply, work.effects)
+    }
+
+    fn expire(&mut self, work: &mut Work) {
+        let now = work.stamp.now;
+        // Keys were put in with their own end, and nothing touches them after.
+        self.data.seen.expire(now, |_| 0);
+        self.data.answers.expire(now, |_| 0);
+        self.data.dead.expire(now, |_| 0);
+        self.data.orders.expire(now, |order| order.touched + limits::ORDER_KEEP_MS);
+        for _ in 0..limits::EXPIRED_PER_COMMAND_MAX {
+            let Some((_, channel, sku)) = self.wakes.first().filter(|(time, ..)| *time <= now)
+            else {
+                break;
+            };
+            let place = (channel.to_string(), sku.to_string());
+            self.change_listing(&place, |listing| listing.wake(now));
+            work.touch(&place.1, None);
+        }
+    }
+
+    fn segment(&mut self, work: &mut Work, segment: Segment) -> Reply {
+        match self.data.origins.take(segment.origin, segment.lane, segment.sequence) {
+            Turn::Past => return Reply::Applied,
+            Turn::Gap(expected) => return Reply::Gap { expected },
+            Turn::Next => {}
+        }
+        for delivery in segment.deliveries {
+            self.delivery(work, delivery);
+        }
+        Reply::Applied
+    }
+
+    fn delivery(&mut self, work: &mut Work, mut delivery: Delivery) {
+        let facts = core::mem::take(&mut delivery.facts);
+        match self.data.seen.verdict(&delivery.key, &delivery.body) {
+            Verdict::New => {}
+            Verdict::Duplicate => {
+                work.effects.duplicates += 1;
+                return;
+            }
+            Verdict::Conflict => {
+                let reason = "conflict: the same delivery id came with another body";
+                self.bury(work, &delivery, reason.into(), Kept::Facts(facts));
+                return;
+            }
+        }
+        work.effects.applied += 1;
+        let channel = self.data.channels.get(&delivery.channel);
+        let window = channel
+            .map_or(limits::DEDUP_WINDOW_DEFAULT_MS, |known| known.definition.dedup_window_ms);
+        let Stamp { index, now } = work.stamp;
+        let seen = Seen { body: delivery.body, index, time: now };
+        self.data.seen.insert(delivery.key, seen, now + window, limits::DELIVERY_KEYS_MAX);
+        for fact in facts {
+            let outcome = match &fact {
+                Fact::Dead { reason, .. } => Err(reason.clone()),
+                Fact::Image { order, version, lines } => self
+                    .image(work, &delivery, (order, *version), lines)
+                    .map_err(ToString::to_string),
+                Fact::Refund { order, version, lines } => self
+                    .refund(work, &delivery, (order, *version), lines)
+                    .map_err(ToString::to_string),
+            };
+            if let Err(reason) = outcome {
+                let kept = match fact {
+                    Fact::Dead { body, .. } => Kept::Body(body),
+                    understood => Kept::Facts(alloc::vec![understood]),
+                };
+                self.bury(work, &delivery, reason, kept);
+            }
+        }
+    }
+
+    /// Lists a dead letter. Its body is kept by the node, beside the state.
+    fn bury(&mut self, work: &mut Work, delivery: &Delivery, reason: String, kept: Kept) {
+        let Stamp { index, now } = work.stamp;
+        let n = u32::try_from(work.effects.bodies.len()).unwrap_or(u32::MAX);
+        let letter = DeadLetter {
+            reason,
+            channel: delivery.channel.clone(),
+            topic: delivery.topic.clone(),
+            delivery: delivery.id.clone(),
+            received: delivery.received_ms,
+            time: now,
+        };
+        let expires = now + limits::ORDER_KEEP_MS;
+        self.data.dead.insert((index, n), letter, expires, limits::DEAD_LETTERS_MAX);
+        work.effects.bodies.push(Body { n, kept });
+    }
+
+    fn seed(&mut self, channels: BTreeMap<String, Definition>, policies: Vec<Policy>) -> Reply {
+        if self.data.seeded {
+            return Reply::Done;
+        }
+        if channels.len() > limits::CHANNELS_MAX || policies.len() > limits::POLICIES_MAX {
+            return Reply::Rejected("too many channels or policies".into());
+        }
+        for (name, definition) in channels {
+            self.data.channels.insert(name, Channel { definition, owner: None });
+        }
+        self.data.policies = policies;
+        self.data.seeded = true;
+        Reply::Done
+    }
+
+    fn put_channel(&mut self, name: String, definition: Definition) -> Reply {
+        let known = self.data.channels.get_mut(&name);
+        if let Some(channel) = known {
+            if channel.definition.location != definition.location {
+                return Reply::Rejected("the location of a channel cannot be changed".into());
+            }
+            channel.definition = definition;
+        } else if self.data.channels.len() >= limits::CHANNELS_MAX {
+            return Reply::Rejected("too many channels".into());
+        } else {
+            self.data.channels.insert(name, Channel { definition, owner: None });
+        }
+        Reply::Done
+    }
+
+    fn put_policies(&mut self, work: &mut Work, policies: Vec<Policy>) -> Reply {
+        if policies.len() > limits::POLICIES_MAX {
+            return Reply::Rejected("too many policies".into());
+        }
+        self.data.policies = policies;
+        for (sku, _) in self.data.stock.iter() {
+            work.touch(sku, None);
+        }
+        Reply::Done
+    }
+
+    fn map(
+        &mut self,
+        work: &mut Work,
+        sku: &str,
+        listings: BTreeMap<String, ListingSpec>,
+    ) -> Reply {
+        if let Some(unknown) = listings.keys().find(|name| !self.data.channels.contains_key(*name))
+        {
+            return Reply::Rejected(alloc::format!("there is no channel {unknown:?}"));
+        }
+        let stock = self.data.stock.entry(sku.to_string());
+        let gone: Vec<String> =
+            stock.listings.keys().filter(|name| !listings.contains_key(*name)).cloned().collect();
+        for channel in gone {
+            let place = (channel, sku.to_string());
+            self.change_listing(&place, |listing| *listing = Listing::default());
+            self.data.stock.entry(sku.to_string()).listings.remove(&place.0);
+        }
+        for (channel, spec) in listings {
+            self.data.stock.entry(sku.to_string()).listings.entry(channel.clone()).or_default();
+            self.change_listing(&(channel, sku.to_string()), |listing| {
+                // Another listing id is another listing: nothing is known of it.
+                if listing.spec != spec {
+                    *listing = Listing { spec, ..Listing::default() };
+                }
+                listing.fault = None;
+            });
+        }
+        work.touch(sku, None);
+        Reply::Done
+    }
+
+    fn claim(&mut self, work: &mut Work, channel: &str, node: NodeId) -> Reply {
+        let Stamp { index, now } = work.stamp;
+        let Some(known) = self.data.channels.get_mut(channel) else {
+            return Reply::Rejected(alloc::format!("there is no channel {channel:?}"));
+        };
+        known.owner = Some(Owner { node, epoch: index });
+        let in_flight: Vec<String> =
+            self.flights.of(channel).map(|(_, sku)| sku.to_string()).collect();
+        for sku in in_flight {
+            let place = (channel.to_string(), sku);
+            self.change_listing(&place, |listing| listing.abandon(now));
+            work.touch(&place.1, None);
+        }
+        Reply::Claimed { epoch: index }
+    }
+
+    /// Changes a listing, if there is one, and keeps the derived lists true.
+    pub(crate) fn change_listing<T>(
+        &mut self,
+        place: &Place,
+        change: impl FnOnce(&mut Listing) -> T,
+    ) -> Option<T> {
+        let listing = self.data.stock.get_mut(&place.1)?.listings.get_mut(&place.0)?;
+        let times = |listing: &Listing| (due_at(listing), listing.wakes_at(), in_flight(listing));
+        let before = times(listing);
+        let result = change(listing);
+        let after = times(listing);
+        self.due.change(place, before.0, after.0);
+        self.wakes.change(place, before.1, after.1);
+        self.flights.change(place, before.2, after.2);
+        Some(result)
+    }
+
+    /// Compares what each listing of a SKU shows with what it should, and marks those that differ.
+    fn refresh(&mut self, sku: &str, cause: Option<Stale>) {
+        let sku = sku.to_string();
+        let now = self.data.now;
+        let cause = cause.unwrap_or(Stale { since: now, deadline: now + limits::WINDOW_RETURN_MS });
+        let Some(stock) = self.data.stock.get(&sku) else { return };
+        let policy = allocation::policy_of(&self.data.policies, &sku);
+        let mut changes = Vec::new();
+        for (name, listing) in &stock.listings {
+            let channels = &self.data.channels;
+            let pushes = channels.get(name).is_some_and(|channel| channel.definition.pushes);
+            let allocation = allocation::allocate(stock, channels, policy, name, now);
+            let desired = allocation.map(|allocation| allocation.desired);
+            let sent = listing.in_flight.map(|push| push.quantity).or(listing.shown);
+            let wanted = pushes && listing.fault.is_none() && (listing.unsure || sent != desired);
+            let stale = wanted.then(|| listing.stale.map_or(cause, |stale| earlier(stale, cause)));
+            if stale != listing.stale {
+                changes.push((name.clone(), stale));
+            }
+        }
+        for (channel, stale) in changes {
+            self.change_listing(&(channel, sku.clone()), |listing| listing.stale = stale);
+        }
+    }
+}
+
+fn earlier(a: Stale, b: Stale) -> Stale {
+    Stale { since: a.since.min(b.since), deadline: a.deadline.min(b.deadline) }
+}
+
+fn due_at(listing: &Listing) -> Option<Millis> {
+    listing.stale.filter(|_| listing.is_due()).map(|stale| stale.deadline)
+}
+
+fn in_flight(listing: &Listing) -> Option<Millis> {
+    listing.in_flight.map(|push| push.stale.deadline)
+}
