@@ -1,0 +1,359 @@
+//! A running store: one handle, and behind it a few tasks that share one locked state.
+//!
+//! [`customers`] buy, [`courier`] sends what the shop wants told, [`server`] answers pushes. All three
+//! act through [`Inner::act`], which never waits while it holds the lock.
+
+mod courier;
+mod customers;
+mod server;
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use hyper::{Uri, header::HeaderValue};
+use tokio::{
+    net::TcpListener,
+    sync::{Semaphore, watch},
+    time::Instant,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    Error,
+    clock::{self, Millis},
+    history::{Cause, ExpectedBySku, History, Known, Movement, Stats, Webhook},
+    options::{Faults, Options, Outage},
+    shop::{Fired, Shop},
+    shopify::{admin::Desk, payload::Restock, sign},
+    warehouse::Warehouse,
+};
+
+/// A handle on one running store. Cheap to clone; all clones are one store.
+///
+/// The store runs until [`Store::shutdown`], or until its runtime ends: dropping the handles does not
+/// stop it.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+impl Store {
+    /// Opens the store: listens, and lets customers in if there is a rate for them.
+    ///
+    /// Fails if the options make no sense or the address is taken.
+    pub async fn start(options: Options, warehouse: Warehouse) -> Result<Self, Error> {
+        options.check()?;
+        for text in [options.domain(), options.api_version.clone()] {
+            HeaderValue::from_str(&text).map_err(|_| Error::Header(text))?;
+        }
+        let targets = targets(&options.targets)?;
+        let listen = |source| Error::Listen { address: options.listen, source };
+        let listener = TcpListener::bind(options.listen).await.map_err(listen)?;
+        let address = listener.local_addr().map_err(listen)?;
+        let state = State {
+            shop: Shop::new(&options, warehouse),
+            desk: Desk::new(options.costs.clone(), Instant::now()),
+            webhooks: Vec::new(),
+            stats: Stats::default(),
+            faults: options.faults.clone(),
+            targets,
+            changes_due: 0,
+        };
+        let inner = Arc::new(Inner {
+            address,
+            state: Mutex::new(state),
+            changed: watch::Sender::new(()),
+            outage: watch::Sender::new(Outage::None),
+            pace: watch::Sender::new(options.orders_per_second),
+            stop: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+            client: courier::client(),
+            permits: Semaphore::new(options.webhooks_in_flight_max.min(Semaphore::MAX_PERMITS)),
+            options,
+        });
+        inner.tasks.spawn(server::serve(Arc::clone(&inner), listener));
+        inner.tasks.spawn(customers::come(Arc::clone(&inner)));
+        Ok(Self { inner })
+    }
+
+    /// Where the Admin API listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.inner.address
+    }
+
+    /// The URL that pushes go to.
+    #[must_use]
+    pub fn admin_url(&self) -> String {
+        let Inner { address, options, .. } = &*self.inner;
+        format!("http://{address}/admin/api/{}/graphql.json", options.api_version)
+    }
+
+    /// What the store was started with.
+    #[must_use]
+    pub fn options(&self) -> &Options {
+        &self.inner.options
+    }
+
+    /// Subscribes these URLs from now on, the primary first. Webhooks already fired keep their own.
+    pub fn set_targets(&self, urls: &[String]) -> Result<(), Error> {
+        let targets = targets(urls)?;
+        self.inner.act(|state| state.targets = targets);
+        Ok(())
+    }
+
+    /// How many customers buy in a second from now on.
+    pub fn set_orders_per_second(&self, rate: f64) {
+        self.inner.pace.send_replace(if rate.is_finite() { rate.max(0.0) } else { 0.0 });
+    }
+
+    /// No random customer buys any more. Cancellations and refunds that are due still come.
+    pub fn stop_selling(&self) {
+        self.set_orders_per_second(0.0);
+    }
+
+    /// What the Admin API does to calls from now on. A closed or opened port follows a moment later.
+    pub fn set_outage(&self, outage: Outage) {
+        self.inner.outage.send_replace(outage);
+    }
+
+    /// What goes wrong by itself from now on.
+    pub fn set_faults(&self, faults: Faults) {
+        self.inner.act(|state| state.faults = faults);
+    }
+
+    /// One customer buys one SKU. Returns the order's id.
+    ///
+    /// Fails if the store shows fewer, since a customer cannot buy what is not shown.
+    pub fn sell_one(&self, sku: &str, quantity: u32) -> Result<u64, Error> {
+        self.sell(&[(sku, quantity)])
+    }
+
+    /// One customer buys several SKUs in one order. Returns the order's id.
+    pub fn sell(&self, basket: &[(&str, u32)]) -> Result<u64, Error> {
+        self.inner.transact(|state, now| {
+            let slot = |sku: &str| {
+                state.shop.slot_of_sku(sku).ok_or_else(|| Error::UnknownSku(sku.to_owned()))
+            };
+            let basket: Result<Vec<_>, Error> =
+                basket.iter().map(|(sku, quantity)| Ok((slot(sku)?, *quantity))).collect();
+            let (order_id, fired) = state.shop.place(&basket?, now)?;
+            Ok((order_id, vec![fired]))
+        })
+    }
+
+    /// Cancels what is left of an order.
+    pub fn cancel(&self, order_id: u64, restock: Restock) -> Result<(), Error> {
+        self.inner.cancel(order_id, restock)
+    }
+
+    /// Refunds some units of an order. Returns the refund's id.
+    pub fn refund(
+        &self,
+        order_id: u64,
+        sku: &str,
+        quantity: u32,
+        restock: Restock,
+    ) -> Result<u64, Error> {
+        self.inner.refund(order_id, sku, quantity, restock)
+    }
+
+    /// Someone sets a quantity by hand in the store's own screens: nobody is told.
+    pub fn set_available(&self, sku: &str, available: i64) -> Result<(), Error> {
+        self.inner.act(|state| {
+            let slot = state.shop.slot_of_sku(sku);
+            let slot = slot.and_then(|index| state.shop.slots.get_mut(index));
+            let slot = slot.ok_or_else(|| Error::UnknownSku(sku.to_owned()))?;
+            slot.item.available = available;
+            Ok(())
+        })
+    }
+
+    /// What the store shows of a SKU.
+    #[must_use]
+    pub fn available(&self, sku: &str) -> Option<i64> {
+        let state = self.inner.lock();
+        let index = state.shop.slot_of_sku(sku)?;
+        state.shop.slots.get(index).map(|slot| slot.item.available)
+    }
+
+    /// What the store shows of every SKU.
+    #[must_use]
+    pub fn shown(&self) -> BTreeMap<String, i64> {
+        let state = self.inner.lock();
+        state.shop.slots.iter().map(|s| (s.item.sku.clone(), s.item.available)).collect()
+    }
+
+    /// The counters now.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.inner.lock().stats
+    }
+
+    /// A copy of everything that happened. It is as large as the run was long.
+    #[must_use]
+    pub fn history(&self) -> History {
+        let state = self.inner.lock();
+        History {
+            movements: state.shop.movements.clone(),
+            webhooks: state.webhooks.clone(),
+            pushes: state.desk.pushes.clone(),
+        }
+    }
+
+    /// What a correct ledger must hold after all acknowledged webhooks, whatever their order and
+    /// however often each came.
+    ///
+    /// An order is known once an image of it (`orders/create` or `orders/cancelled`) was answered 2xx,
+    /// a refund once any body that carries it was. A refund of an order that is not known counts for
+    /// nothing yet.
+    #[must_use]
+    pub fn expected(&self) -> ExpectedBySku {
+        let state = self.inner.lock();
+        state.shop.expected(&Known::of(&state.webhooks))
+    }
+
+    /// The committed quantity of [`Store::expected`], by SKU.
+    #[must_use]
+    pub fn expected_committed(&self) -> BTreeMap<String, i64> {
+        self.expected().into_iter().map(|(sku, expected)| (sku, expected.committed)).collect()
+    }
+
+    /// What a correct ledger must hold once it heard of everything, by webhook or otherwise.
+    #[must_use]
+    pub fn expected_of_all(&self) -> ExpectedBySku {
+        let state = self.inner.lock();
+        state.shop.expected(&state.shop.everything())
+    }
+
+    /// Waits until the counters satisfy `condition`.
+    pub async fn wait_until(&self, condition: impl Fn(&Stats) -> bool) {
+        self.inner.wait_until(|state| condition(&state.stats)).await;
+    }
+
+    /// Waits until no webhook is on its way and no cancellation or refund is due: each webhook was
+    /// then acknowledged or given up. While customers still buy this may never come.
+    pub async fn drained(&self) {
+        self.inner
+            .wait_until(|state| state.stats.webhooks_pending == 0 && state.changes_due == 0)
+            .await;
+    }
+
+    /// Closes the store: cuts its connections and drops webhooks that are still on their way. The
+    /// history stays readable.
+    pub async fn shutdown(&self) {
+        self.inner.stop.cancel();
+        self.inner.tasks.close();
+        self.inner.tasks.wait().await;
+    }
+}
+
+struct Inner {
+    address: SocketAddr,
+    options: Options,
+    /// A plain lock: no holder of it waits for anything.
+    state: Mutex<State>,
+    /// Marked after each change of the state, for those who wait for a condition on it.
+    changed: watch::Sender<()>,
+    outage: watch::Sender<Outage>,
+    /// Orders per second.
+    pace: watch::Sender<f64>,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+    client: courier::HttpClient,
+    /// Bounds the webhook requests on the wire.
+    permits: Semaphore,
+}
+
+struct State {
+    shop: Shop,
+    desk: Desk,
+    webhooks: Vec<Webhook>,
+    stats: Stats,
+    faults: Faults,
+    targets: Arc<[Uri]>,
+    /// Cancellations and refunds that random customers will still ask for.
+    changes_due: u64,
+}
+
+impl Inner {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn act<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let result = change(&mut self.lock());
+        self.changed.send_replace(());
+        result
+    }
+
+    /// Changes the shop and sends what it wants told.
+    fn transact<T>(
+        self: &Arc<Self>,
+        change: impl FnOnce(&mut State, Millis) -> Result<(T, Vec<Fired>), Error>,
+    ) -> Result<T, Error> {
+        let (result, jobs) = self.act(|state| {
+            let before = state.shop.movements.len();
+            let (result, fired) = change(state, clock::now_ms())?;
+            state.tally(before);
+            Ok((result, courier::book(state, fired)))
+        })?;
+        for job in jobs {
+            self.tasks.spawn(courier::deliver(Arc::clone(self), job));
+        }
+        Ok(result)
+    }
+
+    fn cancel(self: &Arc<Self>, order_id: u64, restock: Restock) -> Result<(), Error> {
+        self.transact(|state, now| {
+            let fired = state.shop.cancel(order_id, restock, now)?;
+            state.stats.cancellations += 1;
+            Ok(((), fired))
+        })
+    }
+
+    fn refund(
+        self: &Arc<Self>,
+        order_id: u64,
+        sku: &str,
+        quantity: u32,
+        restock: Restock,
+    ) -> Result<u64, Error> {
+        self.transact(|state, now| {
+            let (id, fired) = state.shop.refund(order_id, sku, quantity, restock, now)?;
+            state.stats.refunds += 1;
+            Ok((id, vec![fired]))
+        })
+    }
+
+    async fn wait_until(&self, condition: impl Fn(&State) -> bool) {
+        let mut changed = self.changed.subscribe();
+        while !condition(&self.lock()) {
+            if changed.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+impl State {
+    /// Counts the sales among the movements since `before`.
+    fn tally(&mut self, before: usize) {
+        let fresh = self.shop.movements.get(before..).unwrap_or_default();
+        let sales: Vec<&Movement> = fresh.iter().filter(|m| m.cause == Cause::Sold).collect();
+        if !sales.is_empty() {
+            self.stats.orders += 1;
+        }
+        for sale in sales {
+            self.stats.units_sold += u64::from(sale.quantity);
+            self.stats.units_oversold += sale.oversold;
+        }
+    }
+}
+
+fn targets(urls: &[String]) -> Result<Arc<[Uri]>, Error> {
+    urls.iter().map(|url| sign::target(url)).collect()
+}
