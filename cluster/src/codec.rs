@@ -19,7 +19,7 @@ pub const FORMAT: u8 = 1;
 ///
 /// A claim is checked before anything is allocated for it, so that a few hostile bytes cannot ask
 /// for all of the memory.
-pub const LIMIT: usize = 256 * 1024 * 1024;
+pub const LIMIT: usize = 64 * 1024 * 1024;
 
 /// Why bytes were not a value.
 #[derive(Debug, thiserror::Error)]
