@@ -17,11 +17,13 @@ use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 mod chunk;
 
 const CACHE_BYTES: u64 = 32 * 1024 * 1024;
+const CLOSING_WAIT: Duration = Duration::from_millis(5);
+const CLOSING_WAITS_MAX: u32 = 1_000;
 /// A page holds up to about 17 records and must stay below a quarter of a segment.
 const RECORDS_PER_SEGMENT: usize = 70;
 
@@ -158,14 +160,7 @@ impl Db {
             Err(TryLockError::WouldBlock) => return Err(Error::Locked(dir.to_owned())),
             Err(TryLockError::Error(source)) => return Err(Error::io("cannot lock", dir, source)),
         }
-        let tree = sled::Config::new()
-            .path(dir)
-            .mode(sled::Mode::LowSpace)
-            .cache_capacity(CACHE_BYTES)
-            .segment_size(records.segment_bytes())
-            .flush_every_ms(None)
-            .open()
-            .map_err(|error| Error::sled("cannot open", dir, error))?;
+        let tree = open_tree(dir, records)?;
         let file = File::open(dir.join("db")).map_err(failed("cannot open"))?;
         file.sync_all().map_err(failed("cannot sync"))?;
         sync_dir(dir).map_err(failed("cannot sync"))?;
@@ -372,6 +367,27 @@ impl Error {
             error => Self::io(what, dir, io::Error::other(error.to_string())),
         }
     }
+}
+
+/// Opens sled itself. Its threads may hold its file for a moment after the last `Db` of this process
+/// was dropped; ours is the only process here, since we hold the lock, so that moment is waited for.
+fn open_tree(dir: &Path, records: Records) -> Result<sled::Db, Error> {
+    let config = sled::Config::new()
+        .path(dir)
+        .mode(sled::Mode::LowSpace)
+        .cache_capacity(CACHE_BYTES)
+        .segment_size(records.segment_bytes())
+        .flush_every_ms(None);
+    for _ in 0..CLOSING_WAITS_MAX {
+        match config.open() {
+            Ok(tree) => return Ok(tree),
+            Err(sled::Error::Io(error)) if error.to_string().contains("could not acquire lock") => {
+                std::thread::sleep(CLOSING_WAIT);
+            }
+            Err(error) => return Err(Error::sled("cannot open", dir, error)),
+        }
+    }
+    Err(Error::Locked(dir.to_owned()))
 }
 
 /// Makes the names in a directory durable: files that were created, renamed or removed in it.
