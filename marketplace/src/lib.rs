@@ -5,8 +5,8 @@
 //! - it **sells** only what it shows, takes that off at once, and does not know what other stores sell;
 //! - it **tells** of orders, cancellations and refunds by signed webhooks that come late, twice, out of
 //!   order, and again after failures;
-//! - it **is told** quantities through its Admin API, which compares before it sets, owes nothing
-//!   without an idempotency key, and throttles;
+//! - it **is told** quantities through its Admin API, which compares before it sets, wants an
+//!   idempotency key, and throttles;
 //! - it **fails** on order, and remembers everything, so that a checker can compare the seller's books
 //!   with what truly happened.
 //!
@@ -20,8 +20,8 @@
 //! | many deliveries, fast | [`load`] |
 //!
 //! Stock, orders and the Admin API are plain code without I/O; one task lets customers in, one task a
-//! webhook sends it, one task a connection answers it. The same seed makes the same customers in the
-//! same order; it does not fix when the network lets anything happen.
+//! webhook sends it, one task a connection answers it. The same seed makes customers choose
+//! the same while they are shown the same; it does not fix when the network lets anything happen.
 //!
 //! ```no_run
 //! # async fn run() -> Result<(), marketplace::Error> {

@@ -68,7 +68,8 @@ pub(crate) struct Shop {
     by_inventory_item: BTreeMap<u64, usize>,
     orders: BTreeMap<u64, Placed>,
     pub(crate) movements: Vec<Movement>,
-    pub(crate) random: Random,
+    /// Makes ids, and nothing else.
+    random: Random,
     warehouse: Warehouse,
     id_last: u64,
     order_number_last: u64,

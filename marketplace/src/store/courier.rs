@@ -79,13 +79,12 @@ fn book_one(state: &mut State, fired: Fired) -> Job {
     });
     state.stats.webhooks += 1;
     state.stats.webhooks_pending += 1;
-    let State { shop, faults, targets, .. } = state;
-    let random = &mut shop.random;
-    let delayed = random.chance(faults.delay);
-    let delay = if delayed { random.up_to(faults.delay_max) } else { Duration::ZERO };
-    let duplicated = random.chance(faults.duplicate);
+    let State { mishaps, faults, targets, .. } = state;
+    let delayed = mishaps.chance(faults.delay);
+    let delay = if delayed { mishaps.up_to(faults.delay_max) } else { Duration::ZERO };
+    let duplicated = mishaps.chance(faults.duplicate);
     let count = u64::try_from(targets.len()).unwrap_or(0);
-    let duplicate = duplicated.then(|| usize::try_from(random.below(count)).unwrap_or(0));
+    let duplicate = duplicated.then(|| usize::try_from(mishaps.below(count)).unwrap_or(0));
     Job { index, fired, targets: Arc::clone(targets), delay, duplicate }
 }
 

@@ -24,7 +24,7 @@ pub(super) async fn come(inner: Arc<Inner>) {
     let mut next = Instant::now();
     loop {
         let rate = *pace.borrow_and_update();
-        let gap = inner.lock().shop.random.gap(rate);
+        let gap = inner.lock().customers.gap(rate);
         next = next.max(Instant::now().checked_sub(BACKLOG_MAX).unwrap_or(next)) + gap;
         tokio::select! {
             biased;
@@ -44,12 +44,13 @@ pub(super) async fn come(inner: Arc<Inner>) {
 fn visit(inner: &Arc<Inner>) {
     let line_max = inner.options.line_quantity_max;
     let bought = inner.transact(|state, now| {
-        let basket = basket(&mut state.shop, line_max);
+        let mut random = Random::new(state.customers.next_u64());
+        let basket = basket(&state.shop, &mut random, line_max);
         if basket.is_empty() {
             return Ok((None, Vec::new()));
         }
         let (order_id, fired) = state.shop.place(&basket, now)?;
-        let regret = regret(state, &basket);
+        let regret = regret(state, &mut random, &basket);
         state.changes_due += u64::from(regret.is_some());
         Ok((regret.map(|(regret, after)| (order_id, regret, after)), vec![fired]))
     });
@@ -58,8 +59,7 @@ fn visit(inner: &Arc<Inner>) {
     }
 }
 
-fn basket(shop: &mut Shop, line_max: u32) -> Vec<(usize, u32)> {
-    let mut random = Random::new(shop.random.next_u64());
+fn basket(shop: &Shop, random: &mut Random, line_max: u32) -> Vec<(usize, u32)> {
     let mut shown: Vec<(usize, i64)> = shop
         .slots
         .iter()
@@ -82,18 +82,22 @@ fn basket(shop: &mut Shop, line_max: u32) -> Vec<(usize, u32)> {
     basket
 }
 
-fn regret(state: &mut State, basket: &[(usize, u32)]) -> Option<(Regret, Duration)> {
+fn regret(
+    state: &State,
+    random: &mut Random,
+    basket: &[(usize, u32)],
+) -> Option<(Regret, Duration)> {
     let State { shop, faults, .. } = state;
-    let after = shop.random.up_to(faults.change_after_max);
-    if shop.random.chance(faults.cancel) {
+    let after = random.up_to(faults.change_after_max);
+    if random.chance(faults.cancel) {
         return Some((Regret::Cancel, after));
     }
-    if !shop.random.chance(faults.refund) {
+    if !random.chance(faults.refund) {
         return None;
     }
     let (index, bought) = basket.first()?;
-    let quantity = 1 + u32::try_from(shop.random.below(u64::from(*bought))).unwrap_or(0);
-    let gone = shop.random.chance(faults.refund_no_restock);
+    let quantity = 1 + u32::try_from(random.below(u64::from(*bought))).unwrap_or(0);
+    let gone = random.chance(faults.refund_no_restock);
     let restock = if gone { Restock::NoRestock } else { Restock::Cancel };
     let sku = shop.slots.get(*index)?.item.sku.clone();
     Some((Regret::Refund { sku, quantity, restock }, after))

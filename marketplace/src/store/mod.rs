@@ -26,6 +26,7 @@ use crate::{
     clock::{self, Millis},
     history::{Cause, ExpectedBySku, History, Known, Movement, Stats, Webhook},
     options::{Faults, Options, Outage},
+    random::{Random, name_hash},
     shop::{Fired, Shop},
     shopify::{admin::Desk, payload::Restock, sign},
     warehouse::Warehouse,
@@ -53,12 +54,15 @@ impl Store {
         let listen = |source| Error::Listen { address: options.listen, source };
         let listener = TcpListener::bind(options.listen).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
+        let stream = |of| Random::new(options.seed ^ name_hash(&options.name) ^ name_hash(of));
         let state = State {
             shop: Shop::new(&options, warehouse),
             desk: Desk::new(options.costs.clone(), Instant::now()),
             webhooks: Vec::new(),
             stats: Stats::default(),
             faults: options.faults.clone(),
+            customers: stream("customers"),
+            mishaps: stream("mishaps"),
             targets,
             changes_due: 0,
         };
@@ -274,6 +278,9 @@ struct State {
     webhooks: Vec<Webhook>,
     stats: Stats,
     faults: Faults,
+    /// What customers choose. Apart from the mishaps, whose number depends on the network.
+    customers: Random,
+    mishaps: Random,
     targets: Arc<[Uri]>,
     /// Cancellations and refunds that random customers will still ask for.
     changes_due: u64,

@@ -143,11 +143,11 @@ enum Fault {
 /// Decides what goes wrong with this call by itself, and counts it with the outages.
 fn roll(inner: &Inner, outage: &Outage) -> Option<Fault> {
     inner.act(|state| {
-        let State { shop, faults, stats, .. } = state;
-        let fault = if shop.random.chance(faults.server_error) {
+        let State { mishaps, faults, stats, .. } = state;
+        let fault = if mishaps.chance(faults.server_error) {
             Some(Fault::ServerError)
         } else {
-            shop.random.chance(faults.answer_lost).then_some(Fault::AnswerLost)
+            mishaps.chance(faults.answer_lost).then_some(Fault::AnswerLost)
         };
         stats.outage_calls += u64::from(*outage != Outage::None || fault.is_some());
         fault

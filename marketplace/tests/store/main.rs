@@ -1,0 +1,15 @@
+//! The simulated store from outside, over real sockets.
+
+#![expect(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "clippy knows the tests themselves, and not the functions that they share"
+)]
+
+mod calls;
+mod customers;
+mod faults;
+mod loads;
+mod pushes;
+mod support;
+mod webhooks;
