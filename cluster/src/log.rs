@@ -90,12 +90,6 @@ impl Log {
         Ok((Self(shared), closed))
     }
 
-    /// Whether the log holds anything: then the node already belongs to a cluster.
-    pub(crate) fn is_fresh(&self) -> bool {
-        let state = self.state();
-        state.vote.is_none() && state.last.is_none()
-    }
-
     /// Entries from `from` up to but without `to`, as far as there are any; at least one if there is
     /// one, and then no more than `bytes_max`.
     fn read(&self, from: u64, to: u64, bytes_max: usize) -> io::Result<Vec<types::Entry>> {

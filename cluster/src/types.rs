@@ -92,6 +92,12 @@ openraft::declare_raft_types!(
         AsyncRuntime = openraft::TokioRuntime,
 );
 
+/// openraft, with our log and our machine.
+pub(crate) type Core = openraft::Raft<TypeConfig, crate::machine::adapter::Adapter>;
+/// What raft tells of itself.
+pub(crate) type Metrics = openraft::RaftMetrics<TypeConfig>;
+/// That, as it changes.
+pub(crate) type MetricsWatch = openraft::alias::WatchReceiverOf<TypeConfig, Metrics>;
 pub(crate) type LogId = openraft::alias::LogIdOf<TypeConfig>;
 pub(crate) type Vote = openraft::alias::VoteOf<TypeConfig>;
 pub(crate) type Entry = openraft::alias::EntryOf<TypeConfig>;

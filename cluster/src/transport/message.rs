@@ -1,0 +1,261 @@
+//! What peers say to each other. Fields and variants are appended only; a release that must change
+//! them raises [`PROTOCOL`] and goes on speaking the one before.
+
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, StreamAppendError, StreamAppendResult,
+    TransferLeaderRequest, VoteRequest, VoteResponse,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::form::{Entry, Invalid, LogId, Vote};
+use crate::machine::files::Header;
+use crate::types::{Blob, Member, TypeConfig};
+
+/// The version of everything in this file.
+pub(crate) const PROTOCOL: u32 = 1;
+
+/// What a connection is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) enum Purpose {
+    /// Votes, heartbeats, clocks: small and urgent.
+    Control,
+    /// Entries, in order, many on their way at once.
+    Append,
+    /// One snapshot.
+    Snapshot,
+    /// Calls for the leader.
+    Forward,
+}
+
+/// The first frame of whoever dials.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Hello {
+    pub(crate) protocol: u32,
+    pub(crate) from: u64,
+    pub(crate) to: u64,
+    pub(crate) purpose: Purpose,
+}
+
+/// The first frame of whoever was dialled.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Welcome {
+    Yes,
+    No(String),
+}
+
+/// Entries for a follower.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Append {
+    pub(crate) vote: Vote,
+    pub(crate) previous: Option<LogId>,
+    pub(crate) entries: Vec<Entry>,
+    pub(crate) committed: Option<LogId>,
+}
+
+/// A follower's answer.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Appended {
+    Matched(Option<LogId>),
+    Conflict(LogId),
+    HigherVote(Vote),
+}
+
+/// A call on a control or forward connection. Answers bear its id and come in any order.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Call {
+    pub(crate) id: u64,
+    pub(crate) ask: Ask,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Answer {
+    pub(crate) id: u64,
+    pub(crate) reply: Reply,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Ballot {
+    pub(crate) vote: Vote,
+    pub(crate) last: Option<LogId>,
+    pub(crate) transfer: bool,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Ask {
+    Ping,
+    Vote(Ballot),
+    PreVote(Ballot),
+    Heartbeat(Append),
+    TakeOver { from: Vote, to: u64, last: Option<LogId> },
+    Lead(Lead),
+}
+
+/// What only a leader can do.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) enum Lead {
+    Propose { command: Blob, timeout_ms: u64 },
+    Barrier { timeout_ms: u64 },
+    Change { change: Change, timeout_ms: u64 },
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) enum Change {
+    AddLearner(Member),
+    Promote(u64),
+    Demote(u64),
+    Remove(u64),
+    Transfer(u64),
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Reply {
+    Pong {
+        at_ms: u64,
+    },
+    Voted {
+        vote: Vote,
+        granted: bool,
+        last: Option<LogId>,
+    },
+    Appended(Appended),
+    TakesOver(Result<(), String>),
+    Led(Result<Led, Refusal>),
+    /// The peer cannot answer; its raft has stopped, say.
+    Failed(String),
+}
+
+/// What a leader did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Led {
+    Proposed { index: u64, bytes: Blob },
+    Barrier { index: u64 },
+    Changed,
+}
+
+/// Why it did not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Refusal {
+    /// Certainly not done; another leads, if anyone.
+    NotLeader,
+    /// Certainly not done.
+    Unavailable(String),
+    /// Makes no sense.
+    Refused(String),
+    /// Perhaps done.
+    Unknown(String),
+}
+
+/// A snapshot on its way.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Piece {
+    Begin { vote: Vote, header: Header },
+    Bytes(Blob),
+    End { bytes: u64, crc: u32 },
+}
+
+/// How it goes on the other side.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Install {
+    /// Received and being built in; told every now and then, so that silence means loss.
+    Working,
+    Done {
+        vote: Vote,
+    },
+    Failed(String),
+}
+
+impl From<AppendEntriesRequest<TypeConfig>> for Append {
+    fn from(request: AppendEntriesRequest<TypeConfig>) -> Self {
+        Self {
+            vote: request.vote.into(),
+            previous: request.prev_log_id.map(Into::into),
+            entries: request.entries.into_iter().map(Into::into).collect(),
+            committed: request.leader_commit.map(Into::into),
+        }
+    }
+}
+
+impl Append {
+    pub(crate) fn into_raft(self) -> Result<AppendEntriesRequest<TypeConfig>, Invalid> {
+        let entries = self.entries.into_iter().map(Entry::into_raft).collect::<Result<_, _>>()?;
+        Ok(AppendEntriesRequest {
+            vote: self.vote.into(),
+            prev_log_id: self.previous.map(Into::into),
+            entries,
+            leader_commit: self.committed.map(Into::into),
+        })
+    }
+
+    /// The last entry that a follower has once it took these.
+    pub(crate) fn last(&self) -> Option<LogId> {
+        self.entries.last().map(|entry| entry.id).or(self.previous)
+    }
+}
+
+impl From<StreamAppendResult<TypeConfig>> for Appended {
+    fn from(result: StreamAppendResult<TypeConfig>) -> Self {
+        match result {
+            Ok(matched) => Self::Matched(matched.map(Into::into)),
+            Err(StreamAppendError::Conflict(at)) => Self::Conflict(at.into()),
+            Err(StreamAppendError::HigherVote(vote)) => Self::HigherVote(vote.into()),
+        }
+    }
+}
+
+impl From<Appended> for StreamAppendResult<TypeConfig> {
+    fn from(appended: Appended) -> Self {
+        match appended {
+            Appended::Matched(matched) => Ok(matched.map(Into::into)),
+            Appended::Conflict(at) => Err(StreamAppendError::Conflict(at.into())),
+            Appended::HigherVote(vote) => Err(StreamAppendError::HigherVote(vote.into())),
+        }
+    }
+}
+
+impl From<Appended> for AppendEntriesResponse<TypeConfig> {
+    fn from(appended: Appended) -> Self {
+        match appended {
+            Appended::Matched(matched) => Self::PartialSuccess(matched.map(Into::into)),
+            Appended::Conflict(_) => Self::Conflict,
+            Appended::HigherVote(vote) => Self::HigherVote(vote.into()),
+        }
+    }
+}
+
+impl From<VoteRequest<TypeConfig>> for Ballot {
+    fn from(request: VoteRequest<TypeConfig>) -> Self {
+        Self {
+            vote: request.vote.into(),
+            last: request.last_log_id.map(Into::into),
+            transfer: request.leadership_transfer,
+        }
+    }
+}
+
+impl From<Ballot> for VoteRequest<TypeConfig> {
+    fn from(ballot: Ballot) -> Self {
+        let mut request = Self::new(ballot.vote.into(), ballot.last.map(Into::into));
+        request.leadership_transfer = ballot.transfer;
+        request
+    }
+}
+
+impl From<VoteResponse<TypeConfig>> for Reply {
+    fn from(response: VoteResponse<TypeConfig>) -> Self {
+        Self::Voted {
+            vote: response.vote.into(),
+            granted: response.vote_granted,
+            last: response.last_log_id.map(Into::into),
+        }
+    }
+}
+
+impl From<TransferLeaderRequest<TypeConfig>> for Ask {
+    fn from(request: TransferLeaderRequest<TypeConfig>) -> Self {
+        Self::TakeOver {
+            from: (*request.from_leader()).into(),
+            to: *request.to_node_id(),
+            last: request.last_log_id().copied().map(Into::into),
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! A toy machine, and nodes that replicate it over loopback.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, also in its helpers")]
+#![allow(dead_code, reason = "each test file uses its own part")]
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
+
+use cluster::{
+    Config, Entry, Halt, Member, PeerTls, Raft, Snapshot, StateMachine, Status, Timing, Transfer,
+    codec,
+};
+
+/// Whatever is awaited comes within this, or the test fails.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Counts how often each id was applied.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Counter {
+    pub applied: BTreeMap<u64, u64>,
+    pub at_ms: u64,
+    pub time_went_back: bool,
+    /// What lies beside the state, and travels only in the transfer form.
+    pub ballast: usize,
+}
+
+impl StateMachine for Counter {
+    fn apply(&mut self, entries: &[Entry<'_>]) -> Result<Vec<Vec<u8>>, Halt> {
+        let mut replies = Vec::new();
+        for entry in entries {
+            if entry.command == b"halt" {
+                return Err(Halt("asked to halt".to_owned()));
+            }
+            let (id, ballast): (u64, Vec<u8>) =
+                codec::decode(entry.command).map_err(|error| Halt(error.to_string()))?;
+            self.time_went_back |= entry.at_ms < self.at_ms;
+            self.at_ms = entry.at_ms;
+            self.ballast += ballast.len();
+            *self.applied.entry(id).or_default() += 1;
+            replies.push(codec::encode(&self.applied.len()));
+        }
+        Ok(replies)
+    }
+
+    fn snapshot(&self) -> Box<dyn Snapshot> {
+        Box::new(self.clone())
+    }
+
+    fn restore(&mut self, local: &mut dyn Read) -> Result<(), Halt> {
+        let state = codec::decode_from(local).map_err(|error| Halt(error.to_string()))?;
+        let (applied, at_ms, time_went_back, ballast) = state;
+        *self = Self { applied, at_ms, time_went_back, ballast };
+        Ok(())
+    }
+
+    fn transfer(&self) -> Arc<dyn Transfer> {
+        Arc::new(Reversed)
+    }
+}
+
+impl Snapshot for Counter {
+    fn write(self: Box<Self>, to: &mut dyn Write) -> Result<(), Halt> {
+        let state = (&self.applied, self.at_ms, self.time_went_back, self.ballast);
+        codec::encode_into(&state, to).map_err(|error| Halt(error.to_string()))
+    }
+}
+
+/// The transfer form is the local form with every bit turned over, and as much ballast behind it as
+/// the state says: it proves that both translations ran, and makes a transfer as long as wanted.
+struct Reversed;
+
+impl Transfer for Reversed {
+    fn export(&self, local: &mut dyn Read, to: &mut dyn Write) -> Result<(), Halt> {
+        let mut state = Vec::new();
+        local.read_to_end(&mut state)?;
+        let mut machine = Counter::default();
+        machine.restore(&mut state.as_slice())?;
+        let turned: Vec<u8> = state.iter().map(|byte| !byte).collect();
+        codec::encode_into(&turned, to).map_err(|error| Halt(error.to_string()))?;
+        for _ in 0..machine.ballast / 1024 {
+            to.write_all(&[7; 1024])?;
+        }
+        Ok(())
+    }
+
+    fn import(&self, from: &mut dyn Read, local: &mut dyn Write) -> Result<(), Halt> {
+        let turned: Vec<u8> = codec::decode_from(from).map_err(|error| Halt(error.to_string()))?;
+        let state: Vec<u8> = turned.iter().map(|byte| !byte).collect();
+        let mut machine = Counter::default();
+        machine.restore(&mut state.as_slice())?;
+        let ballast = std::io::copy(from, &mut std::io::sink())?;
+        assert_eq!(usize::try_from(ballast).unwrap(), machine.ballast / 1024 * 1024);
+        Ok(local.write_all(&state)?)
+    }
+}
+
+/// The command that counts `id` once.
+pub fn command(id: u64) -> Vec<u8> {
+    codec::encode(&(id, Vec::<u8>::new()))
+}
+
+/// The same with something to carry.
+pub fn heavy(id: u64, bytes: usize) -> Vec<u8> {
+    codec::encode(&(id, vec![1_u8; bytes]))
+}
+
+/// How a node of a test is set up; changed between starts as the test likes.
+#[derive(Clone)]
+pub struct Seat {
+    pub member: Member,
+    pub dir: PathBuf,
+    pub tls: Option<PeerTls>,
+    pub routes: BTreeMap<u64, String>,
+    pub snapshot_every: u64,
+    pub keep_log: u64,
+    /// What its clock is off by.
+    pub clock_off_ms: Arc<AtomicI64>,
+}
+
+pub struct Node {
+    pub seat: Seat,
+    pub raft: Raft,
+    pub machine: Arc<RwLock<Counter>>,
+}
+
+/// A port that was free a moment ago.
+pub fn free_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+impl Seat {
+    pub fn new(id: u64, root: &Path) -> Self {
+        let member = Member {
+            id,
+            region: format!("region-{id}"),
+            peer: free_address().to_string(),
+            admin: String::new(),
+        };
+        Self {
+            member,
+            dir: root.join(format!("node-{id}")),
+            tls: None,
+            routes: BTreeMap::new(),
+            snapshot_every: 1_000_000,
+            keep_log: 1_000_000,
+            clock_off_ms: Arc::default(),
+        }
+    }
+
+    pub fn config(&self) -> Config {
+        let off = Arc::clone(&self.clock_off_ms);
+        let began = std::time::Instant::now();
+        let clock = move || {
+            let now = i64::try_from(began.elapsed().as_millis()).unwrap();
+            u64::try_from(1_700_000_000_000 + now + off.load(Ordering::SeqCst)).unwrap()
+        };
+        let listen = self.member.peer.parse().unwrap();
+        let mut config =
+            Config::new(self.member.clone(), self.dir.clone(), listen, Arc::new(clock));
+        config.timing = Timing { heartbeat_ms: 100, election_ms_min: 300, election_ms_max: 600 };
+        config.tls = self.tls.clone();
+        config.routes = self.routes.clone();
+        config.snapshot_every = self.snapshot_every;
+        config.keep_log = self.keep_log;
+        config
+    }
+
+    pub async fn start(&self) -> Node {
+        self.try_start().await.unwrap()
+    }
+
+    pub async fn try_start(&self) -> Result<Node, cluster::Error> {
+        let machine = Arc::new(RwLock::new(Counter::default()));
+        let raft = Raft::start(self.config(), Arc::clone(&machine)).await?;
+        Ok(Node { seat: self.clone(), raft, machine })
+    }
+}
+
+impl Node {
+    pub fn id(&self) -> u64 {
+        self.seat.member.id
+    }
+
+    pub fn counter(&self) -> Counter {
+        self.machine.read().unwrap().clone()
+    }
+
+    pub async fn propose(&self, id: u64) -> cluster::Reply {
+        self.raft.propose(command(id), PATIENCE).await.unwrap()
+    }
+
+    pub async fn until(&self, what: &str, done: impl Fn(&Status) -> bool) -> Status {
+        let mut status = self.raft.watch();
+        let waiting = tokio::time::timeout(PATIENCE, status.wait_for(|status| done(status))).await;
+        match waiting {
+            Ok(status) => status.unwrap().clone(),
+            Err(_) => panic!("node {}: {what}: not in time: {:#?}", self.id(), self.raft.status()),
+        }
+    }
+
+    pub async fn leader(&self) -> u64 {
+        self.until("a leader", |status| status.leader.is_some()).await.leader.unwrap()
+    }
+
+    pub async fn stop(self) -> Seat {
+        tokio::time::timeout(PATIENCE, self.raft.shutdown()).await.unwrap();
+        self.seat
+    }
+}
+
+/// Nodes with these ids, founded by the first of them.
+pub async fn found(seats: &[Seat]) -> Vec<Node> {
+    let mut nodes = Vec::new();
+    for seat in seats {
+        nodes.push(seat.start().await);
+    }
+    let members = seats.iter().map(|seat| seat.member.clone()).collect();
+    nodes[0].raft.init(members).await.unwrap();
+    for node in &nodes {
+        node.leader().await;
+    }
+    nodes
+}
+
+pub fn seats(count: u64, root: &Path) -> Vec<Seat> {
+    (1..=count).map(|id| Seat::new(id, root)).collect()
+}
+
+/// All nodes have applied all that was agreed on, and are equal.
+pub async fn assert_equal(nodes: &[Node]) -> Counter {
+    let mut newest = 0;
+    for node in nodes {
+        newest = newest.max(node.raft.barrier(PATIENCE).await.unwrap());
+    }
+    for node in nodes {
+        tokio::time::timeout(PATIENCE, node.raft.applied(newest)).await.unwrap();
+    }
+    let first = nodes[0].counter();
+    assert!(!first.time_went_back, "agreed time went back");
+    for node in nodes {
+        assert!(node.counter() == first, "node {} differs from node {}", node.id(), nodes[0].id());
+    }
+    first
+}
