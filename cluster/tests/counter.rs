@@ -8,12 +8,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use cluster::{ChangeError, InitError, ProposeError, Role};
-use common::{PATIENCE, Seat, assert_equal, command, found, heavy, seats};
+use common::{PATIENCE, Root, Seat, assert_equal, command, found, heavy, seats};
 
 // A node that cannot forward would make its region wait for the leader to come to it.
 #[tokio::test(flavor = "multi_thread")]
 async fn proposals_on_any_node_are_applied_on_all() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = Root::new();
     let nodes = found(&seats(3, dir.path())).await;
     for id in 0..30 {
         let node = &nodes[usize::try_from(id % 3).unwrap()];
@@ -32,12 +32,13 @@ async fn proposals_on_any_node_are_applied_on_all() {
     let large = heavy(99, 7 * 1024 * 1024);
     nodes[2].raft.propose(large, PATIENCE).await.unwrap();
     assert_equal(&nodes).await;
+    dir.end(nodes).await;
 }
 
 // A read that follows a write on another node must see it: that is what the barrier is for.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_barrier_shows_what_was_answered_elsewhere() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = Root::new();
     let nodes = found(&seats(3, dir.path())).await;
     for id in 0..60 {
         let at = usize::try_from(id).unwrap();
@@ -46,13 +47,14 @@ async fn a_barrier_shows_what_was_answered_elsewhere() {
         reader.raft.barrier(PATIENCE).await.unwrap();
         assert!(reader.counter().applied.contains_key(&id), "a stale read after a barrier");
     }
+    dir.end(nodes).await;
 }
 
 // A leader that goes must be replaced, its followers must not lose what it agreed on, and it must
 // find its way back from its own disk.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_leader_is_replaced_and_comes_back() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = Root::new();
     let mut nodes = found(&seats(3, dir.path())).await;
     for round in 0..3_u64 {
         for id in 0..20 {
@@ -68,12 +70,13 @@ async fn a_lost_leader_is_replaced_and_comes_back() {
     let counter = assert_equal(&nodes).await;
     assert_eq!(counter.applied.len(), 63);
     assert!(counter.applied.values().all(|times| *times == 1));
+    dir.end(nodes).await;
 }
 
 // All nodes at once lose power in one building: what was answered must be on their disks.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restart_of_all_nodes_forgets_nothing() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = Root::new();
     let mut seats = seats(3, dir.path());
     for seat in &mut seats {
         (seat.snapshot_every, seat.keep_log) = (25, 5);
@@ -98,13 +101,14 @@ async fn a_restart_of_all_nodes_forgets_nothing() {
     nodes[2].propose(1_000).await;
     let after = assert_equal(&nodes).await;
     assert!(after.at_ms >= before.at_ms && !after.time_went_back);
+    dir.end(nodes).await;
 }
 
 // A new machine cannot be given a log that was purged; while it fetches the snapshot instead, the
 // others must go on, and what they agree on meanwhile must not be lost between the two.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_member_catches_up_by_snapshot_while_traffic_goes_on() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = Root::new();
     let mut seats = seats(3, dir.path());
     for seat in &mut seats {
         (seat.snapshot_every, seat.keep_log) = (50, 10);
@@ -148,12 +152,13 @@ async fn a_new_member_catches_up_by_snapshot_while_traffic_goes_on() {
     assert_eq!(counter.applied.len(), 120 + usize::try_from(sent).unwrap());
     assert!(counter.applied.values().all(|times| *times == 1));
     assert_eq!(counter.ballast, 120 * 50_000);
+    dir.end(nodes).await;
 }
 
 // Membership is what a quorum is counted from: a change that is lost or applied twice splits it.
 #[tokio::test(flavor = "multi_thread")]
 async fn members_come_and_go() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = Root::new();
     let mut nodes = found(&seats(3, dir.path())).await;
     let fourth = Seat::new(4, dir.path()).start().await;
     let unknown = nodes[0].raft.promote(4).await;
@@ -164,8 +169,11 @@ async fn members_come_and_go() {
     nodes[2].raft.promote(4).await.unwrap();
     nodes[3].until("a vote", |status| status.members.len() == 4).await;
     nodes[3].raft.transfer_leadership(4).await.unwrap();
-    let status = nodes[3].until("leading", |status| status.role == Role::Leader).await;
-    assert!(status.members.iter().all(|member| member.voter && member.matched.is_some()));
+    let leads = |status: &cluster::Status| {
+        status.role == Role::Leader
+            && status.members.iter().all(|member| member.voter && member.matched.is_some())
+    };
+    nodes[3].until("leading four voters", leads).await;
     let reachable = |status: &cluster::Status| status.members.iter().all(|member| member.reachable);
     nodes[0].until("all reachable", reachable).await;
 
@@ -183,13 +191,14 @@ async fn members_come_and_go() {
     nodes.pop().unwrap().stop().await;
     nodes[1].propose(8).await;
     assert_eq!(assert_equal(&nodes).await.applied.len(), 2);
+    dir.end(nodes).await;
 }
 
 // A command that cannot be applied must stop the node: skipped by one and applied by another, they
 // would differ from there on.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_machine_that_halts_ends_raft() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = Root::new();
     let nodes = found(&seats(1, dir.path())).await;
     nodes[0].propose(1).await;
     let fatal = nodes[0].raft.fatal();
@@ -199,12 +208,13 @@ async fn a_machine_that_halts_ends_raft() {
     assert!(why.contains("asked to halt"), "{why}");
     let after = nodes[0].raft.propose(command(2), Duration::from_secs(1)).await;
     assert!(after.is_err());
+    dir.end(nodes).await;
 }
 
 // Without a quorum there is no answer; it must come in time all the same, and say what is known.
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_quorum_nothing_is_promised() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = Root::new();
     let mut nodes = found(&seats(3, dir.path())).await;
     nodes[0].propose(1).await;
     nodes.pop().unwrap().stop().await;
@@ -216,12 +226,13 @@ async fn without_a_quorum_nothing_is_promised() {
         nodes[0].raft.barrier(short).await.unwrap_err();
         assert!(began.elapsed() < 2 * short + Duration::from_secs(2));
     }
+    dir.end(nodes).await;
 }
 
 // A leader whose clock runs ahead would take time with it, and time cannot be turned back.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_leader_with_a_wrong_clock_gives_up() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = Root::new();
     let nodes = found(&seats(3, dir.path())).await;
     let leader = nodes[0].leader().await;
     let wrong = nodes.iter().position(|node| node.id() == leader).unwrap();
@@ -240,4 +251,5 @@ async fn a_leader_with_a_wrong_clock_gives_up() {
     nodes[wrong].propose(1_000).await;
     assert_ne!(nodes[wrong].leader().await, leader);
     assert_equal(&nodes).await;
+    dir.end(nodes).await;
 }

@@ -16,16 +16,16 @@ use cluster::{
 };
 
 /// Whatever is awaited comes within this, or the test fails.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Counts how often each id was applied.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Counter {
-    pub applied: BTreeMap<u64, u64>,
-    pub at_ms: u64,
-    pub time_went_back: bool,
+pub(crate) struct Counter {
+    pub(crate) applied: BTreeMap<u64, u64>,
+    pub(crate) at_ms: u64,
+    pub(crate) time_went_back: bool,
     /// What lies beside the state, and travels only in the transfer form.
-    pub ballast: usize,
+    pub(crate) ballast: usize,
 }
 
 impl StateMachine for Counter {
@@ -99,41 +99,70 @@ impl Transfer for Reversed {
 }
 
 /// The command that counts `id` once.
-pub fn command(id: u64) -> Vec<u8> {
+pub(crate) fn command(id: u64) -> Vec<u8> {
     codec::encode(&(id, Vec::<u8>::new()))
 }
 
 /// The same with something to carry.
-pub fn heavy(id: u64, bytes: usize) -> Vec<u8> {
+pub(crate) fn heavy(id: u64, bytes: usize) -> Vec<u8> {
     codec::encode(&(id, vec![1_u8; bytes]))
 }
 
 /// How a node of a test is set up; changed between starts as the test likes.
 #[derive(Clone)]
-pub struct Seat {
-    pub member: Member,
-    pub dir: PathBuf,
-    pub tls: Option<PeerTls>,
-    pub routes: BTreeMap<u64, String>,
-    pub snapshot_every: u64,
-    pub keep_log: u64,
+pub(crate) struct Seat {
+    pub(crate) member: Member,
+    pub(crate) dir: PathBuf,
+    pub(crate) tls: Option<PeerTls>,
+    pub(crate) routes: BTreeMap<u64, String>,
+    pub(crate) snapshot_every: u64,
+    pub(crate) keep_log: u64,
     /// What its clock is off by.
-    pub clock_off_ms: Arc<AtomicI64>,
+    pub(crate) clock_off_ms: Arc<AtomicI64>,
 }
 
-pub struct Node {
-    pub seat: Seat,
-    pub raft: Raft,
-    pub machine: Arc<RwLock<Counter>>,
+pub(crate) struct Node {
+    pub(crate) seat: Seat,
+    pub(crate) raft: Raft,
+    pub(crate) machine: Arc<RwLock<Counter>>,
+}
+
+/// Where the nodes of one test live. Removed with it; kept when the test fails, since nodes that still
+/// run would end the process if their disk went away.
+pub(crate) struct Root(Option<tempfile::TempDir>);
+
+impl Root {
+    pub(crate) fn new() -> Self {
+        Self(Some(tempfile::tempdir().unwrap()))
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.0.as_ref().unwrap().path()
+    }
+
+    /// Stops what still runs; then the directory may go.
+    pub(crate) async fn end(self, nodes: Vec<Node>) {
+        for node in nodes {
+            node.stop().await;
+        }
+    }
+}
+
+impl Drop for Root {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let _ = self.0.take().map(tempfile::TempDir::keep);
+        }
+    }
 }
 
 /// A port that was free a moment ago.
-pub fn free_address() -> SocketAddr {
+pub(crate) fn free_address() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
 impl Seat {
-    pub fn new(id: u64, root: &Path) -> Self {
+    pub(crate) fn new(id: u64, root: &Path) -> Self {
         let member = Member {
             id,
             region: format!("region-{id}"),
@@ -151,7 +180,7 @@ impl Seat {
         }
     }
 
-    pub fn config(&self) -> Config {
+    pub(crate) fn config(&self) -> Config {
         let off = Arc::clone(&self.clock_off_ms);
         let began = std::time::Instant::now();
         let clock = move || {
@@ -169,11 +198,11 @@ impl Seat {
         config
     }
 
-    pub async fn start(&self) -> Node {
+    pub(crate) async fn start(&self) -> Node {
         self.try_start().await.unwrap()
     }
 
-    pub async fn try_start(&self) -> Result<Node, cluster::Error> {
+    pub(crate) async fn try_start(&self) -> Result<Node, cluster::Error> {
         let machine = Arc::new(RwLock::new(Counter::default()));
         let raft = Raft::start(self.config(), Arc::clone(&machine)).await?;
         Ok(Node { seat: self.clone(), raft, machine })
@@ -181,19 +210,19 @@ impl Seat {
 }
 
 impl Node {
-    pub fn id(&self) -> u64 {
+    pub(crate) fn id(&self) -> u64 {
         self.seat.member.id
     }
 
-    pub fn counter(&self) -> Counter {
+    pub(crate) fn counter(&self) -> Counter {
         self.machine.read().unwrap().clone()
     }
 
-    pub async fn propose(&self, id: u64) -> cluster::Reply {
+    pub(crate) async fn propose(&self, id: u64) -> cluster::Reply {
         self.raft.propose(command(id), PATIENCE).await.unwrap()
     }
 
-    pub async fn until(&self, what: &str, done: impl Fn(&Status) -> bool) -> Status {
+    pub(crate) async fn until(&self, what: &str, done: impl Fn(&Status) -> bool) -> Status {
         let mut status = self.raft.watch();
         let waiting = tokio::time::timeout(PATIENCE, status.wait_for(|status| done(status))).await;
         match waiting {
@@ -202,18 +231,18 @@ impl Node {
         }
     }
 
-    pub async fn leader(&self) -> u64 {
+    pub(crate) async fn leader(&self) -> u64 {
         self.until("a leader", |status| status.leader.is_some()).await.leader.unwrap()
     }
 
-    pub async fn stop(self) -> Seat {
+    pub(crate) async fn stop(self) -> Seat {
         tokio::time::timeout(PATIENCE, self.raft.shutdown()).await.unwrap();
         self.seat
     }
 }
 
 /// Nodes with these ids, founded by the first of them.
-pub async fn found(seats: &[Seat]) -> Vec<Node> {
+pub(crate) async fn found(seats: &[Seat]) -> Vec<Node> {
     let mut nodes = Vec::new();
     for seat in seats {
         nodes.push(seat.start().await);
@@ -226,12 +255,12 @@ pub async fn found(seats: &[Seat]) -> Vec<Node> {
     nodes
 }
 
-pub fn seats(count: u64, root: &Path) -> Vec<Seat> {
+pub(crate) fn seats(count: u64, root: &Path) -> Vec<Seat> {
     (1..=count).map(|id| Seat::new(id, root)).collect()
 }
 
 /// All nodes have applied all that was agreed on, and are equal.
-pub async fn assert_equal(nodes: &[Node]) -> Counter {
+pub(crate) async fn assert_equal(nodes: &[Node]) -> Counter {
     let mut newest = 0;
     for node in nodes {
         newest = newest.max(node.raft.barrier(PATIENCE).await.unwrap());
