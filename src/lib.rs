@@ -1,1 +1,28 @@
-//! stockraft
+//! The node: it listens, verifies, stores, submits, pushes and shows. It acts and does not decide.
+//!
+//! ```text
+//!  ingest ─► signature ─► channel (parse) ─► inbox ═► submit ═► cluster ─► replica (state + history)
+//!  propagate ◄═ what is due in the replica      admin ◄─ reads it all     node wires them together
+//! ```
+//!
+//! The parts that work side by side (ingest, submit, propagate, admin) do not know each other: they
+//! meet in [`node`].
+#![forbid(unsafe_code)]
+
+pub mod admin;
+pub mod channel;
+pub mod cli;
+pub mod client;
+pub mod clock;
+pub mod config;
+pub mod demo;
+pub mod digest;
+pub mod history;
+pub mod inbox;
+pub mod ingest;
+pub mod measures;
+pub mod node;
+pub mod propagate;
+pub mod replica;
+pub mod signature;
+pub mod submit;

@@ -1,0 +1,230 @@
+//! `/v1/channels` and `/v1/policies`.
+
+use std::collections::BTreeMap;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use serde::{Deserialize, Serialize};
+use state::allocation::{Mode, Policy};
+use state::channel::Definition;
+use state::{Command, Reply};
+use utoipa::ToSchema;
+
+use super::view::Page;
+use super::{Admin, Problem};
+use crate::replica::Replica;
+
+/// A channel without its secrets, and how it is doing.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Channel {
+    name: String,
+    #[serde(flatten)]
+    definition: Defined,
+    /// The node that pushes to it.
+    owner: Option<u64>,
+    /// Listings that wait to be pushed.
+    backlog: usize,
+    /// Pushes without an answer yet.
+    in_flight: usize,
+    /// Quantities that the channel took, since this node started.
+    pushed: u64,
+    /// From the receipt of a change to its confirmation, since this node started.
+    window: Windows,
+}
+
+/// Consistency windows, in milliseconds.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Windows {
+    p50_ms: u64,
+    p99_ms: u64,
+    max_ms: u64,
+    /// The share that was confirmed by its deadline, 0 to 1; null before the first.
+    in_time: Option<f64>,
+}
+
+/// What a channel is.
+#[derive(Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Defined {
+    kind: String,
+    location: String,
+    home: Option<u64>,
+    /// Whether quantities are pushed to it.
+    pushes: bool,
+    dedup_window_ms: u64,
+    /// Thousandths of a call a second.
+    rate_milli: u64,
+    burst: u64,
+    /// Settings of its kind that are no secrets.
+    #[serde(default)]
+    settings: BTreeMap<String, String>,
+}
+
+impl From<Definition> for Defined {
+    fn from(d: Definition) -> Self {
+        let Definition {
+            kind,
+            location,
+            home,
+            pushes,
+            dedup_window_ms,
+            rate_milli,
+            burst,
+            settings,
+        } = d;
+        Self { kind, location, home, pushes, dedup_window_ms, rate_milli, burst, settings }
+    }
+}
+
+impl From<Defined> for Definition {
+    fn from(d: Defined) -> Self {
+        let Defined { kind, location, home, pushes, dedup_window_ms, rate_milli, burst, settings } =
+            d;
+        Self { kind, location, home, pushes, dedup_window_ms, rate_milli, burst, settings }
+    }
+}
+
+fn view(admin: &Admin, replica: &Replica, name: &str) -> Option<Channel> {
+    let channel = replica.state().data().channels.get(name)?;
+    let window = admin.measures.window(name);
+    let count = window.histogram.len();
+    let ratio = |part: u64| {
+        let exact = |n: u64| u32::try_from(n).map_or(f64::from(u32::MAX), f64::from);
+        exact(part) / exact(count)
+    };
+    Some(Channel {
+        name: name.into(),
+        definition: channel.definition.clone().into(),
+        owner: channel.owner.map(|owner| owner.node),
+        backlog: replica.state().due().count(name),
+        in_flight: replica.state().flights().count(name),
+        pushed: count,
+        window: Windows {
+            p50_ms: window.histogram.value_at_quantile(0.5),
+            p99_ms: window.histogram.value_at_quantile(0.99),
+            max_ms: window.histogram.max(),
+            in_time: (count > 0).then(|| ratio(window.in_time)),
+        },
+    })
+}
+
+/// All channels.
+#[utoipa::path(get, path = "/v1/channels", tag = "channels",
+    responses((status = 200, body = Page<Channel>)))]
+pub(super) async fn list(State(admin): State<Admin>) -> Json<Page<Channel>> {
+    let replica = admin.read();
+    let names = replica.state().data().channels.keys();
+    let items = names.filter_map(|name| view(&admin, &replica, name)).collect();
+    Json(Page { items, next: None })
+}
+
+/// One channel.
+#[utoipa::path(get, path = "/v1/channels/{channel}", tag = "channels",
+    params(("channel" = String, Path)),
+    responses((status = 200, body = Channel), (status = 404, body = Problem)))]
+pub(super) async fn get(
+    State(admin): State<Admin>,
+    Path(name): Path<String>,
+) -> Result<Json<Channel>, Problem> {
+    let channel = view(&admin, &admin.read(), &name);
+    channel.map(Json).ok_or_else(|| Problem::missing(format!("there is no channel {name:?}")))
+}
+
+/// Adds or changes a channel. Its secrets stay in the nodes' own files.
+#[utoipa::path(put, path = "/v1/channels/{channel}", tag = "channels",
+    params(("channel" = String, Path)), request_body = Defined,
+    responses((status = 200, body = Defined), (status = 422, body = Problem)))]
+pub(super) async fn put(
+    State(admin): State<Admin>,
+    Path(name): Path<String>,
+    Json(defined): Json<Defined>,
+) -> Result<Json<Defined>, Problem> {
+    let definition: Definition = defined.into();
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    if name.len() > 64 || !name.chars().all(plain) {
+        let rule = "a channel's name has 1 to 64 letters, digits, - and _";
+        return Err(Problem::unprocessable("name", rule));
+    }
+    let command = Command::PutChannel { name, definition: definition.clone() };
+    done(admin.propose(&command).await?.1, definition.into())
+}
+
+/// How SKUs are allocated to channels.
+#[derive(Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Policies {
+    policies: Vec<PolicyView>,
+}
+
+/// One policy; the first whose glob matches counts.
+#[derive(Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PolicyView {
+    sku: String,
+    mode: ModeView,
+    #[serde(default)]
+    weights: BTreeMap<String, u32>,
+    #[serde(default)]
+    buffers: BTreeMap<String, u32>,
+}
+
+/// `shared`: every channel shows all that is available. `split`: each shows its share.
+#[derive(Clone, Copy, Deserialize, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum ModeView {
+    Shared,
+    Split,
+}
+
+/// Allocation policies, in order.
+#[utoipa::path(get, path = "/v1/policies", tag = "channels",
+    responses((status = 200, body = Policies)))]
+pub(super) async fn policies(State(admin): State<Admin>) -> Json<Policies> {
+    let replica = admin.read();
+    let view = |policy: &Policy| PolicyView {
+        sku: policy.sku.clone(),
+        mode: match policy.mode {
+            Mode::Shared => ModeView::Shared,
+            Mode::Split => ModeView::Split,
+        },
+        weights: policy.weights.clone(),
+        buffers: policy
+            .buffers
+            .iter()
+            .map(|(channel, units)| (channel.clone(), u32::try_from(*units).unwrap_or(0)))
+            .collect(),
+    };
+    Json(Policies { policies: replica.state().data().policies.iter().map(view).collect() })
+}
+
+/// Replaces the allocation policies; quantities are pushed accordingly.
+#[utoipa::path(put, path = "/v1/policies", tag = "channels", request_body = Policies,
+    responses((status = 200, body = Policies), (status = 422, body = Problem)))]
+pub(super) async fn put_policies(
+    State(admin): State<Admin>,
+    Json(wanted): Json<Policies>,
+) -> Result<Json<Policies>, Problem> {
+    let policy = |view: &PolicyView| Policy {
+        sku: view.sku.clone(),
+        mode: match view.mode {
+            ModeView::Shared => Mode::Shared,
+            ModeView::Split => Mode::Split,
+        },
+        weights: view.weights.clone(),
+        buffers: view
+            .buffers
+            .iter()
+            .map(|(name, units)| (name.clone(), i64::from(*units)))
+            .collect(),
+    };
+    let command = Command::PutPolicies(wanted.policies.iter().map(policy).collect());
+    done(admin.propose(&command).await?.1, wanted)
+}
+
+fn done<T>(reply: Reply, answer: T) -> Result<Json<T>, Problem> {
+    match reply {
+        Reply::Done => Ok(Json(answer)),
+        Reply::Rejected(why) => Err(Problem::unprocessable("rejected", why)),
+        other => Err(Problem::internal(format!("unexpected reply {other:?}"))),
+    }
+}

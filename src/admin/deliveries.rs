@@ -1,0 +1,158 @@
+//! What became of deliveries: orders as the ledger believes them, and dead letters.
+
+use std::collections::BTreeMap;
+
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::Serialize;
+use state::order::Removal;
+use state::reply::Kept;
+use utoipa::ToSchema;
+
+use super::view::{Page, Paging};
+use super::{Admin, Problem};
+use crate::clock::rfc3339;
+use crate::history::History;
+
+/// The topic under which webhooks that could not be applied are listed.
+const TOPIC: &str = "deliveries";
+
+/// An order as merged from everything heard about it.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Order {
+    channel: String,
+    order: String,
+    lines: BTreeMap<String, OrderLine>,
+    /// When something was last heard of it.
+    touched: String,
+}
+
+/// One line of it, in whole units.
+#[derive(Serialize, ToSchema)]
+pub(super) struct OrderLine {
+    /// Null while no payload named one: the line waits.
+    sku: Option<String>,
+    location: String,
+    ordered: i64,
+    cancelled: i64,
+    returned: i64,
+    not_restocked: i64,
+    /// Of it, what the ledger has committed by now.
+    committed: i64,
+}
+
+/// What the ledger believes of an order, line by line.
+#[utoipa::path(get, path = "/v1/orders/{channel}/{order}", tag = "deliveries",
+    params(("channel" = String, Path), ("order" = String, Path)),
+    responses((status = 200, body = Order), (status = 404, body = Problem)))]
+pub(super) async fn order(
+    State(admin): State<Admin>,
+    Path((channel, order)): Path<(String, String)>,
+) -> Result<Json<Order>, Problem> {
+    let replica = admin.read();
+    let place = (channel, order);
+    let known = replica.state().data().orders.get(&place).ok_or_else(|| {
+        Problem::missing(format!("nothing was heard of an order {:?} of {:?}", place.1, place.0))
+    })?;
+    let lines = known.lines.iter().map(|(id, line)| {
+        let implied = line.implied();
+        let not_restocked = line.removals.values().filter(|(kind, _)| *kind == Removal::NoRestock);
+        let line = OrderLine {
+            sku: line.sku.clone(),
+            location: line.location.clone(),
+            ordered: line.quantity,
+            cancelled: implied.cancelled,
+            returned: implied.returned,
+            not_restocked: not_restocked.map(|(_, quantity)| quantity).sum(),
+            committed: line.moved.net().0,
+        };
+        (id.clone(), line)
+    });
+    let touched = rfc3339(known.touched);
+    Ok(Json(Order { lines: lines.collect(), touched, channel: place.0.clone(), order: place.1 }))
+}
+
+/// A delivery that could not be applied.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Dead {
+    id: String,
+    reason: String,
+    channel: String,
+    topic: String,
+    delivery: String,
+    received: String,
+    time: String,
+    /// The body as it was received, if it could not be understood: text, or base64 where it is none.
+    body: Option<String>,
+    /// Whether `body` is base64.
+    base64: bool,
+    /// What was understood of it otherwise.
+    understood: Option<String>,
+}
+
+/// Deliveries that could not be applied, oldest first, with their bodies. The topic is `deliveries`.
+#[utoipa::path(get, path = "/v1/topics/{topic}/dead", tag = "deliveries",
+    params(("topic" = String, Path), Paging),
+    responses((status = 200, body = Page<Dead>), (status = 404, body = Problem)))]
+pub(super) async fn dead(
+    State(admin): State<Admin>,
+    Path(topic): Path<String>,
+    Query(paging): Query<Paging>,
+) -> Result<Json<Page<Dead>>, Problem> {
+    if topic != TOPIC {
+        return Err(Problem::missing(format!("there is no topic {topic:?}, only {TOPIC:?}")));
+    }
+    let after = paging.cursor.as_deref().map(parse_id).transpose()?;
+    let (history, mut letters) = {
+        let replica = admin.read();
+        let letters = replica.state().data().dead.entries().iter();
+        let letters = letters.filter(|(id, _)| after.is_none_or(|after| **id > after));
+        let letters: Vec<_> = letters.map(|(id, letter)| (*id, letter.clone())).collect();
+        (replica.history(), letters)
+    };
+    letters.sort_unstable_by_key(|(id, _)| *id);
+    let more = letters.len() > paging.limit();
+    letters.truncate(paging.limit());
+    let next = letters.last().filter(|_| more).map(|((index, n), _)| format!("{index}.{n}"));
+    let mut items = Vec::with_capacity(letters.len());
+    for ((index, n), letter) in letters {
+        let (body, base64, understood) = body(&history, index, n)?;
+        items.push(Dead {
+            id: format!("{index}.{n}"),
+            reason: letter.reason,
+            channel: letter.channel,
+            topic: letter.topic,
+            delivery: letter.delivery,
+            received: rfc3339(letter.received),
+            time: rfc3339(letter.time),
+            body,
+            base64,
+            understood,
+        });
+    }
+    Ok(Json(Page { items, next }))
+}
+
+fn body(
+    history: &History,
+    index: u64,
+    n: u32,
+) -> Result<(Option<String>, bool, Option<String>), Problem> {
+    let kept = history.body(index, n).map_err(|error| Problem::internal(error.to_string()))?;
+    Ok(match kept {
+        None => (None, false, None),
+        Some(Kept::Facts(facts)) => (None, false, Some(format!("{facts:?}"))),
+        Some(Kept::Body(bytes)) => match String::from_utf8(bytes) {
+            Ok(text) => (Some(text), false, None),
+            Err(error) => (Some(STANDARD.encode(error.as_bytes())), true, None),
+        },
+    })
+}
+
+fn parse_id(text: &str) -> Result<(u64, u32), Problem> {
+    let parts = text.split_once('.');
+    let parts = parts.and_then(|(index, n)| Some((index.parse().ok()?, n.parse().ok()?)));
+    parts.ok_or_else(|| Problem::bad_request("cursor: send `next` of the page before"))
+}

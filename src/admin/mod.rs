@@ -1,0 +1,164 @@
+//! The admin listener: the API under `/v1` and `/cluster`, metrics, probes, and pages for people.
+
+mod access;
+mod channels;
+mod cluster_api;
+mod deliveries;
+mod health;
+mod movements;
+mod pages;
+mod problem;
+mod skus;
+mod stock;
+mod view;
+
+use std::sync::{Arc, PoisonError, RwLockReadGuard};
+use std::time::Duration;
+
+use axum::Router;
+use axum::middleware;
+use cluster::{ProposeError, Raft, codec};
+use state::{Command, Reply};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use utoipa::OpenApi;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::config::{Config, Scope};
+use crate::inbox::Inbox;
+use crate::measures::Measures;
+use crate::replica::{Replica, Shared};
+use problem::Problem;
+
+/// How long a request may wait for the cluster's agreement.
+const AGREEMENT: Duration = Duration::from_secs(5);
+/// Bytes of a request's body.
+const BODY_BYTES_MAX: usize = 4 << 20;
+/// Items of one page of a list.
+const PAGE_MAX: usize = 1000;
+const PAGE_DEFAULT: usize = 100;
+
+/// What the admin listener needs.
+#[derive(Clone)]
+pub struct Admin {
+    /// The node's config.
+    pub config: Arc<Config>,
+    /// The agreed state.
+    pub replica: Shared,
+    /// Where changes are proposed.
+    pub raft: Raft,
+    /// Whether webhooks can be made durable.
+    pub inbox: Inbox,
+    /// What is measured.
+    pub measures: Arc<Measures>,
+}
+
+impl Admin {
+    fn read(&self) -> RwLockReadGuard<'_, Replica> {
+        self.replica.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Proposes a command and waits for the reply.
+    async fn propose(&self, command: &Command) -> Result<(u64, Reply), Problem> {
+        let reply = self.raft.propose(codec::encode(command), AGREEMENT).await?;
+        let decoded = codec::decode(&reply.bytes)
+            .map_err(|error| Problem::internal(format!("the reply cannot be read: {error}")))?;
+        Ok((reply.index, decoded))
+    }
+
+    /// Waits until this node's replica holds everything agreed on before now.
+    async fn barrier(&self) -> Result<(), Problem> {
+        self.raft.barrier(AGREEMENT).await?;
+        Ok(())
+    }
+}
+
+impl From<ProposeError> for Problem {
+    fn from(error: ProposeError) -> Self {
+        match error {
+            ProposeError::TooLarge { .. } => Self::too_large(error.to_string()),
+            ProposeError::Unavailable(_) | ProposeError::Unknown(_) => {
+                Self::unavailable(error.to_string())
+            }
+        }
+    }
+}
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "stockraft",
+        description = "Operates one cluster: the ledger, its channels, and the nodes themselves. \
+                       Every node answers; changes are forwarded to the leader. Errors are RFC 9457 \
+                       problem documents. Quantities are whole units, times are RFC 3339 in UTC.",
+        license(name = "Apache-2.0", identifier = "Apache-2.0"),
+    ),
+    security(("token" = [])),
+)]
+struct Api;
+
+fn router(admin: &Admin) -> (Router<Admin>, utoipa::openapi::OpenApi) {
+    let guard =
+        |scope: Scope| middleware::from_fn_with_state((admin.clone(), scope), access::check);
+    let read = OpenApiRouter::new()
+        .routes(routes!(stock::get))
+        .routes(routes!(stock::list))
+        .routes(routes!(stock::movements))
+        .routes(routes!(deliveries::order))
+        .routes(routes!(deliveries::dead))
+        .routes(routes!(channels::list))
+        .routes(routes!(channels::get))
+        .routes(routes!(channels::policies))
+        .routes(routes!(skus::get))
+        .routes(routes!(cluster_api::status))
+        .routes(routes!(health::metrics))
+        .layer(guard(Scope::Read));
+    let write = OpenApiRouter::new()
+        .routes(routes!(movements::post))
+        .routes(routes!(skus::put))
+        .routes(routes!(channels::put))
+        .routes(routes!(channels::put_policies))
+        .layer(guard(Scope::Write));
+    let operate = OpenApiRouter::new()
+        .routes(routes!(cluster_api::init))
+        .routes(routes!(cluster_api::add))
+        .routes(routes!(cluster_api::promote))
+        .routes(routes!(cluster_api::demote))
+        .routes(routes!(cluster_api::remove))
+        .routes(routes!(cluster_api::transfer))
+        .routes(routes!(cluster_api::snapshot))
+        .layer(guard(Scope::Admin));
+    let open = OpenApiRouter::new()
+        .routes(routes!(health::healthz))
+        .routes(routes!(health::readyz))
+        .routes(routes!(pages::openapi))
+        .routes(routes!(pages::docs))
+        .routes(routes!(pages::dashboard));
+    let (router, mut api) = OpenApiRouter::with_openapi(Api::openapi())
+        .merge(read)
+        .merge(write)
+        .merge(operate)
+        .merge(open)
+        .split_for_parts();
+    let scheme = SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build());
+    api.components.get_or_insert_default().security_schemes.insert("token".into(), scheme.into());
+    (router, api)
+}
+
+/// Serves until `stop`.
+pub async fn serve(
+    listener: TcpListener,
+    admin: Admin,
+    stop: CancellationToken,
+) -> std::io::Result<()> {
+    let (router, api) = router(&admin);
+    let app = router
+        .fallback(problem::not_found)
+        .method_not_allowed_fallback(problem::method_not_allowed)
+        .layer(axum::Extension(Arc::new(api)))
+        .layer(axum::extract::DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .with_state(admin);
+    axum::serve(listener, app).with_graceful_shutdown(stop.cancelled_owned()).await
+}

@@ -1,0 +1,128 @@
+//! `/v1/stock`: what is there.
+
+use std::collections::BTreeSet;
+
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use serde::Deserialize;
+use utoipa::{IntoParams, ToSchema};
+
+use super::view::{self, Line, Page, Paging, Stock};
+use super::{Admin, Problem};
+
+/// How fresh a reading must be.
+#[derive(Clone, Copy, Debug, Default, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Consistency {
+    /// What this node knows; `as_of` says how much that is.
+    #[default]
+    Local,
+    /// Everything that the cluster had agreed on when the request came.
+    Linearizable,
+}
+
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Reading {
+    /// How fresh: `local` (the default) or `linearizable`.
+    #[serde(default)]
+    consistency: Consistency,
+}
+
+impl Reading {
+    async fn wait(&self, admin: &Admin) -> Result<(), Problem> {
+        match self.consistency {
+            Consistency::Local => Ok(()),
+            Consistency::Linearizable => admin.barrier().await,
+        }
+    }
+}
+
+/// One SKU: quantities by location, and what each channel shows.
+#[utoipa::path(get, path = "/v1/stock/{sku}", tag = "stock", params(("sku" = String, Path), Reading),
+    responses((status = 200, body = Stock), (status = 404, body = Problem)))]
+pub(super) async fn get(
+    State(admin): State<Admin>,
+    Path(sku): Path<String>,
+    Query(reading): Query<Reading>,
+) -> Result<Json<Stock>, Problem> {
+    reading.wait(&admin).await?;
+    let stock = view::stock(&admin.read(), &sku);
+    stock.map(Json).ok_or_else(|| Problem::missing(format!("there is no SKU {sku:?}")))
+}
+
+/// All SKUs, by name.
+#[utoipa::path(get, path = "/v1/stock", tag = "stock", params(Paging),
+    responses((status = 200, body = Page<Stock>)))]
+pub(super) async fn list(
+    State(admin): State<Admin>,
+    Query(paging): Query<Paging>,
+) -> Result<Json<Page<Stock>>, Problem> {
+    let replica = admin.read();
+    let after = paging.cursor.as_deref();
+    let mut first: BTreeSet<&str> = BTreeSet::new();
+    for (sku, _) in replica.state().data().stock.iter() {
+        if after.is_none_or(|after| sku.as_str() > after) {
+            first.insert(sku);
+            if first.len() > paging.limit() + 1 {
+                first.pop_last();
+            }
+        }
+    }
+    let more = first.len() > paging.limit();
+    let skus: Vec<&str> = first.into_iter().take(paging.limit()).collect();
+    let next = skus.last().filter(|_| more).map(|sku| (*sku).to_string());
+    let items = skus.iter().filter_map(|sku| view::stock(&replica, sku)).collect();
+    Ok(Json(Page { items, next }))
+}
+
+/// The lines of the ledger about one SKU, newest first.
+#[utoipa::path(get, path = "/v1/stock/{sku}/movements", tag = "stock",
+    params(("sku" = String, Path), Paging),
+    responses((status = 200, body = Page<Line>), (status = 404, body = Problem)))]
+pub(super) async fn movements(
+    State(admin): State<Admin>,
+    Path(sku): Path<String>,
+    Query(paging): Query<Paging>,
+) -> Result<Json<Page<Line>>, Problem> {
+    let (history, newest) = {
+        let replica = admin.read();
+        let stock = replica.state().data().stock.get(&sku).map(|stock| stock.newest);
+        let missing = || Problem::missing(format!("there is no SKU {sku:?}"));
+        (replica.history(), stock.ok_or_else(missing)?)
+    };
+    // A cursor is the entry to begin with, and how many of its lines were shown already.
+    let (from, shown) = match paging.cursor.as_deref() {
+        None => (newest, 0),
+        Some(cursor) => parse_cursor(cursor)?,
+    };
+    let limit = paging.limit();
+    let read = move || {
+        let mut items = Vec::new();
+        let (mut entry, mut seen) = (from, 0);
+        for line in history.of_sku(&sku, from).skip(shown) {
+            let (index, movement, hash) = line?;
+            if index != entry {
+                (entry, seen) = (index, 0);
+            }
+            if items.len() == limit {
+                let already = if entry == from { shown + seen } else { seen };
+                return Ok(Page { items, next: Some(format!("{entry}.{already}")) });
+            }
+            seen += 1;
+            items.push(Line::new(index, movement, &hash));
+        }
+        Ok(Page { items, next: None })
+    };
+    let page = tokio::task::spawn_blocking(read).await;
+    let page: Result<_, crate::history::Error> =
+        page.map_err(|error| Problem::internal(error.to_string()))?;
+    page.map(Json).map_err(|error| Problem::internal(error.to_string()))
+}
+
+fn parse_cursor(cursor: &str) -> Result<(u64, usize), Problem> {
+    let parts = cursor
+        .split_once('.')
+        .and_then(|(entry, shown)| Some((entry.parse().ok()?, shown.parse().ok()?)));
+    parts.ok_or_else(|| Problem::bad_request("cursor: send `next` of the page before"))
+}

@@ -1,0 +1,196 @@
+//! What the API shows of the state, as JSON.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use state::Data;
+use state::ledger::{Level, Movement};
+use utoipa::{IntoParams, ToSchema};
+
+use super::{PAGE_DEFAULT, PAGE_MAX};
+use crate::channel::hex;
+use crate::clock::rfc3339;
+use crate::history::Hash;
+use crate::replica::Replica;
+
+/// One page of a list.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Page<T> {
+    /// The items.
+    pub(super) items: Vec<T>,
+    /// To be sent as `cursor` for the next page; null at the end.
+    pub(super) next: Option<String>,
+}
+
+/// Which page of a list.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Paging {
+    /// Items wanted: 100 if not given, 1000 at the most.
+    limit: Option<usize>,
+    /// `next` of the page before.
+    pub(super) cursor: Option<String>,
+}
+
+impl Paging {
+    pub(super) fn limit(&self) -> usize {
+        self.limit.unwrap_or(PAGE_DEFAULT).clamp(1, PAGE_MAX)
+    }
+}
+
+/// Quantities of one SKU.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Stock {
+    sku: String,
+    #[serde(flatten)]
+    total: Quantities,
+    /// The same by location.
+    locations: BTreeMap<String, Quantities>,
+    /// What each channel may show, was told, and shows.
+    channels: BTreeMap<String, Listing>,
+    /// Units sold that are not there: available below zero, by location, summed.
+    shortfall: i64,
+    as_of: AsOf,
+}
+
+/// Quantities, in whole units.
+#[derive(Default, Serialize, ToSchema)]
+pub(super) struct Quantities {
+    on_hand: i64,
+    committed: i64,
+    reserved: i64,
+    incoming: i64,
+    available: i64,
+}
+
+/// One SKU on one channel.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Listing {
+    allocated: i64,
+    buffer: i64,
+    available_to_sell: i64,
+    desired: i64,
+    sent: Option<i64>,
+    confirmed: Option<i64>,
+    observed: Option<i64>,
+    /// The most that may still arrive from it as sales; null until it was observed.
+    exposure: Option<i64>,
+    /// Why the channel takes no push, if it does not.
+    fault: Option<String>,
+}
+
+/// What a reading is worth.
+#[derive(Serialize, ToSchema)]
+pub(super) struct AsOf {
+    /// Log index of the last command in this node's replica.
+    index: u64,
+    /// Agreed time of that command.
+    time: String,
+}
+
+/// One line of the ledger.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Line {
+    index: u64,
+    time: String,
+    kind: &'static str,
+    sku: String,
+    quantity: i64,
+    location: String,
+    to_location: Option<String>,
+    channel: Option<String>,
+    /// The delivery that caused it, or the id of the request.
+    delivery: String,
+    reference: Option<String>,
+    reason: Option<String>,
+    occurred_at: Option<String>,
+    /// On hand at the location, after it.
+    on_hand: i64,
+    /// Available at the location, after it.
+    available: i64,
+    /// Its place in the chain: SHA-256 over the hash before it and the line.
+    hash: String,
+}
+
+impl Line {
+    pub(super) fn new(index: u64, movement: Movement, hash: &Hash) -> Self {
+        Self {
+            index,
+            time: rfc3339(movement.time),
+            kind: movement.kind.name(),
+            sku: movement.sku,
+            quantity: movement.quantity,
+            location: movement.location,
+            to_location: movement.to_location,
+            channel: movement.channel,
+            delivery: movement.cause,
+            reference: movement.reference,
+            reason: movement.reason,
+            occurred_at: movement.occurred.map(rfc3339),
+            on_hand: movement.on_hand,
+            available: movement.available,
+            hash: hex(hash),
+        }
+    }
+}
+
+impl Quantities {
+    fn of(level: &Level) -> Self {
+        Self {
+            on_hand: level.on_hand,
+            committed: level.committed,
+            reserved: level.reserved,
+            incoming: level.incoming(),
+            available: level.available(),
+        }
+    }
+
+    const fn add(&mut self, other: &Self) {
+        self.on_hand += other.on_hand;
+        self.committed += other.committed;
+        self.reserved += other.reserved;
+        self.incoming += other.incoming;
+        self.available += other.available;
+    }
+}
+
+pub(super) fn as_of(replica: &Replica) -> AsOf {
+    AsOf { index: replica.index(), time: rfc3339(replica.state().data().now) }
+}
+
+/// A SKU as this replica knows it.
+pub(super) fn stock(replica: &Replica, sku: &str) -> Option<Stock> {
+    let data = replica.state().data();
+    let known = data.stock.get(&sku.to_string())?;
+    let mut total = Quantities::default();
+    let mut locations = BTreeMap::new();
+    let mut shortfall = 0;
+    for (location, level) in &known.levels {
+        let quantities = Quantities::of(level);
+        total.add(&quantities);
+        shortfall += (-quantities.available).max(0);
+        locations.insert(location.clone(), quantities);
+    }
+    let listings = known.listings.keys();
+    let channels = listings
+        .filter_map(|channel| Some((channel.clone(), listing(data, channel, sku)?)))
+        .collect();
+    Some(Stock { sku: sku.into(), total, locations, channels, shortfall, as_of: as_of(replica) })
+}
+
+fn listing(data: &Data, channel: &str, sku: &str) -> Option<Listing> {
+    let allocation = data.allocation(channel, sku)?;
+    let listing = data.stock.get(&sku.to_string())?.listings.get(channel)?;
+    let confirmed = listing.confirmed.map(|(quantity, _)| quantity);
+    Some(Listing {
+        allocated: allocation.allocated,
+        buffer: allocation.buffer,
+        available_to_sell: allocation.available_to_sell,
+        desired: allocation.desired,
+        sent: listing.in_flight.map(|push| push.quantity).or(confirmed),
+        confirmed,
+        observed: listing.observed.map(|(quantity, _)| quantity),
+        exposure: listing.exposure(data.now),
+        fault: listing.fault.clone(),
+    })
+}

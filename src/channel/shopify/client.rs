@@ -1,0 +1,291 @@
+//! Telling a Shopify store a quantity, and reading what it shows: its GraphQL Admin API.
+//!
+//! From API version 2026-04 on every row must carry `changeFromQuantity` (compare-and-set), and the
+//! mutation an idempotency key. The mutation is all or nothing. Errors come with HTTP 200.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::header::{CONTENT_TYPE, RETRY_AFTER};
+use hyper::{Method, Request, StatusCode};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client as HttpClient;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::channel::outcome::{PushError, Row, RowOutcome};
+use crate::config;
+
+/// Rows that one mutation takes.
+pub const ROWS_MAX: usize = 250;
+/// How long a call may take before its outcome counts as unknown.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// Bytes of an answer.
+const ANSWER_BYTES_MAX: usize = 4 << 20;
+/// Points that one mutation costs.
+const MUTATION_COST: f64 = 10.0;
+
+const SET: &str = "mutation Set($input: InventorySetQuantitiesInput!, $key: String!) { \
+    inventorySetQuantities(input: $input) @idempotent(key: $key) { \
+    inventoryAdjustmentGroup { id } userErrors { code field message } } }";
+const READ: &str = "query Read($ids: [ID!]!, $locationId: ID!) { nodes(ids: $ids) { \
+    ... on InventoryItem { id inventoryLevel(locationId: $locationId) { \
+    quantities(names: [\"available\"]) { name quantity } } } } }";
+
+/// Codes that mean that the store shows something else than was believed.
+const STALE: [&str; 2] = ["CHANGE_FROM_QUANTITY_STALE", "COMPARE_QUANTITY_STALE"];
+/// Codes of the call rather than of a row: another try with a new key may succeed.
+const TRY_AGAIN: [&str; 3] = [
+    "IDEMPOTENCY_CONCURRENT_REQUEST",
+    "IDEMPOTENCY_PREVIOUS_ATTEMPT_FAILED",
+    "IDEMPOTENCY_KEY_PARAMETER_MISMATCH",
+];
+
+/// A store's API.
+pub struct Client {
+    http: HttpClient<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    url: String,
+    token: config::Secret,
+    location_id: String,
+}
+
+/// An answer, and how long the store wants us to wait before the next call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answered<T> {
+    /// What it answered.
+    pub value: T,
+    /// To be waited before the next call, so that it is not throttled.
+    pub wait: Duration,
+}
+
+#[derive(Deserialize)]
+struct GraphQl {
+    data: Option<Value>,
+    #[serde(default)]
+    errors: Vec<TopError>,
+    extensions: Option<Extensions>,
+}
+
+#[derive(Deserialize)]
+struct TopError {
+    #[serde(default)]
+    message: String,
+    extensions: Option<ErrorCode>,
+}
+
+#[derive(Deserialize)]
+struct ErrorCode {
+    code: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Extensions {
+    cost: Option<Cost>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Cost {
+    requested_query_cost: Option<f64>,
+    throttle_status: Option<ThrottleStatus>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ThrottleStatus {
+    currently_available: f64,
+    restore_rate: f64,
+}
+
+#[derive(Deserialize)]
+struct UserError {
+    code: Option<String>,
+    #[serde(default)]
+    field: Option<Vec<String>>,
+    #[serde(default)]
+    message: String,
+}
+
+impl Client {
+    /// A client for a store; `None` if the config has no API for it.
+    #[must_use]
+    pub fn new(channel: &config::Channel) -> Option<Self> {
+        let api = channel.api.as_ref()?;
+        let https = HttpsConnectorBuilder::new()
+            .with_provider_and_webpki_roots(rustls::crypto::ring::default_provider())
+            .ok()?
+            .https_or_http()
+            .enable_http1()
+            .build();
+        let base = api.base_url.trim_end_matches('/');
+        Some(Self {
+            http: HttpClient::builder(TokioExecutor::new()).build(https),
+            url: format!("{base}/admin/api/{}/graphql.json", api.version),
+            token: api.token.clone(),
+            location_id: api.location_id.clone().unwrap_or_default(),
+        })
+    }
+
+    /// Sets quantities. One outcome a row, in order. `key` must be new unless rows are the same.
+    pub async fn set(
+        &self,
+        rows: &[Row],
+        key: &str,
+    ) -> Result<Answered<Vec<RowOutcome>>, PushError> {
+        let quantities: Vec<Value> = rows
+            .iter()
+            .map(|row| {
+                json!({
+                    "inventoryItemId": row.listing,
+                    "locationId": self.location_id,
+                    "quantity": row.quantity,
+                    "changeFromQuantity": row.from,
+                })
+            })
+            .collect();
+        let input =
+            json!({ "name": "available", "reason": "correction", "quantities": quantities });
+        let answered = self.call(SET, &json!({ "input": input, "key": key })).await?;
+        let errors = answered.value.pointer("/inventorySetQuantities/userErrors").cloned();
+        let errors: Vec<UserError> = errors
+            .and_then(|errors| serde_json::from_value(errors).ok())
+            .ok_or_else(|| PushError::Unknown("the answer has no userErrors".into()))?;
+        Ok(Answered { value: outcomes(rows.len(), &errors)?, wait: answered.wait })
+    }
+
+    /// Reads what the store shows; `None` for what it does not know.
+    pub async fn read(&self, listings: &[String]) -> Result<Answered<Vec<Option<i64>>>, PushError> {
+        let variables = json!({ "ids": listings, "locationId": self.location_id });
+        let answered = self.call(READ, &variables).await?;
+        let nodes = answered.value.get("nodes").and_then(Value::as_array);
+        let nodes = nodes.ok_or_else(|| PushError::Unknown("the answer has no nodes".into()))?;
+        let quantity = |node: &Value| {
+            let quantities = node.pointer("/inventoryLevel/quantities")?.as_array()?;
+            let of_name = quantities.iter().find(|quantity| quantity["name"] == "available")?;
+            of_name["quantity"].as_i64()
+        };
+        let of_listing = |id: &String| {
+            nodes.iter().find(|node| node["id"].as_str() == Some(id)).and_then(quantity)
+        };
+        Ok(Answered { value: listings.iter().map(of_listing).collect(), wait: answered.wait })
+    }
+
+    async fn call(&self, query: &str, variables: &Value) -> Result<Answered<Value>, PushError> {
+        let body = json!({ "query": query, "variables": variables }).to_string();
+        let request = Request::builder()
+            .method(Method::POST)
+            .uri(&self.url)
+            .header(CONTENT_TYPE, "application/json")
+            .header("X-Shopify-Access-Token", self.token.expose())
+            .body(Full::from(body))
+            .map_err(|error| PushError::Refused(error.to_string()))?;
+        let exchange = async {
+            let response = self.http.request(request).await.map_err(|error| {
+                let why = format!("{error}");
+                // Never connected: nothing was sent.
+                if error.is_connect() { PushError::Refused(why) } else { PushError::Unknown(why) }
+            })?;
+            let (head, body) = response.into_parts();
+            let unread = |error| PushError::Unknown(format!("{error}"));
+            let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await.map_err(unread)?;
+            Ok((head, body.to_bytes()))
+        };
+        let timed_out = |_| PushError::Unknown(format!("no answer in {} s", TIMEOUT.as_secs()));
+        let (head, body) = tokio::time::timeout(TIMEOUT, exchange).await.map_err(timed_out)??;
+        check_status(&head)?;
+        let answer: GraphQl = serde_json::from_slice(&body)
+            .map_err(|error| PushError::Unknown(format!("the answer is no GraphQL: {error}")))?;
+        let cost = answer.extensions.and_then(|extensions| extensions.cost);
+        if let Some(error) = answer.errors.first() {
+            return Err(top_error(error, cost.as_ref()));
+        }
+        let value = answer.data.ok_or_else(|| PushError::Unknown("the answer is empty".into()))?;
+        Ok(Answered { value, wait: wait(cost.as_ref(), MUTATION_COST) })
+    }
+}
+
+fn check_status(head: &hyper::http::response::Parts) -> Result<(), PushError> {
+    match head.status {
+        status if status.is_success() => Ok(()),
+        StatusCode::TOO_MANY_REQUESTS => {
+            let seconds = head.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
+            let seconds: f64 = seconds.and_then(|text| text.parse().ok()).unwrap_or(2.0);
+            Err(PushError::Limited { wait_ms: millis(seconds) })
+        }
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+            Err(PushError::Unauthorised(head.status.to_string()))
+        }
+        status if status.is_client_error() => Err(PushError::Refused(status.to_string())),
+        status => Err(PushError::Unknown(status.to_string())),
+    }
+}
+
+fn top_error(error: &TopError, cost: Option<&Cost>) -> PushError {
+    let code = error.extensions.as_ref().and_then(|extensions| extensions.code.as_deref());
+    match code {
+        Some("THROTTLED") => {
+            let requested = cost.and_then(|cost| cost.requested_query_cost);
+            let wait =
+                wait(cost, requested.unwrap_or(MUTATION_COST)).max(Duration::from_millis(100));
+            PushError::Limited { wait_ms: u64::try_from(wait.as_millis()).unwrap_or(1000) }
+        }
+        Some("ACCESS_DENIED" | "SHOP_INACTIVE") => PushError::Unauthorised(error.message.clone()),
+        Some("INTERNAL_SERVER_ERROR") => PushError::Unknown(error.message.clone()),
+        _ => PushError::Refused(error.message.clone()),
+    }
+}
+
+/// How long until the store's bucket holds the cost of a call.
+fn wait(cost: Option<&Cost>, needed: f64) -> Duration {
+    let Some(status) = cost.and_then(|cost| cost.throttle_status.as_ref()) else {
+        return Duration::ZERO;
+    };
+    let missing = needed - status.currently_available;
+    if missing <= 0.0 || status.restore_rate <= 0.0 {
+        return Duration::ZERO;
+    }
+    Duration::from_millis(millis(missing / status.restore_rate))
+}
+
+/// Seconds as milliseconds, at most a minute: no header keeps us away for longer.
+fn millis(seconds: f64) -> u64 {
+    let ms = (seconds * 1000.0).clamp(0.0, 60_000.0);
+    #[expect(
+        clippy::as_conversions,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "clamped to a small positive range; NaN becomes 0"
+    )]
+    let ms = ms as u64;
+    ms
+}
+
+/// The mutation is all or nothing: with an error, rows without one of their own were not touched.
+fn outcomes(rows: usize, errors: &[UserError]) -> Result<Vec<RowOutcome>, PushError> {
+    if errors.is_empty() {
+        return Ok(vec![RowOutcome::Confirmed; rows]);
+    }
+    let mut outcomes = vec![RowOutcome::Untouched; rows];
+    for error in errors {
+        let code = error.code.as_deref().unwrap_or_default();
+        if TRY_AGAIN.contains(&code) {
+            return Err(PushError::Refused(format!("{code}: {}", error.message)));
+        }
+        let path = error.field.as_deref().unwrap_or_default();
+        let row = path.iter().find_map(|part| part.parse::<usize>().ok());
+        let row = row.or((rows == 1).then_some(0));
+        let Some(outcome) = row.and_then(|row| outcomes.get_mut(row)) else {
+            // Which row it is will show in a smaller batch.
+            return Err(PushError::Suspect(format!("{code}: {}", error.message)));
+        };
+        *outcome = if STALE.contains(&code) {
+            RowOutcome::Stale
+        } else {
+            RowOutcome::Failed(format!("{code}: {}", error.message))
+        };
+    }
+    Ok(outcomes)
+}

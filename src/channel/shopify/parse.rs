@@ -1,0 +1,184 @@
+//! What Shopify's webhooks mean. Pure.
+//!
+//! Bodies have the shape of its REST resources: 64-bit ids, times with the shop's offset. Any field
+//! can be missing, since a subscription may leave fields out.
+
+use serde::Deserialize;
+use state::command::Fact;
+use state::limits::NAME_LEN_MAX;
+use state::order::{LineImage, RefundLine, Removal};
+
+use crate::channel::Understood;
+use crate::clock;
+use crate::signature::Verified;
+
+#[derive(Deserialize)]
+struct Order {
+    id: u64,
+    updated_at: String,
+    #[serde(default)]
+    test: bool,
+    line_items: Vec<Line>,
+    #[serde(default)]
+    refunds: Vec<Refund>,
+}
+
+#[derive(Deserialize)]
+struct Line {
+    id: u64,
+    sku: Option<String>,
+    quantity: i64,
+    #[serde(default)]
+    gift_card: bool,
+    /// `null` where the item is not tracked; absent in a subscription without the field.
+    #[serde(default = "tracked")]
+    variant_inventory_management: Option<String>,
+}
+
+fn tracked() -> Option<String> {
+    Some("shopify".into())
+}
+
+#[derive(Deserialize)]
+struct Refund {
+    order_id: u64,
+    created_at: String,
+    refund_line_items: Vec<RefundedLine>,
+}
+
+#[derive(Deserialize)]
+struct RefundedLine {
+    id: u64,
+    line_item_id: u64,
+    quantity: i64,
+    restock_type: String,
+    line_item: Option<Line>,
+}
+
+/// What a delivery of this topic says.
+#[must_use]
+pub fn parse(topic: &str, body: Verified<'_>) -> Understood {
+    let parsed = match topic {
+        "orders/create"
+        | "orders/updated"
+        | "orders/cancelled"
+        | "orders/paid"
+        | "orders/fulfilled"
+        | "orders/partially_fulfilled" => order(body),
+        "refunds/create" => refund(body),
+        "inventory_levels/update" | "inventory_levels/connect" | "inventory_levels/disconnect" => {
+            return Understood::Ignored("what a channel shows is no movement");
+        }
+        "inventory_items/create"
+        | "inventory_items/update"
+        | "inventory_items/delete"
+        | "products/create"
+        | "products/update"
+        | "products/delete"
+        | "app/uninstalled"
+        | "customers/data_request"
+        | "customers/redact"
+        | "shop/redact" => {
+            return Understood::Ignored("this topic changes no stock");
+        }
+        "orders/edited" => Err("an edit carries no order: it must be fetched".to_string()),
+        "" => Err("the X-Shopify-Topic header is missing".to_string()),
+        other => Err(format!("the topic {:?} is unknown", shortened(other))),
+    };
+    parsed.unwrap_or_else(Understood::Dead)
+}
+
+fn order(body: Verified<'_>) -> Result<Understood, String> {
+    let order: Order = read(body)?;
+    if order.test {
+        return Ok(Understood::Ignored("a test order"));
+    }
+    let version =
+        clock::parse_rfc3339(&order.updated_at).map_err(|why| format!("updated_at: {why}"))?;
+    let mut lines = Vec::new();
+    for line in order.line_items.into_iter().filter(Line::stands_for_stock) {
+        check_quantity(line.quantity)?;
+        let sku = line.sku()?;
+        lines.push(LineImage { id: line.id.to_string(), sku, quantity: line.quantity });
+    }
+    let mut facts = vec![Fact::Image { order: order.id.to_string(), version, lines }];
+    for embedded in order.refunds {
+        if embedded.order_id != order.id {
+            return Err(format!(
+                "a refund of order {} stands in order {}",
+                embedded.order_id, order.id
+            ));
+        }
+        facts.push(embedded.fact()?);
+    }
+    Ok(Understood::Facts(facts))
+}
+
+fn refund(body: Verified<'_>) -> Result<Understood, String> {
+    let refund: Refund = read(body)?;
+    Ok(Understood::Facts(vec![refund.fact()?]))
+}
+
+impl Line {
+    fn stands_for_stock(&self) -> bool {
+        !self.gift_card && self.variant_inventory_management.is_some()
+    }
+
+    fn sku(&self) -> Result<Option<String>, String> {
+        let sku = self.sku.as_deref().map(str::trim).filter(|sku| !sku.is_empty());
+        match sku {
+            Some(sku) if sku.len() > NAME_LEN_MAX => {
+                Err(format!("a SKU is longer than {NAME_LEN_MAX} bytes"))
+            }
+            sku => Ok(sku.map(str::to_string)),
+        }
+    }
+}
+
+impl Refund {
+    fn fact(self) -> Result<Fact, String> {
+        let version =
+            clock::parse_rfc3339(&self.created_at).map_err(|why| format!("created_at: {why}"))?;
+        let mut lines = Vec::new();
+        for line in self.refund_line_items {
+            if line.line_item.as_ref().is_some_and(|item| !item.stands_for_stock()) {
+                continue;
+            }
+            check_quantity(line.quantity)?;
+            let removal = match line.restock_type.as_str() {
+                "cancel" => Removal::Cancelled,
+                // Deprecated, and still on old refunds: restocked, whether shipped or not.
+                "return" | "legacy_restock" => Removal::Returned,
+                "no_restock" => Removal::NoRestock,
+                other => return Err(format!("restock_type {:?} is unknown", shortened(other))),
+            };
+            lines.push(RefundLine {
+                id: line.id.to_string(),
+                line: line.line_item_id.to_string(),
+                sku: line.line_item.as_ref().map_or(Ok(None), Line::sku)?,
+                quantity: line.quantity,
+                removal,
+            });
+        }
+        Ok(Fact::Refund { order: self.order_id.to_string(), version, lines })
+    }
+}
+
+fn read<'a, T: Deserialize<'a>>(body: Verified<'a>) -> Result<T, String> {
+    serde_json::from_slice(body.bytes()).map_err(|error| {
+        let category = if error.is_data() { "unexpected shape" } else { "bad JSON" };
+        format!("{category}: {error}")
+    })
+}
+
+fn check_quantity(quantity: i64) -> Result<(), String> {
+    if (0..=state::limits::QUANTITY_MAX).contains(&quantity) {
+        Ok(())
+    } else {
+        Err(format!("a quantity of {quantity} is out of range"))
+    }
+}
+
+fn shortened(text: &str) -> String {
+    text.chars().take(64).collect()
+}

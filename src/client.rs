@@ -1,0 +1,99 @@
+//! A client of a node's API, for the command line and the demo.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE};
+use hyper::{Method, Request, StatusCode};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client as HttpClient;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use serde_json::Value;
+
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// One node's API.
+#[derive(Clone)]
+pub struct Client {
+    http: HttpClient<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    node: String,
+    token: String,
+}
+
+/// Why there is no answer to work with.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The node cannot be reached, or the answer broke off.
+    #[error("{node}: {why}")]
+    Unreachable {
+        /// Its URL.
+        node: String,
+        /// What happened.
+        why: String,
+    },
+    /// The node said no.
+    #[error("{node}: {status}: {detail}")]
+    Refused {
+        /// Its URL.
+        node: String,
+        /// The HTTP status.
+        status: StatusCode,
+        /// Why, in its words.
+        detail: String,
+    },
+    /// The URL is none, or this machine has no randomness for TLS.
+    #[error("{0}")]
+    Setup(String),
+}
+
+impl Client {
+    /// A client of the node at a URL, with an admin token.
+    pub fn new(node: &str, token: &str) -> Result<Self, Error> {
+        let https = HttpsConnectorBuilder::new()
+            .with_provider_and_webpki_roots(rustls::crypto::ring::default_provider())
+            .map_err(|error| Error::Setup(error.to_string()))?
+            .https_or_http()
+            .enable_http1()
+            .build();
+        let http = HttpClient::builder(TokioExecutor::new()).build(https);
+        Ok(Self { http, node: node.trim_end_matches('/').into(), token: token.into() })
+    }
+
+    /// Sends a request; the answer's JSON if it was a success.
+    pub async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Value, Error> {
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", self.node))
+            .header(AUTHORIZATION, format!("Bearer {}", self.token))
+            .header(CONTENT_TYPE, "application/json")
+            .body(Full::<Bytes>::from(body.map(Value::to_string).unwrap_or_default()))
+            .map_err(|error| Error::Setup(format!("{}: {error}", self.node)))?;
+        let failed = |why: String| Error::Unreachable { node: self.node.clone(), why };
+        let exchange = async {
+            let response = self.http.request(request).await.map_err(|e| failed(root(&e)))?;
+            let status = response.status();
+            let body = response.into_body().collect().await.map_err(|e| failed(root(&e)))?;
+            Ok((status, body.to_bytes()))
+        };
+        let late = |_| failed(format!("no answer in {} s", TIMEOUT.as_secs()));
+        let (status, body) = tokio::time::timeout(TIMEOUT, exchange).await.map_err(late)??;
+        let answer: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
+        if status.is_success() {
+            return Ok(answer);
+        }
+        let detail = answer["detail"].as_str().unwrap_or_default().to_string();
+        Err(Error::Refused { node: self.node.clone(), status, detail })
+    }
+}
+
+/// What the system said, rather than which layer passed it on.
+fn root(error: &dyn std::error::Error) -> String {
+    error.source().map_or_else(|| error.to_string(), root)
+}

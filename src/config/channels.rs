@@ -1,0 +1,209 @@
+//! Channels and policies of a config file.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use serde::Deserialize;
+
+use super::secret::Secret;
+use super::values::Millis;
+
+/// The kinds of channel that this release speaks with.
+const KINDS: [&str; 1] = ["shopify"];
+/// Kinds that it knows of and cannot speak with yet.
+const OTHER_KINDS: [&str; 6] = ["woocommerce", "amazon", "ebay", "walmart", "odoo", "generic"];
+
+/// One sales channel.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Channel {
+    /// Its name in URLs and in the API.
+    pub name: String,
+    /// The kind of marketplace.
+    pub kind: String,
+    /// Any one of them verifies a webhook; several while a secret is rotated.
+    #[serde(default)]
+    pub secrets: Vec<Secret>,
+    /// The node that pushes to it while alive; without one, the voter with the lowest id.
+    pub home: Option<u64>,
+    /// The ledger's location that its orders draw from.
+    #[serde(default = "main_location")]
+    pub location: String,
+    /// How to push quantities; without it none are.
+    pub api: Option<Api>,
+    /// What the channel allows.
+    #[serde(default)]
+    pub rate: Rate,
+    /// How long delivery keys are kept, where the sender repeats later than `ingest.dedup_window`.
+    pub dedup_window: Option<Millis>,
+}
+
+fn main_location() -> String {
+    "main".into()
+}
+
+/// How to push to a channel. Keys are those of its kind.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Api {
+    /// Where its API is: `https://{shop}.myshopify.com`.
+    pub base_url: String,
+    /// The access token.
+    pub token: Secret,
+    /// Shopify: the dated version of its API.
+    #[serde(default = "api_version")]
+    pub version: String,
+    /// Shopify: the location whose quantity is set, `gid://shopify/Location/…`.
+    pub location_id: Option<String>,
+}
+
+fn api_version() -> String {
+    "2026-04".into()
+}
+
+/// Calls that a channel allows.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rate {
+    /// Calls a second in the long run.
+    pub per_second: f64,
+    /// Calls at once after a pause.
+    pub burst: u64,
+}
+
+impl Default for Rate {
+    fn default() -> Self {
+        Self { per_second: 2.0, burst: 40 }
+    }
+}
+
+impl Rate {
+    /// Thousandths of a call a second; the agreed state computes in integers.
+    fn milli(self) -> Option<u64> {
+        let milli = (self.per_second * 1000.0).round();
+        let in_range = milli.is_finite() && (1.0..=1_000_000_000.0).contains(&milli);
+        #[expect(
+            clippy::as_conversions,
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "checked to be a whole number in range"
+        )]
+        in_range.then_some(milli as u64)
+    }
+}
+
+/// How a SKU is allocated; the first policy whose glob matches counts.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Policy {
+    /// Which SKUs: `*` stands for any characters, `?` for one.
+    pub sku: String,
+    /// How.
+    pub mode: Mode,
+    /// Weights by channel, of `split`.
+    #[serde(default)]
+    pub weights: BTreeMap<String, u32>,
+    /// Units held back, by channel.
+    #[serde(default)]
+    pub buffers: BTreeMap<String, u32>,
+}
+
+/// The ways of allocating.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Every channel shows all that is available.
+    Shared,
+    /// Each shows its share.
+    Split,
+}
+
+impl From<&Policy> for state::allocation::Policy {
+    fn from(policy: &Policy) -> Self {
+        let mode = match policy.mode {
+            Mode::Shared => state::allocation::Mode::Shared,
+            Mode::Split => state::allocation::Mode::Split,
+        };
+        let buffers = policy.buffers.iter().map(|(name, units)| (name.clone(), i64::from(*units)));
+        Self {
+            sku: policy.sku.clone(),
+            mode,
+            weights: policy.weights.clone(),
+            buffers: buffers.collect(),
+        }
+    }
+}
+
+impl Channel {
+    /// What the cluster knows of it.
+    #[must_use]
+    pub fn definition(&self, dedup_window: u64) -> state::channel::Definition {
+        let mut settings = BTreeMap::new();
+        if let Some(api) = &self.api {
+            settings.insert("base_url".into(), api.base_url.clone());
+            settings.insert("version".into(), api.version.clone());
+            if let Some(location) = &api.location_id {
+                settings.insert("location_id".into(), location.clone());
+            }
+        }
+        state::channel::Definition {
+            kind: self.kind.clone(),
+            location: self.location.clone(),
+            home: self.home,
+            pushes: self.api.is_some(),
+            dedup_window_ms: self.dedup_window.map_or(dedup_window, |window| window.0),
+            rate_milli: self.rate.milli().unwrap_or(1),
+            burst: self.rate.burst.max(1),
+            settings,
+        }
+    }
+}
+
+pub(super) fn check(
+    channels: &mut [Channel],
+    path: &Path,
+    private: bool,
+    fault: &mut impl FnMut(&str, String),
+) {
+    let mut names = BTreeSet::new();
+    for channel in channels {
+        let name = channel.name.clone();
+        let quoted = format!("\"{name}\"");
+        let mut at_channel =
+            |message: String| fault(&quoted, format!("channel {name:?}: {message}"));
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        if name.is_empty() || name.len() > 64 || !name.chars().all(plain) {
+            at_channel("a name has 1 to 64 letters, digits, - and _".into());
+        }
+        if !names.insert(name.clone()) {
+            at_channel("there are two of this name".into());
+        }
+        if OTHER_KINDS.contains(&channel.kind.as_str()) {
+            at_channel(format!(
+                "kind {:?} is not in this release; it speaks with shopify",
+                channel.kind
+            ));
+        } else if !KINDS.contains(&channel.kind.as_str()) {
+            at_channel(format!("there is no kind {:?}; did you mean shopify?", channel.kind));
+        }
+        if channel.secrets.is_empty() {
+            at_channel("needs secrets: webhooks are always verified".into());
+        }
+        for secret in &mut channel.secrets {
+            if let Err(why) = secret.resolve(path, private) {
+                at_channel(why);
+            }
+        }
+        if channel.rate.milli().is_none() {
+            at_channel("rate.per_second must be between 0.001 and 1000000".into());
+        }
+        if let Some(api) = &mut channel.api {
+            if let Err(why) = api.token.resolve(path, private) {
+                at_channel(format!("api.token: {why}"));
+            }
+            if let Err(why) = crate::channel::check_base_url(&api.base_url) {
+                at_channel(format!("api.base_url: {why}"));
+            }
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! `stockraft demo`: a whole cluster on loopback, one process a region, with simulated stores that send
+//! really signed webhooks and receive really pushed quantities. Half-way the leader is killed.
+
+mod nodes;
+mod summary;
+mod verdict;
+
+use std::io::IsTerminal;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use hyper::Method;
+use marketplace::{Faults, Item, Options as StoreOptions, Store, Warehouse};
+use serde_json::json;
+use tokio::time::Instant;
+
+use crate::cli::say;
+use nodes::{Nodes, Plan};
+
+/// Units of each SKU at the start.
+const UNITS: i64 = 500;
+/// SKUs of the catalogue.
+const SKUS: u64 = 24;
+/// Without an end, the leader is killed after so long.
+const KILL_AFTER: Duration = Duration::from_secs(20);
+/// A killed node comes back after so long.
+const BACK_AFTER: Duration = Duration::from_secs(3);
+/// How long everything may take to come to rest at the end.
+const SETTLE: Duration = Duration::from_secs(90);
+/// Shopify's retries take four hours; here they take as many seconds as fit a demo.
+const TIME_SCALE: f64 = 480.0;
+
+/// What the demo is to do.
+#[derive(Args)]
+pub struct Options {
+    /// Regions, one node each.
+    #[arg(long, value_delimiter = ',', default_value = "eu,us,apac")]
+    regions: Vec<String>,
+    /// Orders a second, over all stores.
+    #[arg(long, default_value_t = 20.0)]
+    rate: f64,
+    /// Ends after so long; without it, at Ctrl-C.
+    #[arg(long)]
+    seconds: Option<u64>,
+    /// Where the nodes keep their data; a temporary directory if not given.
+    #[arg(long)]
+    dir: Option<PathBuf>,
+    /// The first of three ports a node.
+    #[arg(long, default_value_t = 18080)]
+    base_port: u16,
+    /// What the stores' customers do follows from it.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+}
+
+/// Runs the demo; an error if its promise was broken.
+pub async fn run(options: Options) -> Result<(), String> {
+    if options.regions.is_empty() || options.regions.len() > 9 {
+        return Err("--regions: name one to nine".into());
+    }
+    let (dir, temporary) = match &options.dir {
+        Some(dir) => (dir.clone(), false),
+        None => (std::env::temp_dir().join(format!("stockraft-demo-{}", std::process::id())), true),
+    };
+    let warehouse = Warehouse::open((0..SKUS).map(|n| (sku(n), 0)));
+    let stores = open_stores(&options, &warehouse).await?;
+    let plan = Plan::new(&options.regions, options.base_port, dir.clone(), &stores);
+    let mut nodes = Nodes::start(plan).await?;
+    let outcome = act(&options, &mut nodes, &stores, &warehouse).await;
+    nodes.stop().await;
+    for store in &stores {
+        store.shutdown().await;
+    }
+    if temporary && outcome.is_ok() {
+        // What is left behind is a few megabytes of a temporary directory.
+        let _ = std::fs::remove_dir_all(&dir);
+    } else {
+        say(&format!("data and logs are in {}", dir.display()));
+    }
+    outcome
+}
+
+/// One store a region, named after it.
+async fn open_stores(options: &Options, warehouse: &Warehouse) -> Result<Vec<Store>, String> {
+    let mut stores = Vec::new();
+    for (n, region) in (1_u64..).zip(&options.regions) {
+        let items = (0..SKUS).map(|item| Item {
+            sku: sku(item),
+            variant_id: 40_000_000_000_000 + item,
+            inventory_item_id: 9_007_199_254_741_000 + item,
+            available: 0,
+        });
+        let store = StoreOptions {
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            secret: format!("hush_{region}_0f1e2d3c4b5a6978"),
+            access_token: format!("shpat_{region}_8796a5b4c3d2e1f0"),
+            location_id: 24_826_418 + n,
+            items: items.collect(),
+            seed: options.seed.wrapping_mul(1000) + n,
+            time_scale: TIME_SCALE,
+            faults: Faults {
+                duplicate: 0.1,
+                delay: 0.1,
+                delay_max: Duration::from_secs(2),
+                cancel: 0.08,
+                refund: 0.08,
+                answer_lost: 0.01,
+                server_error: 0.01,
+                ..Faults::default()
+            },
+            ..StoreOptions::new(format!("shopify-{region}"))
+        };
+        let started = Store::start(store, warehouse.clone()).await;
+        stores.push(started.map_err(|error| format!("a simulated store: {error}"))?);
+    }
+    Ok(stores)
+}
+
+async fn act(
+    options: &Options,
+    nodes: &mut Nodes,
+    stores: &[Store],
+    warehouse: &Warehouse,
+) -> Result<(), String> {
+    nodes.found().await?;
+    say("founded: one cluster, three agreeing ledgers once the others have caught up");
+    stock_up(nodes, stores, warehouse).await?;
+    subscribe(nodes, stores)?;
+    let per_store = options.rate / f64::from(u32::try_from(stores.len()).unwrap_or(1));
+    for store in stores {
+        store.set_orders_per_second(per_store);
+    }
+    let began = Instant::now();
+    let end = options.seconds.map(|seconds| began + Duration::from_secs(seconds));
+    let kill_at = options.seconds.map_or(KILL_AFTER, |s| Duration::from_secs(s) / 2);
+    let mut screen = summary::Screen::new(std::io::stdout().is_terminal());
+    let mut drama = Drama::new(began + kill_at);
+    let mut every = tokio::time::interval(Duration::from_secs(1));
+    let stopped = tokio::signal::ctrl_c();
+    tokio::pin!(stopped);
+    loop {
+        tokio::select! {
+            _ = every.tick() => {}
+            _ = &mut stopped => break,
+        }
+        if end.is_some_and(|end| Instant::now() >= end) {
+            break;
+        }
+        drama.play(nodes).await?;
+        screen.show(began.elapsed(), nodes, stores, &drama.story).await;
+    }
+    drama.finish(nodes).await?;
+    say("customers stopped; waiting until everything has arrived everywhere …");
+    verdict::settle(nodes, stores, SETTLE).await;
+    verdict::give(nodes, stores, warehouse, &drama.story).await
+}
+
+/// Maps every SKU to every store, and receives the opening stock.
+async fn stock_up(nodes: &Nodes, stores: &[Store], warehouse: &Warehouse) -> Result<(), String> {
+    let api = nodes.api(0);
+    let mut receipts = Vec::new();
+    for n in 0..SKUS {
+        let name = sku(n);
+        let listings = stores.iter().map(|store| {
+            let item = store.options().items.iter().find(|item| item.sku == name);
+            let id = item.map_or(0, |item| item.inventory_item_id);
+            let listing = json!({ "id": format!("gid://shopify/InventoryItem/{id}") });
+            (store.options().name.clone(), listing)
+        });
+        let listings: serde_json::Map<_, _> = listings.collect();
+        let mapping = json!({ "listings": listings });
+        let mapped = api.call(Method::PUT, &format!("/v1/skus/{name}"), Some(&mapping)).await;
+        mapped.map_err(|error| error.to_string())?;
+        let id = format!("opening-{name}");
+        receipts.push(json!({ "id": id, "kind": "receipt", "sku": name, "quantity": UNITS }));
+        warehouse.receive(&name, UNITS);
+    }
+    let body = json!({ "movements": receipts, "atomic": true });
+    api.call(Method::POST, "/v1/movements", Some(&body)).await.map_err(|e| e.to_string())?;
+    Ok(())
+}
+
+/// Each store sends to its own region's node first, and to the others when that does not answer, as a
+/// DNS failover would.
+fn subscribe(nodes: &Nodes, stores: &[Store]) -> Result<(), String> {
+    for (n, store) in stores.iter().enumerate() {
+        let count = nodes.count();
+        let name = &store.options().name;
+        let targets: Vec<String> =
+            (0..count).map(|k| nodes.webhook_url((n + k) % count, name)).collect();
+        store.set_targets(&targets).map_err(|error| error.to_string())?;
+    }
+    Ok(())
+}
+
+fn sku(n: u64) -> String {
+    format!("TEE-{n:02}")
+}
+
+/// The leader is killed, and comes back.
+struct Drama {
+    kill_at: Instant,
+    back_at: Option<(usize, Instant)>,
+    done: bool,
+    /// What happened so far, for the screen.
+    story: Vec<String>,
+}
+
+impl Drama {
+    const fn new(kill_at: Instant) -> Self {
+        Self { kill_at, back_at: None, done: false, story: Vec::new() }
+    }
+
+    async fn play(&mut self, nodes: &mut Nodes) -> Result<(), String> {
+        let now = Instant::now();
+        if let Some((victim, at)) = self.back_at
+            && now >= at
+        {
+            self.back_at = None;
+            nodes.restart(victim)?;
+            self.story.push(format!("restarted {} from its own disk", nodes.region(victim)));
+        } else if !self.done && now >= self.kill_at {
+            self.done = true;
+            let victim = nodes.leader().await.unwrap_or(0);
+            nodes.kill(victim).await?;
+            let region = nodes.region(victim);
+            self.story.push(format!("SIGKILL to {region}, which led the cluster"));
+            self.back_at = Some((victim, now + BACK_AFTER));
+        }
+        Ok(())
+    }
+
+    async fn finish(&mut self, nodes: &mut Nodes) -> Result<(), String> {
+        if let Some((victim, at)) = self.back_at.take() {
+            tokio::time::sleep_until(at).await;
+            nodes.restart(victim)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,239 @@
+//! The demo's nodes: one process a region, started, killed and asked as an operator would.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use hyper::Method;
+use marketplace::Store;
+use serde_json::{Value, json};
+use tokio::process::{Child, Command};
+
+use crate::client::Client;
+
+const TOKEN: &str = "demo-token-0123456789abcdef";
+/// How long a node may take to answer after its start.
+const START: Duration = Duration::from_secs(30);
+
+/// Where the nodes are and what stands in their configs.
+pub(super) struct Plan {
+    dir: PathBuf,
+    base_port: u16,
+    regions: Vec<String>,
+    channels: String,
+}
+
+impl Plan {
+    /// Channels for all stores, each pushed to from its own region.
+    pub(super) fn new(regions: &[String], base_port: u16, dir: PathBuf, stores: &[Store]) -> Self {
+        let mut channels = String::new();
+        for (home, store) in (1..).zip(stores) {
+            let options = store.options();
+            // Writing to a String cannot fail.
+            let _ = write!(
+                channels,
+                "\n[[channel]]\nname = \"{}\"\nkind = \"shopify\"\nsecrets = [\"{}\"]\n\
+                 home = {home}\nrate = {{ per_second = 20, burst = 40 }}\n\
+                 [channel.api]\nbase_url = \"{}\"\ntoken = \"{}\"\nversion = \"{}\"\n\
+                 location_id = \"gid://shopify/Location/{}\"\n",
+                options.name,
+                options.secret,
+                store.admin_url(),
+                options.access_token,
+                options.api_version,
+                options.location_id,
+            );
+        }
+        channels.push_str("\n[[policy]]\nsku = \"*\"\nmode = \"split\"\n");
+        Self { dir, base_port, regions: regions.to_vec(), channels }
+    }
+
+    fn port(&self, n: usize, offset: u16) -> u16 {
+        let n = u16::try_from(n).unwrap_or(0);
+        self.base_port.saturating_add(n * 10).saturating_add(offset)
+    }
+
+    fn node_dir(&self, n: usize) -> PathBuf {
+        let region = self.regions.get(n).map_or("", String::as_str);
+        self.dir.join(region)
+    }
+
+    fn config(&self, n: usize) -> String {
+        let region = self.regions.get(n).map_or("", String::as_str);
+        let data_dir = self.node_dir(n).join("data");
+        format!(
+            "[node]\nid = {}\nregion = \"{region}\"\ndata_dir = \"{}\"\ncluster = \"demo\"\n\n\
+             [listen]\npublic = \"127.0.0.1:{}\"\nadmin = \"127.0.0.1:{}\"\n\
+             peer = \"127.0.0.1:{}\"\n\n\
+             [raft]\nheartbeat = \"200ms\"\nelection = \"800ms\"\nsnapshot_every = 2000\n\
+             keep_log = 500\n\n\
+             [ingest]\nmin_free_disk = \"64MiB\"\n\n\
+             [admin]\ntokens = [{{ name = \"demo\", secret = \"{TOKEN}\", \
+             scopes = [\"read\", \"write\", \"admin\"] }}]\n{}",
+            n + 1,
+            data_dir.display(),
+            self.port(n, 0),
+            self.port(n, 1),
+            self.port(n, 2),
+            self.channels,
+        )
+    }
+}
+
+/// The running nodes.
+pub(super) struct Nodes {
+    plan: Plan,
+    children: Vec<Option<Child>>,
+    apis: Vec<Client>,
+}
+
+impl Nodes {
+    /// Starts one process a region and waits until all answer.
+    pub(super) async fn start(plan: Plan) -> Result<Self, String> {
+        let mut nodes = Self { children: Vec::new(), apis: Vec::new(), plan };
+        for n in 0..nodes.plan.regions.len() {
+            let dir = nodes.plan.node_dir(n);
+            let failed = |error: std::io::Error| format!("{}: {error}", dir.display());
+            fs::create_dir_all(&dir).map_err(failed)?;
+            write_private(&dir.join("node.toml"), &nodes.plan.config(n)).map_err(failed)?;
+            let url = format!("http://127.0.0.1:{}", nodes.plan.port(n, 1));
+            nodes.apis.push(Client::new(&url, TOKEN).map_err(|error| error.to_string())?);
+            let child = nodes.spawn(n)?;
+            nodes.children.push(Some(child));
+        }
+        for n in 0..nodes.count() {
+            nodes.answers(n).await?;
+        }
+        Ok(nodes)
+    }
+
+    fn spawn(&self, n: usize) -> Result<Child, String> {
+        let dir = self.plan.node_dir(n);
+        let failed = |error: std::io::Error| format!("cannot start a node: {error}");
+        let log = fs::File::options().create(true).append(true).open(dir.join("node.log"));
+        let log = log.map_err(failed)?;
+        Command::new(std::env::current_exe().map_err(failed)?)
+            .arg("serve")
+            .arg("--config")
+            .arg(dir.join("node.toml"))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().map_err(failed)?)
+            .stderr(log)
+            // A terminal's Ctrl-C is for the demo, which stops its nodes in order.
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(failed)
+    }
+
+    async fn answers(&self, n: usize) -> Result<(), String> {
+        let api = self.api(n);
+        let poll = async {
+            while api.call(Method::GET, "/healthz", None).await.is_err() {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        let log = self.plan.node_dir(n).join("node.log");
+        let late = |_| {
+            let text = fs::read_to_string(&log).unwrap_or_default();
+            let last = text.lines().last().unwrap_or("it said nothing").to_string();
+            format!("{} does not answer: {last}", self.region(n))
+        };
+        tokio::time::timeout(START, poll).await.map_err(late)
+    }
+
+    /// Makes one cluster of all nodes.
+    pub(super) async fn found(&self) -> Result<(), String> {
+        let members: Vec<Value> = (0..self.count())
+            .map(|n| {
+                json!({
+                    "id": n + 1,
+                    "region": self.region(n),
+                    "peer": format!("127.0.0.1:{}", self.plan.port(n, 2)),
+                    "admin": format!("127.0.0.1:{}", self.plan.port(n, 1)),
+                })
+            })
+            .collect();
+        let body = json!({ "members": members });
+        let founded = self.api(0).call(Method::POST, "/cluster/init", Some(&body)).await;
+        founded.map(|_| ()).map_err(|error| error.to_string())
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.apis.len()
+    }
+
+    pub(super) fn region(&self, n: usize) -> &str {
+        self.plan.regions.get(n).map_or("", String::as_str)
+    }
+
+    pub(super) fn api(&self, n: usize) -> Client {
+        #[expect(clippy::indexing_slicing, reason = "n counts nodes, and each has a client")]
+        self.apis[n].clone()
+    }
+
+    pub(super) fn webhook_url(&self, n: usize, channel: &str) -> String {
+        format!("http://127.0.0.1:{}/webhooks/{channel}", self.plan.port(n, 0))
+    }
+
+    /// A node's view of the cluster, if it answers.
+    pub(super) async fn status(&self, n: usize) -> Option<Value> {
+        self.children.get(n)?.as_ref()?;
+        self.api(n).call(Method::GET, "/cluster/status", None).await.ok()
+    }
+
+    /// The node that leads now.
+    pub(super) async fn leader(&self) -> Option<usize> {
+        for n in 0..self.count() {
+            if self.status(n).await.is_some_and(|status| status["role"] == "leader") {
+                return Some(n);
+            }
+        }
+        None
+    }
+
+    /// SIGKILL: no chance to flush or to say goodbye.
+    pub(super) async fn kill(&mut self, n: usize) -> Result<(), String> {
+        match self.children.get_mut(n).and_then(Option::take) {
+            Some(mut child) => child.kill().await.map_err(|error| error.to_string()),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn restart(&mut self, n: usize) -> Result<(), String> {
+        let child = self.spawn(n)?;
+        if let Some(place) = self.children.get_mut(n) {
+            *place = Some(child);
+        }
+        Ok(())
+    }
+
+    /// SIGTERM to all, and patience.
+    pub(super) async fn stop(&mut self) {
+        for child in self.children.iter_mut().filter_map(Option::as_mut) {
+            if let Some(id) = child.id().and_then(|id| i32::try_from(id).ok())
+                && let Some(id) = rustix::process::Pid::from_raw(id)
+            {
+                // It may have ended by itself.
+                let _ = rustix::process::kill_process(id, rustix::process::Signal::TERM);
+            }
+        }
+        for child in self.children.iter_mut().filter_map(Option::take) {
+            let mut child = child;
+            if tokio::time::timeout(START, child.wait()).await.is_err() {
+                let _ = child.kill().await;
+            }
+        }
+    }
+}
+
+/// A file that only its owner can read, since it holds secrets.
+fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
+    use std::io::Write as _;
+    let mut file =
+        fs::File::options().create(true).write(true).truncate(true).mode(0o600).open(path)?;
+    file.write_all(text.as_bytes())
+}

@@ -1,0 +1,110 @@
+//! The demo's screen: once a second, what each node and each channel is doing.
+
+use std::time::Duration;
+
+use hyper::Method;
+use marketplace::Store;
+use serde_json::Value;
+
+use super::nodes::Nodes;
+use crate::cli::say;
+
+/// Without a terminal, a line is printed as often as this.
+const PLAIN_EVERY: u64 = 5;
+
+pub(super) struct Screen {
+    terminal: bool,
+    told: usize,
+}
+
+impl Screen {
+    pub(super) const fn new(terminal: bool) -> Self {
+        Self { terminal, told: 0 }
+    }
+
+    pub(super) async fn show(
+        &mut self,
+        elapsed: Duration,
+        nodes: &Nodes,
+        stores: &[Store],
+        story: &[String],
+    ) {
+        for event in story.get(self.told..).unwrap_or_default() {
+            if !self.terminal {
+                say(&format!("[{:>4} s] {event}", elapsed.as_secs()));
+            }
+        }
+        self.told = story.len();
+        if !self.terminal && !elapsed.as_secs().is_multiple_of(PLAIN_EVERY) {
+            return;
+        }
+        let mut lines = vec![format!("stockraft demo, {} s", elapsed.as_secs()), String::new()];
+        lines.extend(node_lines(nodes).await);
+        lines.push(String::new());
+        lines.extend(channel_lines(nodes, stores).await);
+        if self.terminal {
+            lines.push(String::new());
+            lines.extend(story.iter().cloned());
+            lines.push("Ctrl-C ends it with a verdict".into());
+            // Home, then each line cleared to its end, then everything below.
+            let cleared: Vec<String> = lines.iter().map(|line| format!("{line}\x1b[K")).collect();
+            say(&format!("\x1b[H{}\x1b[J", cleared.join("\n")));
+        } else {
+            say(&lines.join("\n"));
+        }
+    }
+}
+
+fn number(value: &Value) -> String {
+    value.as_i64().map_or_else(|| "-".into(), |n| n.to_string())
+}
+
+async fn node_lines(nodes: &Nodes) -> Vec<String> {
+    let mut lines = vec![format!(
+        "{:<8}{:<12}{:>10}{:>11}{:>10}{:>9}  digest",
+        "node", "role", "accepted", "committed", "applied", "backlog"
+    )];
+    for n in 0..nodes.count() {
+        let region = nodes.region(n);
+        let Some(status) = nodes.status(n).await else {
+            lines.push(format!("{region:<8}down"));
+            continue;
+        };
+        let digest: String = status["digest"].as_str().unwrap_or("").chars().take(12).collect();
+        lines.push(format!(
+            "{:<8}{:<12}{:>10}{:>11}{:>10}{:>9}  {digest} at {}",
+            region,
+            status["role"].as_str().unwrap_or("-"),
+            number(&status["accepted"]),
+            number(&status["committed"]),
+            number(&status["applied"]),
+            number(&status["backlog"]),
+            number(&status["index"]),
+        ));
+    }
+    lines
+}
+
+async fn channel_lines(nodes: &Nodes, stores: &[Store]) -> Vec<String> {
+    let mut lines = vec![format!(
+        "{:<16}{:>8}{:>9}{:>8}{:>11}{:>11}{:>9}",
+        "channel", "orders", "webhooks", "pushed", "median ms", "worst ms", "waiting"
+    )];
+    for (n, store) in stores.iter().enumerate() {
+        let stats = store.stats();
+        let name = &store.options().name;
+        // The channel's own node has measured its windows.
+        let path = format!("/v1/channels/{name}");
+        let channel = nodes.api(n).call(Method::GET, &path, None).await.unwrap_or(Value::Null);
+        lines.push(format!(
+            "{name:<16}{:>8}{:>9}{:>8}{:>11}{:>11}{:>9}",
+            stats.orders,
+            stats.webhooks,
+            number(&channel["pushed"]),
+            number(&channel["window"]["p50_ms"]),
+            number(&channel["window"]["max_ms"]),
+            number(&channel["backlog"]),
+        ));
+    }
+    lines
+}

@@ -1,0 +1,56 @@
+//! One number for a whole state: equal on all replicas at one index, or something is wrong.
+
+use std::collections::HashMap;
+
+use cluster::codec;
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use state::{Data, Visitor};
+
+use crate::history::Hash;
+
+/// Makes digests, and remembers those of buckets that did not change since.
+#[derive(Debug, Default)]
+pub struct Digester {
+    buckets: HashMap<(&'static str, usize), (u64, Hash)>,
+}
+
+impl Digester {
+    /// The digest of a state and of the chain of movements that led to it.
+    pub fn digest(&mut self, data: &Data, chain: &Hash) -> Hash {
+        let mut walk = Walk { known: self, sum: Sha256::new() };
+        data.visit(&mut walk);
+        walk.sum.chain_update(chain).finalize().into()
+    }
+
+    /// Forgets everything: the state was replaced, and its buckets count from the start.
+    pub fn reset(&mut self) {
+        self.buckets.clear();
+    }
+}
+
+struct Walk<'a> {
+    known: &'a mut Digester,
+    sum: Sha256,
+}
+
+impl Visitor for Walk<'_> {
+    fn bucket<T: Serialize>(&mut self, map: &'static str, n: usize, writes: u64, entries: &T) {
+        let known = self.known.buckets.get(&(map, n)).filter(|(known, _)| *known == writes);
+        let hash = if let Some((_, hash)) = known {
+            *hash
+        } else {
+            let hash: Hash = Sha256::digest(codec::encode(entries)).into();
+            self.known.buckets.insert((map, n), (writes, hash));
+            hash
+        };
+        self.sum.update(map.as_bytes());
+        self.sum.update(u64::try_from(n).unwrap_or(u64::MAX).to_le_bytes());
+        self.sum.update(hash);
+    }
+
+    fn part<T: Serialize>(&mut self, name: &'static str, part: &T) {
+        self.sum.update(name.as_bytes());
+        self.sum.update(Sha256::digest(codec::encode(part)));
+    }
+}

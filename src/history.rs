@@ -1,0 +1,180 @@
+//! History: every line of the ledger and the bodies of dead letters, beside the state, on disk.
+//!
+//! Records are keyed by log index, so that replaying an entry writes them again. Movements are
+//! chained: each one's hash covers it and the one before, over the whole ledger.
+
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+
+use cluster::codec;
+use cluster::durable::{self, Batch, Db, Records};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use state::ledger::Movement;
+use state::reply::Kept;
+
+/// A SHA-256.
+pub type Hash = [u8; 32];
+
+const MOVEMENTS: u8 = 1;
+const BODY: u8 = 2;
+/// Records written at once when a history is received.
+const IMPORT_BATCH: usize = 64;
+
+/// The movements of one log entry, each with its hash in the chain.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lines(pub Vec<(Movement, Hash)>);
+
+/// The history of one replica. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct History {
+    db: Db,
+    dir: PathBuf,
+}
+
+/// What went wrong with a history.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The store failed or is corrupt.
+    #[error(transparent)]
+    Store(#[from] durable::Error),
+    /// A record cannot be read.
+    #[error("a record of the history: {0}")]
+    Record(#[from] codec::Error),
+    /// A stream ended too soon or failed.
+    #[error("the stream of a history: {0}")]
+    Stream(#[from] std::io::Error),
+}
+
+/// One record on its way to another node; `None` at the end.
+type Framed = Option<(Vec<u8>, Vec<u8>)>;
+
+impl History {
+    /// Opens or creates the history in a directory.
+    pub fn open(dir: &Path) -> Result<Self, Error> {
+        Ok(Self { db: Db::open(dir, Records::Medium)?, dir: dir.to_path_buf() })
+    }
+
+    /// Where it lies.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Writes what entries left behind; not durable before [`make_durable`](Self::make_durable).
+    pub fn write(&self, batch: Batch) -> Result<(), Error> {
+        if batch.is_empty() { Ok(()) } else { Ok(self.db.write(batch)?) }
+    }
+
+    /// Makes everything written so far survive a power loss.
+    pub fn make_durable(&self) -> Result<(), Error> {
+        Ok(self.db.make_durable()?)
+    }
+
+    /// The movements of one entry.
+    pub fn lines(&self, index: u64) -> Result<Option<Lines>, Error> {
+        let bytes = self.db.get(&movements_key(index))?;
+        bytes.map(|bytes| codec::decode(&bytes).map_err(Error::from)).transpose()
+    }
+
+    /// The lines of a SKU, newest first, from the entry `newest` backwards.
+    pub fn of_sku<'a>(
+        &'a self,
+        sku: &'a str,
+        newest: u64,
+    ) -> impl Iterator<Item = Result<(u64, Movement, Hash), Error>> + 'a {
+        let mut next = newest;
+        let entries = std::iter::from_fn(move || {
+            if next == 0 {
+                return None;
+            }
+            let index = next;
+            match self.lines(index) {
+                Ok(lines) => {
+                    let of_sku = lines.map(|lines| lines.0).unwrap_or_default();
+                    let mut of_sku: Vec<(u64, Movement, Hash)> = of_sku
+                        .into_iter()
+                        .filter(|(movement, _)| movement.sku == sku)
+                        .map(|(movement, hash)| (index, movement, hash))
+                        .collect();
+                    // The first of the entry points to the entry before; later ones to their own.
+                    next = of_sku.first().map_or(0, |(_, movement, _)| movement.previous);
+                    of_sku.reverse();
+                    Some(Ok(of_sku))
+                }
+                Err(error) => {
+                    next = 0;
+                    Some(Err(error))
+                }
+            }
+        });
+        entries.flat_map(|lines| match lines {
+            Ok(lines) => lines.into_iter().map(Ok).collect::<Vec<_>>(),
+            Err(error) => vec![Err(error)],
+        })
+    }
+
+    /// What is kept of a dead letter.
+    pub fn body(&self, index: u64, n: u32) -> Result<Option<Kept>, Error> {
+        let bytes = self.db.get(&body_key(index, n))?;
+        bytes.map(|bytes| codec::decode(&bytes).map_err(Error::from)).transpose()
+    }
+
+    /// Streams all records through a log index to another node.
+    pub fn export(&self, through: u64, to: &mut dyn Write) -> Result<(), Error> {
+        for kind in [MOVEMENTS, BODY] {
+            let end = through.saturating_add(1).to_be_bytes();
+            let from = [&[kind][..], &0u64.to_be_bytes()].concat();
+            for record in self.db.range(&from, &[&[kind][..], &end].concat()) {
+                codec::encode_into::<Framed>(&Some(record?), to)?;
+            }
+        }
+        Ok(codec::encode_into::<Framed>(&None, to)?)
+    }
+
+    /// Takes in what [`export`](Self::export) wrote, and makes it durable.
+    pub fn import(&self, from: &mut dyn Read) -> Result<(), Error> {
+        let mut batch = Batch::default();
+        while let Some((key, value)) = codec::decode_from::<Framed>(from)? {
+            batch.put(&key, &value);
+            if batch.len() >= IMPORT_BATCH {
+                self.write(std::mem::take(&mut batch))?;
+            }
+        }
+        self.write(batch)?;
+        self.make_durable()
+    }
+}
+
+/// Adds an entry's movements to a batch, and to the chain.
+pub fn put_movements(batch: &mut Batch, chain: &mut Hash, index: u64, movements: Vec<Movement>) {
+    if movements.is_empty() {
+        return;
+    }
+    let chained = movements.into_iter().map(|movement| {
+        *chain = link(chain, &movement);
+        (movement, *chain)
+    });
+    let lines = Lines(chained.collect());
+    batch.put(&movements_key(index), &codec::encode(&lines));
+}
+
+/// Adds the body of a dead letter to a batch.
+pub fn put_body(batch: &mut Batch, index: u64, n: u32, kept: &Kept) {
+    batch.put(&body_key(index, n), &codec::encode(kept));
+}
+
+/// The hash of a movement that follows one with the hash `previous`.
+#[must_use]
+pub fn link(previous: &Hash, movement: &Movement) -> Hash {
+    let hash = Sha256::new().chain_update(previous).chain_update(codec::encode(movement));
+    hash.finalize().into()
+}
+
+fn movements_key(index: u64) -> Vec<u8> {
+    [&[MOVEMENTS][..], &index.to_be_bytes()].concat()
+}
+
+fn body_key(index: u64, n: u32) -> Vec<u8> {
+    [&[BODY][..], &index.to_be_bytes(), &n.to_be_bytes()].concat()
+}

@@ -1,0 +1,467 @@
+//! The inbox: what this node answered 200, on its own disk, until the cluster has agreed on it.
+//!
+//! One thread writes. What arrived since its last flush becomes one segment a lane, all of them one
+//! batch and one flush; only then are the senders answered. Segments are numbered anew at each process
+//! start, under an incarnation drawn at random, so that neither an inbox that starts empty nor a disk
+//! that went back to an older image can reuse a number that the cluster has seen.
+
+use std::collections::VecDeque;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use cluster::codec;
+use cluster::durable::{self, Batch, Db, Records};
+use serde::{Deserialize, Serialize};
+use state::command::{Delivery, Fact};
+use state::origin::{Lane, Origin};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::clock;
+use crate::measures::Measures;
+
+/// Deliveries in one segment at the most.
+const SEGMENT_DELIVERIES_MAX: usize = 256;
+/// Bytes of bodies in one segment at the most, beyond the first delivery.
+const SEGMENT_BYTES_MAX: usize = 256 * 1024;
+/// Deliveries between the listener and the writer at the most.
+const WAITING_MAX: usize = 4096;
+/// Segments whose deliveries stay in memory, so that proposing them reads no disk.
+const CACHED_MAX: usize = 64;
+/// Old segments removed with one write: removing thousands at once stalls the store.
+const REMOVED_PER_WRITE: usize = 4;
+/// How often the mark of what was agreed on is written when nothing else is.
+const IDLE_WRITE: Duration = Duration::from_secs(1);
+
+const LANES: [Lane; 2] = [Lane::Urgent, Lane::Normal];
+const SEGMENT: u8 = 1;
+const MARK: &[u8] = &[2];
+
+/// Where a delivery stands in the inbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Its lane.
+    pub lane: Lane,
+    /// Its segment's number in that lane.
+    pub sequence: u64,
+}
+
+/// Nothing can be made durable now.
+#[derive(Debug, thiserror::Error)]
+pub enum Busy {
+    /// The cluster has not agreed on what was accepted before, and there is a bound to it.
+    #[error("the inbox is at its bound")]
+    Full,
+    /// The disk is nearly full.
+    #[error("the disk is nearly full")]
+    Disk,
+    /// The node is stopping.
+    #[error("the node is shutting down")]
+    Stopping,
+}
+
+/// The bounds of an inbox.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Bytes waiting for agreement.
+    pub waiting_bytes: u64,
+    /// How long segments are kept after agreement.
+    pub keep_ms: u64,
+    /// Free disk that must be left.
+    pub free_disk: u64,
+}
+
+/// A segment on disk.
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    lane: Lane,
+    written_ms: u64,
+    deliveries: Vec<Delivery>,
+}
+
+/// The handle. Cheap to clone.
+#[derive(Clone)]
+pub struct Inbox {
+    origin: Origin,
+    writer: mpsc::Sender<Waiting>,
+    shared: Arc<Shared>,
+}
+
+struct Waiting {
+    lane: Lane,
+    delivery: Delivery,
+    answer: oneshot::Sender<Result<Place, Busy>>,
+}
+
+struct Shared {
+    db: Db,
+    bounds: Bounds,
+    queue: Mutex<Queue>,
+    /// Counts writes and marks, to wake whoever proposes and whoever waits for agreement.
+    changed: watch::Sender<u64>,
+    measures: Arc<Measures>,
+}
+
+/// Segments by lane: those waiting for agreement, and what is known of those before.
+#[derive(Default)]
+struct Queue {
+    lanes: [Segments; 2],
+    waiting_bytes: u64,
+    /// Agreed on and still kept: id, when written.
+    kept: VecDeque<(u64, u64)>,
+    mark_changed: bool,
+    next_id: u64,
+}
+
+#[derive(Default)]
+struct Segments {
+    /// Waiting for agreement, in order; the first has the number `agreed + 1`.
+    waiting: VecDeque<Segment>,
+    /// The last number that the cluster has agreed on.
+    agreed: u64,
+    /// The last id that it has agreed on, in any incarnation: what is persisted.
+    mark: u64,
+}
+
+struct Segment {
+    id: u64,
+    bytes: u64,
+    written_ms: u64,
+    count: u64,
+    cached: Option<Arc<Vec<Delivery>>>,
+}
+
+impl Inbox {
+    /// Opens the inbox in a directory and starts its writer. What the cluster had not agreed on when
+    /// the process ended is offered again, under a new incarnation.
+    pub fn open(
+        dir: &Path,
+        node: u64,
+        bounds: Bounds,
+        measures: Arc<Measures>,
+    ) -> Result<Self, durable::Error> {
+        let db = Db::open(dir, Records::Medium)?;
+        let mut incarnation = [0; 8];
+        getrandom::fill(&mut incarnation).unwrap_or_else(|error| {
+            durable::halt("cannot draw a random incarnation", &std::io::Error::other(error))
+        });
+        let origin = Origin { node, incarnation: u64::from_le_bytes(incarnation) };
+        let queue = read_back(&db)?;
+        let backlog: u64 = queue.lanes.iter().flat_map(|l| &l.waiting).map(|s| s.count).sum();
+        measures.backlog.set(i64::try_from(backlog).unwrap_or(i64::MAX));
+        let (writer, waiting) = mpsc::channel(WAITING_MAX);
+        let shared = Shared {
+            db,
+            bounds,
+            queue: Mutex::new(queue),
+            changed: watch::Sender::new(0),
+            measures,
+        };
+        let shared = Arc::new(shared);
+        let of_thread = Arc::clone(&shared);
+        std::thread::Builder::new()
+            .name("inbox".into())
+            .spawn(move || write_all(&of_thread, waiting))
+            .unwrap_or_else(|error| durable::halt("cannot start the inbox", &error));
+        Ok(Self { origin, writer, shared })
+    }
+
+    /// Under which name this inbox numbers its segments.
+    #[must_use]
+    pub const fn origin(&self) -> Origin {
+        self.origin
+    }
+
+    /// Makes a delivery durable. When this returns, it survives a power loss.
+    pub async fn accept(&self, lane: Lane, delivery: Delivery) -> Result<Place, Busy> {
+        self.ready()?;
+        let (answer, answered) = oneshot::channel();
+        let waiting = Waiting { lane, delivery, answer };
+        self.writer.try_send(waiting).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => Busy::Full,
+            mpsc::error::TrySendError::Closed(_) => Busy::Stopping,
+        })?;
+        answered.await.unwrap_or(Err(Busy::Stopping))
+    }
+
+    /// Whether a delivery could be accepted now.
+    pub fn ready(&self) -> Result<(), Busy> {
+        if self.shared.queue().waiting_bytes >= self.shared.bounds.waiting_bytes {
+            return Err(Busy::Full);
+        }
+        let free = rustix::fs::statvfs(self.shared.db.dir())
+            .map_or(u64::MAX, |disk| disk.f_bavail.saturating_mul(disk.f_frsize));
+        if free < self.shared.bounds.free_disk { Err(Busy::Disk) } else { Ok(()) }
+    }
+
+    /// Waits until the cluster has agreed on a segment.
+    pub async fn agreed(&self, place: Place) {
+        let mut changed = self.shared.changed.subscribe();
+        while self.last_agreed(place.lane) < place.sequence {
+            if changed.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// The last number of a lane that the cluster has agreed on.
+    #[must_use]
+    pub fn last_agreed(&self, lane: Lane) -> u64 {
+        self.shared.queue().lane(lane).agreed
+    }
+
+    /// The last number of a lane that was given out.
+    #[must_use]
+    pub fn last_written(&self, lane: Lane) -> u64 {
+        let queue = self.shared.queue();
+        let lane = queue.lane(lane);
+        lane.agreed + u64::try_from(lane.waiting.len()).unwrap_or(0)
+    }
+
+    /// The deliveries of a segment that waits for agreement.
+    pub fn read(&self, place: Place) -> Result<Option<Arc<Vec<Delivery>>>, durable::Error> {
+        let id = {
+            let queue = self.shared.queue();
+            let lane = queue.lane(place.lane);
+            let position = place.sequence.checked_sub(lane.agreed + 1);
+            let segment = position
+                .and_then(|position| usize::try_from(position).ok())
+                .and_then(|position| lane.waiting.get(position));
+            let Some(segment) = segment else { return Ok(None) };
+            if let Some(cached) = &segment.cached {
+                return Ok(Some(Arc::clone(cached)));
+            }
+            segment.id
+        };
+        match self.shared.db.get(&segment_key(id))? {
+            None => Ok(None),
+            Some(bytes) => Ok(Some(Arc::new(decode(&self.shared.db, id, &bytes)?.deliveries))),
+        }
+    }
+
+    /// Notes that the cluster has agreed on all segments of a lane through a number.
+    pub fn mark_agreed(&self, place: Place) {
+        let mut queue = self.shared.queue();
+        let mut done = Vec::new();
+        let lane = queue.lane_mut(place.lane);
+        while lane.agreed < place.sequence {
+            let Some(segment) = lane.waiting.pop_front() else { break };
+            lane.agreed += 1;
+            lane.mark = segment.id;
+            done.push(segment);
+        }
+        for segment in done {
+            queue.waiting_bytes = queue.waiting_bytes.saturating_sub(segment.bytes);
+            queue.kept.push_back((segment.id, segment.written_ms));
+            queue.mark_changed = true;
+            self.shared.measures.backlog.dec_by(i64::try_from(segment.count).unwrap_or(0));
+        }
+        drop(queue);
+        self.shared.changed.send_modify(|n| *n += 1);
+    }
+
+    /// Changes whenever something was written or agreed on.
+    #[must_use]
+    pub fn watch(&self) -> watch::Receiver<u64> {
+        self.shared.changed.subscribe()
+    }
+}
+
+impl Shared {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Queue {
+    const fn lane(&self, lane: Lane) -> &Segments {
+        let [urgent, normal] = &self.lanes;
+        match lane {
+            Lane::Urgent => urgent,
+            Lane::Normal => normal,
+        }
+    }
+
+    const fn lane_mut(&mut self, lane: Lane) -> &mut Segments {
+        let [urgent, normal] = &mut self.lanes;
+        match lane {
+            Lane::Urgent => urgent,
+            Lane::Normal => normal,
+        }
+    }
+
+    /// Old segments that may go, a few at a time.
+    fn take_expired(&mut self, now: u64, keep_ms: u64) -> Vec<u64> {
+        let mut expired = Vec::new();
+        while expired.len() < REMOVED_PER_WRITE
+            && self.kept.front().is_some_and(|(_, written)| written + keep_ms < now)
+        {
+            expired.extend(self.kept.pop_front().map(|(id, _)| id));
+        }
+        expired
+    }
+}
+
+/// Reads what a former process left: segments past the mark wait again, those before it are kept.
+fn read_back(db: &Db) -> Result<Queue, durable::Error> {
+    let mut queue = Queue { next_id: 1, ..Queue::default() };
+    let marks: [u64; 2] = match db.get(MARK)? {
+        Some(bytes) => codec::decode(&bytes).map_err(|error| corrupt(db, "the mark", &error))?,
+        None => [0; 2],
+    };
+    for (lane, mark) in LANES.into_iter().zip(marks) {
+        queue.lane_mut(lane).mark = mark;
+        queue.next_id = queue.next_id.max(mark + 1);
+    }
+    for record in db.range(&segment_key(0), &segment_key(u64::MAX)) {
+        let (key, bytes) = record?;
+        let id = key.get(1..).and_then(|id| id.try_into().ok()).map_or(0, u64::from_be_bytes);
+        let stored = decode(db, id, &bytes)?;
+        queue.next_id = queue.next_id.max(id + 1);
+        if id <= queue.lane(stored.lane).mark {
+            queue.kept.push_back((id, stored.written_ms));
+            continue;
+        }
+        let length = u64::try_from(bytes.len()).unwrap_or(0);
+        queue.waiting_bytes += length;
+        queue.lane_mut(stored.lane).waiting.push_back(Segment {
+            id,
+            bytes: length,
+            written_ms: stored.written_ms,
+            count: u64::try_from(stored.deliveries.len()).unwrap_or(0),
+            cached: None,
+        });
+    }
+    Ok(queue)
+}
+
+/// The writer: gathers, writes, flushes, answers; until every handle is gone.
+fn write_all(shared: &Shared, mut waiting: mpsc::Receiver<Waiting>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+    let runtime = runtime.unwrap_or_else(|error| durable::halt("cannot start the inbox", &error));
+    loop {
+        let first = runtime.block_on(tokio::time::timeout(IDLE_WRITE, waiting.recv()));
+        let mut gathered = Gathered::default();
+        match first {
+            Ok(Some(first)) => gathered.add(first),
+            Ok(None) => break,
+            Err(_) => {}
+        }
+        while gathered.has_room() {
+            let Ok(next) = waiting.try_recv() else { break };
+            gathered.add(next);
+        }
+        if let Err(error) = write_once(shared, gathered) {
+            durable::halt("the inbox cannot be written", &error);
+        }
+    }
+    if let Err(error) = write_once(shared, Gathered::default()) {
+        durable::halt("the inbox cannot be written", &error);
+    }
+}
+
+#[derive(Default)]
+struct Gathered {
+    lanes: [(Vec<Delivery>, Vec<oneshot::Sender<Result<Place, Busy>>>); 2],
+    bytes: usize,
+}
+
+impl Gathered {
+    fn add(&mut self, waiting: Waiting) {
+        let body = |fact: &Fact| match fact {
+            Fact::Dead { body, .. } => body.len(),
+            Fact::Image { .. } | Fact::Refund { .. } => 64,
+        };
+        self.bytes += waiting.delivery.facts.iter().map(body).sum::<usize>();
+        let [urgent, normal] = &mut self.lanes;
+        let (deliveries, answers) = match waiting.lane {
+            Lane::Urgent => urgent,
+            Lane::Normal => normal,
+        };
+        deliveries.push(waiting.delivery);
+        answers.push(waiting.answer);
+    }
+
+    fn has_room(&self) -> bool {
+        let most = self.lanes.iter().map(|(deliveries, _)| deliveries.len()).max();
+        most < Some(SEGMENT_DELIVERIES_MAX) && self.bytes < SEGMENT_BYTES_MAX
+    }
+}
+
+fn write_once(shared: &Shared, gathered: Gathered) -> Result<(), durable::Error> {
+    let now = clock::now_ms();
+    let mut batch = Batch::default();
+    let mut written = Vec::new();
+    {
+        let mut queue = shared.queue();
+        for (lane, (deliveries, answers)) in LANES.into_iter().zip(gathered.lanes) {
+            if deliveries.is_empty() {
+                continue;
+            }
+            let id = queue.next_id;
+            queue.next_id += 1;
+            let count = u64::try_from(deliveries.len()).unwrap_or(0);
+            let stored = Stored { lane, written_ms: now, deliveries };
+            let bytes = codec::encode(&stored);
+            batch.put(&segment_key(id), &bytes);
+            let segment = Segment {
+                id,
+                bytes: u64::try_from(bytes.len()).unwrap_or(0),
+                written_ms: now,
+                count,
+                cached: Some(Arc::new(stored.deliveries)),
+            };
+            written.push((lane, segment, answers));
+        }
+        if std::mem::take(&mut queue.mark_changed) {
+            let marks = LANES.map(|lane| queue.lane(lane).mark);
+            batch.put(MARK, &codec::encode(&marks));
+        }
+        for id in queue.take_expired(now, shared.bounds.keep_ms) {
+            batch.remove(&segment_key(id));
+        }
+    }
+    if batch.is_empty() {
+        return Ok(());
+    }
+    shared.db.write(batch)?;
+    shared.db.make_durable()?;
+    publish(shared, written);
+    Ok(())
+}
+
+type Written = (Lane, Segment, Vec<oneshot::Sender<Result<Place, Busy>>>);
+
+/// What is durable now may be answered, and proposed.
+fn publish(shared: &Shared, written: Vec<Written>) {
+    for (lane, mut segment, answers) in written {
+        shared.measures.accepted.inc_by(segment.count);
+        shared.measures.backlog.inc_by(i64::try_from(segment.count).unwrap_or(0));
+        let mut queue = shared.queue();
+        queue.waiting_bytes += segment.bytes;
+        let segments = queue.lane_mut(lane);
+        if segments.waiting.len() >= CACHED_MAX {
+            segment.cached = None;
+        }
+        segments.waiting.push_back(segment);
+        let sequence = segments.agreed + u64::try_from(segments.waiting.len()).unwrap_or(0);
+        drop(queue);
+        for answer in answers {
+            // Whoever hung up sends again; the delivery's key absorbs it.
+            let _ = answer.send(Ok(Place { lane, sequence }));
+        }
+    }
+    shared.changed.send_modify(|n| *n += 1);
+}
+
+fn decode(db: &Db, id: u64, bytes: &[u8]) -> Result<Stored, durable::Error> {
+    codec::decode(bytes).map_err(|error| corrupt(db, &format!("segment {id}"), &error))
+}
+
+fn corrupt(db: &Db, what: &str, error: &codec::Error) -> durable::Error {
+    durable::Error::Corrupt { dir: db.dir().to_path_buf(), what: format!("{what}: {error}") }
+}
+
+fn segment_key(id: u64) -> Vec<u8> {
+    [&[SEGMENT][..], &id.to_be_bytes()].concat()
+}

@@ -1,0 +1,220 @@
+//! The public listener: a webhook is bounded, verified, understood, made durable, and answered.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::{Body, Incoming};
+use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use serde_json::json;
+use state::command::Fact;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{Ack, Channel, Config};
+use crate::inbox::{Busy, Inbox};
+use crate::measures::Measures;
+use crate::replica::Shared;
+use crate::{channel, clock};
+
+/// Bytes of request line and headers together; hyper answers 431 beyond it.
+const HEAD_BYTES_MAX: usize = 32 * 1024;
+/// Headers of one request.
+const HEADERS_MAX: usize = 100;
+/// How long an open connection may send nothing.
+const IDLE: Duration = Duration::from_secs(75);
+/// What a sender that must come back is told to wait, in seconds.
+const RETRY_AFTER_S: &str = "5";
+/// How long answers in progress may take when the node stops.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// What the public listener needs.
+pub struct Ingest {
+    /// The node's config, with the secrets of its channels.
+    pub config: Arc<Config>,
+    /// Where deliveries become durable.
+    pub inbox: Inbox,
+    /// Which channels the cluster knows.
+    pub replica: Shared,
+    /// What is counted.
+    pub measures: Arc<Measures>,
+}
+
+/// Serves webhooks until `stop`, then finishes what is in progress.
+pub async fn serve(listener: TcpListener, ingest: Arc<Ingest>, stop: CancellationToken) {
+    let connections = Arc::new(Semaphore::new(ingest.config.ingest.max_connections));
+    let graceful = GracefulShutdown::new();
+    loop {
+        let accepted = tokio::select! {
+            () = stop.cancelled() => break,
+            accepted = accept(&listener, &connections) => accepted,
+        };
+        let Some((stream, permit)) = accepted else { continue };
+        let ingest = Arc::clone(&ingest);
+        let service = service_fn(move |request| {
+            let ingest = Arc::clone(&ingest);
+            async move { Ok::<_, Infallible>(ingest.answer(request).await) }
+        });
+        let connection = hyper::server::conn::http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(IDLE)
+            .max_headers(HEADERS_MAX)
+            .max_buf_size(HEAD_BYTES_MAX)
+            .serve_connection(TokioIo::new(stream), service);
+        let connection = graceful.watch(connection);
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "a webhook connection ended");
+            }
+            drop(permit);
+        });
+    }
+    if tokio::time::timeout(DRAIN, graceful.shutdown()).await.is_err() {
+        tracing::warn!("some webhook connections were still open");
+    }
+}
+
+async fn accept(
+    listener: &TcpListener,
+    connections: &Arc<Semaphore>,
+) -> Option<(tokio::net::TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+    let permit = Arc::clone(connections).acquire_owned().await.ok()?;
+    match listener.accept().await {
+        Ok((stream, _)) => {
+            // Answers are small and wait for nothing.
+            let _ = stream.set_nodelay(true);
+            Some((stream, permit))
+        }
+        Err(error) => {
+            // Out of file descriptors, most often: others must finish first.
+            tracing::warn!(%error, "cannot take a webhook connection");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            None
+        }
+    }
+}
+
+/// An answer to a webhook's sender.
+type Answer = (StatusCode, serde_json::Value);
+
+impl Ingest {
+    async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        let began = Instant::now();
+        if request.uri().path() == "/healthz" {
+            return respond((StatusCode::OK, json!({ "ok": true })));
+        }
+        let name = request.uri().path().strip_prefix("/webhooks/").map(str::to_string);
+        let known = name.as_deref().and_then(|name| self.config.channel(name));
+        let label = known.map_or("unknown", |channel| &channel.name).to_string();
+        let answer = self.webhook(request, name).await.unwrap_or_else(|refusal| refusal);
+        self.measures.answered(&label, answer.0.as_u16());
+        if answer.0 == StatusCode::OK {
+            self.measures.ack_seconds.observe(began.elapsed().as_secs_f64());
+        }
+        respond(answer)
+    }
+
+    /// The checks, in the order in which senders may rely on them.
+    async fn webhook(
+        &self,
+        request: Request<Incoming>,
+        name: Option<String>,
+    ) -> Result<Answer, Answer> {
+        let received_ms = clock::now_ms();
+        let name = name.ok_or_else(|| refuse(StatusCode::NOT_FOUND, "there is nothing here"))?;
+        if request.method() != Method::POST {
+            return Err(refuse(StatusCode::METHOD_NOT_ALLOWED, "webhooks are sent by POST"));
+        }
+        let channel = self.channel(&name)?;
+        let (head, body) = request.into_parts();
+        let max_body = self.config.ingest.max_body.len();
+        let too_large =
+            || refuse(StatusCode::PAYLOAD_TOO_LARGE, &format!("the limit is {max_body} bytes"));
+        if body.size_hint().lower() > self.config.ingest.max_body.0 {
+            return Err(too_large());
+        }
+        let encoding = head.headers.get(CONTENT_ENCODING);
+        if encoding.is_some_and(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+            let message = "send the body as it was signed, without content-encoding";
+            return Err(refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
+        }
+        let limit = self.config.ingest.request_timeout.duration();
+        let read = tokio::time::timeout(limit, Limited::new(body, max_body).collect()).await;
+        let body = match read {
+            Ok(Ok(collected)) => collected.to_bytes(),
+            Ok(Err(error)) if error.is::<LengthLimitError>() => return Err(too_large()),
+            Ok(Err(_)) => return Err(refuse(StatusCode::BAD_REQUEST, "the body broke off")),
+            Err(_) => return Err(refuse(StatusCode::REQUEST_TIMEOUT, "the body took too long")),
+        };
+        let verified = channel::verify(channel, &head.headers, &body)
+            .map_err(|refused| refuse(StatusCode::UNAUTHORIZED, &refused.to_string()))?;
+        let (delivery, ignored) = channel::deliver(channel, &head.headers, verified, received_ms);
+        if let Err(why) = ignored {
+            return Ok((StatusCode::OK, json!({ "accepted": true, "ignored": why })));
+        }
+        self.keep(delivery).await
+    }
+
+    /// The channel with its secrets, if the cluster knows it and this node can verify it.
+    fn channel(&self, name: &str) -> Result<&Channel, Answer> {
+        let (seeded, known) = {
+            let replica = self.replica.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let data = replica.state().data();
+            (data.seeded, data.channels.contains_key(name))
+        };
+        match (seeded, known, self.config.channel(name)) {
+            (true, true, Some(channel)) => Ok(channel),
+            (true, false, None) => Err(refuse(StatusCode::NOT_FOUND, "there is no such channel")),
+            (false, ..) => Err(come_back("this node is not part of a cluster yet")),
+            (true, true, None) => Err(come_back("this node has no secret of this channel")),
+            (true, false, Some(_)) => Err(come_back("the cluster does not know this channel yet")),
+        }
+    }
+
+    async fn keep(&self, delivery: state::command::Delivery) -> Result<Answer, Answer> {
+        let id = delivery.id.clone();
+        let dead = delivery.facts.iter().find_map(|fact| match fact {
+            Fact::Dead { reason, .. } => Some(reason.clone()),
+            Fact::Image { .. } | Fact::Refund { .. } => None,
+        });
+        let lane = channel::lane(&delivery);
+        let place = self.inbox.accept(lane, delivery).await.map_err(|busy: Busy| {
+            tracing::warn!(%busy, "a webhook was sent back");
+            come_back(&busy.to_string())
+        })?;
+        if self.config.ingest.ack == Ack::Quorum {
+            let limit = self.config.ingest.quorum_timeout.duration();
+            let agreed = tokio::time::timeout(limit, self.inbox.agreed(place)).await;
+            agreed.map_err(|_| come_back("the cluster did not agree in time"))?;
+        }
+        Ok(match dead {
+            None => (StatusCode::OK, json!({ "accepted": true, "id": id })),
+            Some(reason) => {
+                (StatusCode::ACCEPTED, json!({ "accepted": true, "id": id, "dead_letter": reason }))
+            }
+        })
+    }
+}
+
+fn refuse(status: StatusCode, message: &str) -> Answer {
+    (status, json!({ "accepted": false, "error": message }))
+}
+
+fn come_back(message: &str) -> Answer {
+    refuse(StatusCode::SERVICE_UNAVAILABLE, message)
+}
+
+fn respond((status, body): Answer) -> Response<Full<Bytes>> {
+    let mut response = Response::builder().status(status).header(CONTENT_TYPE, "application/json");
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        response = response.header(RETRY_AFTER, RETRY_AFTER_S);
+    }
+    response.body(Full::from(body.to_string())).unwrap_or_default()
+}

@@ -1,0 +1,165 @@
+//! What is measured, by name. Metrics, the dashboard and the demo read it here.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicI64, AtomicU64};
+use std::sync::{Mutex, PoisonError};
+
+use hdrhistogram::Histogram;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram as Buckets, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+use state::Effects;
+
+/// A channel as a label.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct OfChannel {
+    channel: String,
+}
+
+/// A webhook's answer as a label.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct Answer {
+    channel: String,
+    status: u16,
+}
+
+/// Counters and histograms of one node since it started.
+pub struct Measures {
+    registry: Mutex<Registry>,
+    /// Webhooks answered, by channel and status.
+    pub webhooks: Family<Answer, Counter>,
+    /// Deliveries made durable here.
+    pub accepted: Counter,
+    /// Deliveries in the state, whichever node accepted them.
+    pub applied: Counter,
+    /// Deliveries that were repetitions of one applied before.
+    pub duplicates: Counter,
+    /// Lines of the ledger.
+    pub movements: Counter,
+    /// Dead letters.
+    pub dead: Counter,
+    /// Pushes confirmed, by channel.
+    pub pushed: Family<OfChannel, Counter>,
+    /// Pushes that the channel refused or that need another try, by channel.
+    pub push_failures: Family<OfChannel, Counter>,
+    /// Seconds from a receipt to its 200.
+    pub ack_seconds: Buckets,
+    /// Deliveries waiting to be agreed on.
+    pub backlog: Gauge<i64, AtomicI64>,
+    /// Log index of the last command in this replica.
+    pub applied_index: Gauge<u64, AtomicU64>,
+    windows: Mutex<BTreeMap<String, Window>>,
+}
+
+/// How long a channel showed something else than it should: from the receipt of the cause to the
+/// confirmation, in milliseconds.
+#[derive(Clone, Debug)]
+pub struct Window {
+    /// All of them.
+    pub histogram: Histogram<u64>,
+    /// How many were confirmed by their deadline.
+    pub in_time: u64,
+}
+
+impl Measures {
+    /// With nothing measured yet.
+    #[must_use]
+    pub fn new() -> Self {
+        let mut registry = Registry::with_prefix("stockraft");
+        let measures = Self {
+            webhooks: Family::default(),
+            accepted: Counter::default(),
+            applied: Counter::default(),
+            duplicates: Counter::default(),
+            movements: Counter::default(),
+            dead: Counter::default(),
+            pushed: Family::default(),
+            push_failures: Family::default(),
+            ack_seconds: Buckets::new(exponential_buckets(0.000_25, 2.0, 16)),
+            backlog: Gauge::default(),
+            applied_index: Gauge::default(),
+            windows: Mutex::default(),
+            registry: Mutex::new(Registry::default()),
+        };
+        measures.register(&mut registry);
+        Self { registry: Mutex::new(registry), ..measures }
+    }
+
+    fn register(&self, to: &mut Registry) {
+        let webhooks = "Webhooks answered, by channel and status";
+        to.register("webhooks", webhooks, self.webhooks.clone());
+        to.register("deliveries_accepted", "Deliveries made durable here", self.accepted.clone());
+        to.register("deliveries_applied", "Deliveries in the agreed state", self.applied.clone());
+        let repeated = "Deliveries that repeated one applied before";
+        to.register("deliveries_duplicate", repeated, self.duplicates.clone());
+        to.register("movements", "Lines of the ledger", self.movements.clone());
+        to.register("dead_letters", "Deliveries that could not be applied", self.dead.clone());
+        to.register("pushes_confirmed", "Quantities that channels took", self.pushed.clone());
+        let failures = "Pushes that a channel refused or that need another try";
+        to.register("push_failures", failures, self.push_failures.clone());
+        let ack = "From the receipt of a webhook to its 200";
+        to.register_with_unit("webhook_ack", ack, Unit::Seconds, self.ack_seconds.clone());
+        let backlog = "Deliveries accepted here that the cluster has not agreed on yet";
+        to.register("inbox_backlog", backlog, self.backlog.clone());
+        let applied = "Log index of the last command in this replica";
+        to.register("applied_index", applied, self.applied_index.clone());
+    }
+
+    /// Everything in Prometheus' text format.
+    pub fn render(&self) -> Result<String, std::fmt::Error> {
+        let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry)?;
+        Ok(text)
+    }
+
+    /// Counts what a command left behind.
+    pub fn applied(&self, effects: &Effects, now: u64) {
+        self.applied.inc_by(effects.applied);
+        self.duplicates.inc_by(effects.duplicates);
+        self.movements.inc_by(u64::try_from(effects.movements.len()).unwrap_or(0));
+        self.dead.inc_by(u64::try_from(effects.bodies.len()).unwrap_or(0));
+        for confirmed in &effects.confirmed {
+            self.pushed.get_or_create(&of(&confirmed.channel)).inc();
+            let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
+            let window = windows.entry(confirmed.channel.clone()).or_default();
+            window.histogram.saturating_record(now.saturating_sub(confirmed.since));
+            window.in_time += u64::from(now <= confirmed.deadline);
+        }
+    }
+
+    /// Counts a webhook's answer.
+    pub fn answered(&self, channel: &str, status: u16) {
+        self.webhooks.get_or_create(&Answer { channel: channel.into(), status }).inc();
+    }
+
+    /// The windows of a channel since this node started.
+    #[must_use]
+    pub fn window(&self, channel: &str) -> Window {
+        let windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
+        windows.get(channel).cloned().unwrap_or_default()
+    }
+}
+
+impl Default for Measures {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Default for Window {
+    fn default() -> Self {
+        // A day at most, three significant digits; the bounds are constants that the library takes.
+        let histogram = Histogram::new_with_bounds(1, 86_400_000, 3);
+        Self { histogram: histogram.expect("valid bounds"), in_time: 0 }
+    }
+}
+
+/// A channel's label.
+#[must_use]
+pub fn of(channel: &str) -> OfChannel {
+    OfChannel { channel: channel.into() }
+}

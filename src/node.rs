@@ -1,0 +1,274 @@
+//! One node: opens what it keeps, listens, and wires the parts together. They meet only here.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use cluster::durable;
+use cluster::{Member, PeerTls, Raft, Role, Timing, codec};
+use serde::{Deserialize, Serialize};
+use state::Command;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::admin::{self, Admin};
+use crate::config::Config;
+use crate::inbox::{self, Inbox};
+use crate::ingest::{self, Ingest};
+use crate::measures::Measures;
+use crate::propagate::{self, Pusher};
+use crate::replica::{Replica, Shared};
+use crate::{clock, history, submit};
+
+/// How often the leader looks whether something is due that no command would bring up.
+const CHORES: Duration = Duration::from_millis(500);
+const CHORE_TIMEOUT: Duration = Duration::from_secs(5);
+/// The file that says whose a data directory is.
+const IDENTITY: &str = "identity.json";
+
+/// A running node.
+pub struct Node {
+    /// Where webhooks are taken.
+    pub public: SocketAddr,
+    /// Where the API is.
+    pub admin: SocketAddr,
+    raft: Raft,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+/// Why a node did not start. One line that says what to look at.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address cannot be listened on.
+    #[error("cannot listen for {what} on {address}: {source}")]
+    Listen {
+        /// Webhooks or the API.
+        what: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The data directory cannot be used.
+    #[error("data_dir {dir}: {why}")]
+    DataDir {
+        /// The directory.
+        dir: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A certificate cannot be read.
+    #[error("peer_tls: cannot read {file}: {source}")]
+    Certificate {
+        /// The file.
+        file: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The inbox cannot be opened.
+    #[error("the inbox: {0}")]
+    Inbox(#[from] durable::Error),
+    /// The history cannot be opened.
+    #[error("the history: {0}")]
+    History(#[from] history::Error),
+    /// The cluster's part does not start.
+    #[error(transparent)]
+    Cluster(#[from] cluster::Error),
+}
+
+/// Whose a data directory is.
+#[derive(PartialEq, Eq, Serialize, Deserialize)]
+struct Identity {
+    node: u64,
+    cluster: String,
+}
+
+impl Config {
+    /// This node as a member of the cluster.
+    #[must_use]
+    pub fn member(&self) -> Member {
+        let listen = &self.listen;
+        let or_own = |advertised: &Option<String>, own: SocketAddr| {
+            advertised.clone().unwrap_or_else(|| own.to_string())
+        };
+        Member {
+            id: self.node.id,
+            region: self.node.region.clone(),
+            peer: or_own(&listen.peer_advertised, listen.peer),
+            admin: or_own(&listen.admin_advertised, listen.admin),
+        }
+    }
+}
+
+impl Node {
+    /// Starts a node. It answers webhooks with 503 until it is part of a cluster.
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        let config = Arc::new(config);
+        let dir = &config.node.data_dir;
+        own_dir(dir, &config)?;
+        let public = listen("webhooks", config.listen.public).await?;
+        let api = listen("the API", config.listen.admin).await?;
+        let measures = Arc::new(Measures::new());
+        let ingest = &config.ingest;
+        let bounds = inbox::Bounds {
+            waiting_bytes: ingest.inbox_max.0,
+            keep_ms: ingest.inbox_keep.0,
+            free_disk: ingest.min_free_disk.0,
+        };
+        let inbox = Inbox::open(&dir.join("inbox"), config.node.id, bounds, Arc::clone(&measures))?;
+        let replica: Shared =
+            Arc::new(RwLock::new(Replica::open(&dir.join("state"), Arc::clone(&measures))?));
+        let raft = Raft::start(cluster_config(&config)?, Arc::clone(&replica)).await?;
+        let node = Self {
+            public: public.local_addr().unwrap_or(config.listen.public),
+            admin: api.local_addr().unwrap_or(config.listen.admin),
+            raft: raft.clone(),
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+        };
+        let stop = || node.stop.child_token();
+        let outstanding = config.raft.segments_outstanding;
+        node.tasks.spawn(submit::run(inbox.clone(), raft.clone(), outstanding, stop()));
+        node.tasks.spawn(chores(Arc::clone(&config), Arc::clone(&replica), raft.clone(), stop()));
+        for channel in config.channels.iter().filter(|channel| channel.api.is_some()) {
+            let pusher = Pusher {
+                channel: channel.clone(),
+                node: config.node.id,
+                replica: Arc::clone(&replica),
+                raft: raft.clone(),
+                measures: Arc::clone(&measures),
+            };
+            node.tasks.spawn(propagate::run(pusher, stop()));
+        }
+        let webhooks = Ingest {
+            config: Arc::clone(&config),
+            inbox: inbox.clone(),
+            replica: Arc::clone(&replica),
+            measures: Arc::clone(&measures),
+        };
+        node.tasks.spawn(ingest::serve(public, Arc::new(webhooks), stop()));
+        let admin = Admin { config, replica, raft, inbox, measures };
+        node.tasks.spawn(admin::serve(api, admin, stop()));
+        node.tasks.close();
+        Ok(node)
+    }
+
+    /// The node's part in the cluster.
+    #[must_use]
+    pub const fn raft(&self) -> &Raft {
+        &self.raft
+    }
+
+    /// Runs until `shutdown`, then stops in order: no new connections, answers in progress finished,
+    /// everything durable. An error is why the node could not go on by itself.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), String> {
+        let fatal = tokio::select! {
+            () = shutdown => None,
+            why = self.raft.fatal() => Some(why),
+        };
+        self.stop.cancel();
+        self.tasks.wait().await;
+        self.raft.shutdown().await;
+        fatal.map_or(Ok(()), |why| Err(why.to_string()))
+    }
+}
+
+async fn listen(what: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
+    let failed = |source| StartError::Listen { what, address, source };
+    TcpListener::bind(address).await.map_err(failed)
+}
+
+/// Makes the data directory this node's, or refuses it.
+fn own_dir(dir: &Path, config: &Config) -> Result<(), StartError> {
+    let failed = |why: String| StartError::DataDir { dir: dir.display().to_string(), why };
+    let io = |what: &str, error: std::io::Error| failed(format!("{what}: {error}"));
+    std::fs::create_dir_all(dir).map_err(|error| io("cannot create it", error))?;
+    let path = dir.join(IDENTITY);
+    let this = Identity { node: config.node.id, cluster: config.node.cluster.clone() };
+    match std::fs::read(&path) {
+        Ok(bytes) => {
+            let found: Identity = serde_json::from_slice(&bytes)
+                .map_err(|error| failed(format!("{IDENTITY} cannot be read: {error}")))?;
+            if found == this {
+                return Ok(());
+            }
+            Err(failed(format!(
+                "it belongs to node {} of cluster {:?}, this is node {} of cluster {:?}",
+                found.node, found.cluster, this.node, this.cluster
+            )))
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let text = serde_json::to_vec(&this).map_err(|error| failed(error.to_string()))?;
+            let written = std::fs::write(&path, text)
+                .and_then(|()| std::fs::File::open(&path)?.sync_all())
+                .and_then(|()| durable::sync_dir(dir));
+            written.map_err(|error| io("cannot write it", error))
+        }
+        Err(error) => Err(io("cannot read it", error)),
+    }
+}
+
+fn cluster_config(config: &Config) -> Result<cluster::Config, StartError> {
+    let tls = match &config.peer_tls {
+        None => None,
+        Some(files) => {
+            let read = |path: &Path| {
+                let file = path.display().to_string();
+                std::fs::read(path).map_err(|source| StartError::Certificate { file, source })
+            };
+            let (ca, cert, key) = (read(&files.ca)?, read(&files.cert)?, read(&files.key)?);
+            Some(PeerTls { ca, cert, key })
+        }
+    };
+    let raft = &config.raft;
+    Ok(cluster::Config {
+        tls,
+        timing: Timing {
+            heartbeat_ms: raft.heartbeat.0,
+            election_ms_min: raft.election.0,
+            election_ms_max: raft.election.0.saturating_mul(2),
+        },
+        snapshot_every: raft.snapshot_every,
+        keep_log: raft.keep_log,
+        append_window_bytes: raft.append_window.len(),
+        ..cluster::Config::new(
+            config.member(),
+            config.node.data_dir.join("raft"),
+            config.listen.peer,
+            Arc::new(clock::now_ms),
+        )
+    })
+}
+
+/// What only the leader does: it seeds the channels of a new cluster, and lets time pass when something
+/// is due and nothing else is proposed.
+async fn chores(config: Arc<Config>, replica: Shared, raft: Raft, stop: CancellationToken) {
+    let mut every = tokio::time::interval(CHORES);
+    loop {
+        tokio::select! {
+            _ = every.tick() => {}
+            () = stop.cancelled() => return,
+        }
+        if raft.status().role != Role::Leader {
+            continue;
+        }
+        let (seeded, wakes_at) = {
+            let replica = replica.read().unwrap_or_else(PoisonError::into_inner);
+            (replica.state().data().seeded, replica.state().wakes_at())
+        };
+        let command = if !seeded {
+            let policies = config.policies.iter().map(Into::into).collect();
+            Command::Seed { channels: config.definitions(), policies }
+        } else if wakes_at.is_some_and(|time| time <= clock::now_ms()) {
+            Command::Tick
+        } else {
+            continue;
+        };
+        if let Err(error) = raft.propose(codec::encode(&command), CHORE_TIMEOUT).await {
+            tracing::debug!(%error, "a chore has to wait");
+        }
+    }
+}
