@@ -1,5 +1,5 @@
 //! Promise: whatever is proposed on whichever node is applied once, in one order, on all of them.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking, also in its helpers")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests fail by panicking")]
 
 mod common;
 

@@ -1,6 +1,6 @@
 //! Promise: what `make_durable` returned for is there, whole, or the database says that it is not.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking, also in its helpers")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests fail by panicking")]
 
 use cluster::durable::{Batch, Db, Error, Records};
 

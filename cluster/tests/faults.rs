@@ -3,11 +3,12 @@
 //! Every link between two nodes runs through a relay that the plan can cut, both ways or one. The
 //! seed fixes the plan: what is cut, who is stopped, and for how long. It does not fix how threads and
 //! sockets interleave, so a failure may need several runs of its seed to show again.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking, also in its helpers")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests fail by panicking")]
 
 mod common;
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -241,7 +242,7 @@ async fn trouble(nodes: &mut [Option<Node>], links: &Links, dice: &mut Dice, pla
     let other = id % 3 + 1;
     let pause = Duration::from_millis(200 + dice.roll(800));
     let kind = dice.roll(4);
-    plan.push_str(&format!("{kind}:{id}:{}ms ", pause.as_millis()));
+    let _ = write!(plan, "{kind}:{id}:{}ms ", pause.as_millis());
     match kind {
         0 => links.isolate(id),
         1 => links.hold(id, other),
@@ -268,7 +269,7 @@ async fn run_plan(seed: u64, rounds: u64) {
     let (nodes, links) = linked(&root).await;
     let mut nodes: Vec<_> = nodes.into_iter().map(Some).collect();
     let mut dice = Dice(seed | 1);
-    let mut plan = format!("FAULTS_SEED={seed} plan ");
+    let mut plan = format!("run again with FAULTS_SEED={seed}; the plan was ");
     let ids = Arc::new(AtomicU64::new(0));
     let mut all = Told::default();
     for _ in 0..rounds {
@@ -283,7 +284,6 @@ async fn run_plan(seed: u64, rounds: u64) {
         all.unavailable.extend(told.unavailable);
         all.unknown.extend(told.unknown);
     }
-    println!("{plan}: ok {}, unknown {}", all.ok.len(), all.unknown.len());
     let nodes: Vec<_> = nodes.into_iter().flatten().collect();
     // Whatever was on its way has come to rest before this is agreed on.
     nodes[0].propose(u64::MAX).await;

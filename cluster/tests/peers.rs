@@ -1,6 +1,6 @@
 //! Promise: only members speak to members. Whoever cannot prove which node it is, neither joins nor
 //! appends; whatever else arrives on the port is answered or dropped, and costs little.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking, also in its helpers")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests fail by panicking")]
 
 mod common;
 

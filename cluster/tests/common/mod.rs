@@ -1,5 +1,5 @@
 //! A toy machine, and nodes that replicate it over loopback.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking, also in its helpers")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests fail by panicking")]
 #![allow(dead_code, reason = "each test file uses its own part")]
 
 use std::collections::BTreeMap;
@@ -191,8 +191,8 @@ impl Seat {
         let mut config =
             Config::new(self.member.clone(), self.dir.clone(), listen, Arc::new(clock));
         config.timing = Timing { heartbeat_ms: 100, election_ms_min: 300, election_ms_max: 600 };
-        config.tls = self.tls.clone();
-        config.routes = self.routes.clone();
+        config.tls.clone_from(&self.tls);
+        config.routes.clone_from(&self.routes);
         config.snapshot_every = self.snapshot_every;
         config.keep_log = self.keep_log;
         config
@@ -227,7 +227,7 @@ impl Node {
         let waiting = tokio::time::timeout(PATIENCE, status.wait_for(|status| done(status))).await;
         match waiting {
             Ok(status) => status.unwrap().clone(),
-            Err(_) => panic!("node {}: {what}: not in time: {:#?}", self.id(), self.raft.status()),
+            Err(late) => panic!("node {}: {what}: {late}: {:#?}", self.id(), self.raft.status()),
         }
     }
 
