@@ -21,7 +21,7 @@ use crate::machine::adapter::Progress;
 use crate::status::wait_for;
 use crate::transport::message::{Change, Lead, Led, Refusal};
 use crate::transport::peers::Peers;
-use crate::types::{Blob, Command, Core, TypeConfig};
+use crate::types::{Blob, Command, Core, Metrics, TypeConfig};
 
 /// Proposals taken up at once: they share an append and a flush.
 const BATCH_MAX: usize = 512;
@@ -31,6 +31,8 @@ const WAITING_MAX: usize = 4096;
 const BYTES_MAX: usize = 64 * 1024 * 1024;
 /// A learner may lag this much when it is promoted: what it fetches in well under a second.
 const PROMOTE_LAG_MAX: u64 = 5_000;
+/// How long a promotion waits for a learner to come so near.
+const PROMOTE_WAIT: Duration = Duration::from_secs(5);
 /// Between two attempts to give up leadership.
 const RESIGN_PAUSE: Duration = Duration::from_secs(5);
 
@@ -116,6 +118,9 @@ impl Leader {
         let membership = Arc::clone(&self.core.metrics().borrow_watched().membership_config);
         let is_voter = |id: u64| membership.voter_ids().any(|voter| voter == id);
         let is_member = |id: u64| membership.nodes().any(|(member, _)| *member == id);
+        // A change goes through two memberships; a leader lost between them leaves the first, in which
+        // both the old and the new voters count. To ask again is then to finish it.
+        let settled = membership.membership().get_joint_config().len() <= 1;
         let refused = |why: String| Err(Refusal::Refused(why));
         let only = |id| BTreeSet::from([id]);
         let (changes, retain) = match change {
@@ -128,15 +133,16 @@ impl Leader {
             Change::Promote(id) if !is_member(id) => {
                 return refused(format!("node {id} is no member; add it as a learner first"));
             }
-            Change::Promote(id) if !is_voter(id) => {
-                self.check_lag(id)?;
+            Change::Promote(id) if settled && is_voter(id) => return Ok(Led::Changed),
+            Change::Promote(id) => {
+                self.caught_up(id).await?;
                 (ChangeMembers::AddVoterIds(only(id)), true)
             }
             Change::Demote(id) if is_voter(id) => (ChangeMembers::RemoveVoters(only(id)), true),
             Change::Demote(id) if is_member(id) => return Ok(Led::Changed),
             Change::Remove(id) if is_voter(id) => (ChangeMembers::RemoveVoters(only(id)), false),
             Change::Remove(id) if is_member(id) => (ChangeMembers::RemoveNodes(only(id)), false),
-            Change::Promote(_) | Change::Remove(_) => return Ok(Led::Changed),
+            Change::Remove(_) => return Ok(Led::Changed),
             Change::Transfer(id) if is_voter(id) => return self.transfer(id).await,
             Change::Demote(id) | Change::Transfer(id) => {
                 return refused(format!("node {id} is no voter"));
@@ -145,17 +151,26 @@ impl Leader {
         changed(self.core.change_membership(changes, retain).await)
     }
 
-    /// A voter that lags counts for the quorum and cannot help it.
-    fn check_lag(&self, id: u64) -> Result<(), Refusal> {
-        let metrics = self.core.metrics();
-        let metrics = metrics.borrow_watched();
-        let Some(replication) = &metrics.replication else { return Err(Refusal::NotLeader) };
-        let matched = replication.get(&id).and_then(|id| id.as_ref()).map(|id| id.index);
-        let lag = metrics.last_log_index.unwrap_or(0).saturating_sub(matched.unwrap_or(0));
-        if matched.is_some() && lag <= PROMOTE_LAG_MAX {
+    /// A voter that lags counts for the quorum and cannot help it. One that was added a moment ago is
+    /// waited for.
+    async fn caught_up(&self, id: u64) -> Result<(), Refusal> {
+        let lag = |metrics: &Metrics| {
+            let matched = metrics.replication.as_ref()?.get(&id)?.as_ref()?.index;
+            Some(metrics.last_log_index?.saturating_sub(matched))
+        };
+        let mut metrics = self.core.metrics();
+        let near = wait_for(&mut metrics, |metrics| {
+            metrics.state != ServerState::Leader
+                || metrics.id == id
+                || lag(metrics).is_some_and(|lag| lag <= PROMOTE_LAG_MAX)
+        });
+        if tokio::time::timeout(PROMOTE_WAIT, near).await.is_ok() {
             return Ok(());
         }
-        Err(Refusal::Refused(format!("node {id} lags by {lag} entries; let it catch up first")))
+        let lag = lag(&metrics.borrow_watched());
+        let lag =
+            lag.map_or("has not been reached".to_owned(), |lag| format!("lags by {lag} entries"));
+        Err(Refusal::Refused(format!("node {id} {lag}; let it catch up first")))
     }
 
     async fn transfer(&self, to: u64) -> Result<Led, Refusal> {

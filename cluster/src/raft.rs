@@ -230,7 +230,8 @@ impl Raft {
         self.change(Change::AddLearner(member)).await
     }
 
-    /// Gives a learner a vote. Refused while it is far behind.
+    /// Gives a learner a vote. Waits a moment for one that was just added; refused while it is far
+    /// behind, or was never reached.
     pub async fn promote(&self, id: u64) -> Result<(), ChangeError> {
         self.change(Change::Promote(id)).await
     }
@@ -360,8 +361,9 @@ fn follow_status(
     let first = status(&metrics.borrow_watched(), &region, &peers);
     let (sender, receiver) = watch::channel(first);
     tasks.spawn(stop.clone().run_until_cancelled_owned(async move {
+        let mut kept = None;
         loop {
-            let members: BTreeMap<u64, Member> = {
+            {
                 let metrics = metrics.borrow_and_update();
                 let now = status(&metrics, &region, &peers);
                 sender.send_if_modified(|old| {
@@ -369,10 +371,14 @@ fn follow_status(
                     *old = now;
                     changed
                 });
-                let nodes = metrics.membership_config.nodes();
-                nodes.map(|(id, member)| (*id, Member { id: *id, ..member.clone() })).collect()
-            };
-            peers.keep(&members);
+                let membership = &metrics.membership_config;
+                if kept.as_ref().is_none_or(|kept| !Arc::ptr_eq(kept, membership)) {
+                    kept = Some(Arc::clone(membership));
+                    let nodes = membership.nodes();
+                    let nodes = nodes.map(|(id, node)| (*id, Member { id: *id, ..node.clone() }));
+                    peers.keep(&nodes.collect());
+                }
+            }
             tokio::select! {
                 changed = metrics.changed() => if changed.is_err() { return },
                 changed = health.changed() => if changed.is_err() { return },

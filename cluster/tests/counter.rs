@@ -211,6 +211,30 @@ async fn a_machine_that_halts_ends_raft() {
     dir.end(nodes).await;
 }
 
+// A handle that is dropped in a panic, say, must not leave a node behind that still votes and holds the
+// directory.
+#[tokio::test(flavor = "multi_thread")]
+async fn dropping_the_handle_stops_the_node() {
+    let dir = Root::new();
+    let seat = Seat::new(1, dir.path());
+    let node = found(std::slice::from_ref(&seat)).await.remove(0);
+    node.propose(1).await;
+    drop(node);
+    let reopened = async {
+        loop {
+            match seat.try_start().await {
+                Ok(node) => return node,
+                Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        }
+    };
+    let node = tokio::time::timeout(PATIENCE, reopened).await.unwrap();
+    node.propose(2).await;
+    let nodes = vec![node];
+    assert_eq!(assert_equal(&nodes).await.applied.len(), 2);
+    dir.end(nodes).await;
+}
+
 // Without a quorum there is no answer; it must come in time all the same, and say what is known.
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_quorum_nothing_is_promised() {

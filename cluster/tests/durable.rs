@@ -26,14 +26,17 @@ fn noise(bytes: usize) -> Vec<u8> {
     .collect()
 }
 
-/// The database behind our back, to damage it. Only while no `Db` is open.
+/// The database behind our back, to damage it, once the `Db` has let go of it.
 fn raw(dir: &tempfile::TempDir) -> sled::Db {
-    sled::Config::new()
-        .path(dir.path().join("data"))
-        .segment_size(512 * 1024)
-        .flush_every_ms(None)
-        .open()
-        .unwrap()
+    let path = dir.path().join("data");
+    let config = sled::Config::new().path(path).segment_size(512 * 1024).flush_every_ms(None);
+    loop {
+        match config.open() {
+            Ok(db) => return db,
+            Err(error) => assert!(error.to_string().contains("acquire lock"), "{error}"),
+        }
+        std::thread::yield_now();
+    }
 }
 
 // A value at the edge of a chunk could lose its last byte, or gain an empty chunk.

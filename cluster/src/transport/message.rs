@@ -259,3 +259,38 @@ impl From<TransferLeaderRequest<TypeConfig>> for Ask {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::encode;
+    use crate::form::Payload;
+
+    // During a rolling upgrade releases speak to each other: these bytes were sent by the first.
+    #[test]
+    fn golden_bytes_between_peers_do_not_change() {
+        let hello = Hello { protocol: PROTOCOL, from: 2, to: 3, purpose: Purpose::Forward };
+        assert_eq!(encode(&hello), [1, 1, 2, 3, 3]);
+        assert_eq!(encode(&Welcome::No("x".to_owned())), [1, 1, 1, b'x']);
+
+        let vote = Vote { term: 4, node: 2, committed: true };
+        let id = LogId { term: 4, index: 9 };
+        let payload = Payload::Command { at_ms: 5, bytes: b"c".to_vec().into() };
+        let entries = vec![Entry { id, payload }];
+        let append = Append { vote, previous: None, entries, committed: Some(id) };
+        assert_eq!(encode(&append), [1, 4, 2, 1, 0, 1, 4, 9, 1, 5, 1, b'c', 1, 4, 9]);
+        assert_eq!(encode(&Appended::Conflict(id)), [1, 1, 4, 9]);
+
+        let ballot = Ballot { vote, last: Some(id), transfer: false };
+        assert_eq!(
+            encode(&Call { id: 7, ask: Ask::PreVote(ballot) }),
+            [1, 7, 2, 4, 2, 1, 1, 4, 9, 0]
+        );
+        let lead = Lead::Propose { command: b"c".to_vec().into(), timeout_ms: 8 };
+        assert_eq!(encode(&Call { id: 7, ask: Ask::Lead(lead) }), [1, 7, 5, 0, 1, b'c', 8]);
+        let reply = Reply::Led(Err(Refusal::Unknown(String::new())));
+        assert_eq!(encode(&Answer { id: 7, reply }), [1, 7, 4, 1, 3, 0]);
+        assert_eq!(encode(&Piece::End { bytes: 1, crc: 2 }), [1, 2, 1, 2]);
+        assert_eq!(encode(&Install::Done { vote }), [1, 1, 4, 2, 1]);
+    }
+}
