@@ -86,9 +86,8 @@ pub fn allocate(
         let others = sharing.iter().filter(|name| name.as_str() != channel);
         let exposed: Option<i64> =
             others.map(|name| stock.listings.get(*name)?.exposure(now)).sum();
-        let room = exposed.map_or(shown, |exposed| available - exposed - unheard);
-        let unresolved_too_high = listing.unresolved(now).is_some_and(|sent| sent > room);
-        if unresolved_too_high { shown } else { room.clamp(shown, target) }
+        let doubtful = unheard + listing.unresolved(now);
+        exposed.map_or(shown, |exposed| (available - exposed - doubtful).clamp(shown, target))
     } else {
         target
     };

@@ -194,6 +194,9 @@ impl Hasher for Fnv {
             self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
         }
     }
+    fn write_u32(&mut self, n: u32) {
+        self.write(&n.to_le_bytes());
+    }
     fn write_u64(&mut self, n: u64) {
         self.write(&n.to_le_bytes());
     }
@@ -202,3 +205,115 @@ impl Hasher for Fnv {
     }
 }
 const _: () = assert!(BUCKETS == 1024, "bucket_of divides by it");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::string::String;
+
+    fn filled(entries: u64) -> Buckets<u64, u64> {
+        let mut map = Buckets::default();
+        (0..entries).for_each(|n| assert_eq!(map.insert(n, n), None));
+        map
+    }
+
+    #[test]
+    fn behaves_like_a_map() {
+        // A length that drifts from the entries is written into a snapshot, which then cannot be read.
+        let mut map = filled(5_000);
+        assert_eq!(map.insert(7, 70), Some(7));
+        assert_eq!(map.remove(&8), Some(8));
+        assert_eq!(map.remove(&8), None);
+        assert_eq!(map.get_mut(&8), None);
+        *map.entry(9) += 1;
+        *map.entry(9_000) += 1;
+        assert_eq!((map.len(), map.iter().count()), (5_000, 5_000));
+        let found = [7, 8, 9, 9_000].map(|n| map.get(&n).copied());
+        assert_eq!(found, [Some(70), None, Some(10), Some(1)]);
+        for n in 0..9_001 {
+            map.remove(&n);
+        }
+        assert!(map.is_empty() && map == Buckets::default());
+    }
+
+    #[test]
+    fn a_clone_keeps_what_it_was() {
+        // A snapshot that is written while commands go on would hold half of them.
+        let mut map = filled(3_000);
+        let (clone, before) = (map.clone(), filled(3_000));
+        map.insert(1, 0);
+        map.insert(3_001, 0);
+        map.remove(&2);
+        *map.entry(3) += 1;
+        map.get_mut(&4).into_iter().for_each(|n| *n += 1);
+        assert!(clone == before && clone != map);
+        assert_eq!((clone.len(), clone.iter().count()), (3_000, 3_000));
+        // Only what was written was copied.
+        let shared = clone.buckets.iter().zip(&map.buckets);
+        let copied = shared.filter(|(a, b)| !Arc::ptr_eq(&a.entries, &b.entries)).count();
+        assert!((1..=5).contains(&copied), "{copied} buckets copied");
+    }
+
+    #[test]
+    fn every_change_counts_as_a_write_of_its_bucket_alone() {
+        // A digest kept by bucket would be that of what was there before.
+        let mut map = filled(3_000);
+        let writes =
+            |map: &Buckets<u64, u64>| map.buckets.iter().map(|b| b.writes).collect::<Vec<_>>();
+        let changes: [fn(&mut Buckets<u64, u64>); 5] = [
+            |map| assert!(map.insert(1, 5).is_some()),
+            |map| assert!(map.insert(9_999, 5).is_none()),
+            |map| assert!(map.remove(&2).is_some()),
+            |map| *map.entry(3) += 1,
+            |map| map.get_mut(&4).into_iter().for_each(|n| *n += 1),
+        ];
+        for change in changes {
+            let before = writes(&map);
+            change(&mut map);
+            let after = writes(&map);
+            assert_eq!(before.iter().zip(&after).filter(|(a, b)| a < b).count(), 1);
+            assert_eq!(before.iter().zip(&after).filter(|(a, b)| a == b).count(), BUCKETS - 1);
+        }
+        let before = writes(&map);
+        map.remove(&77_777);
+        assert_eq!(map.get_mut(&77_777), None);
+        assert_eq!(writes(&map), before);
+    }
+
+    #[test]
+    fn what_is_written_reads_back() {
+        // A snapshot that cannot be read is no snapshot. Its bytes hang on nothing but the entries.
+        let config = bincode::config::standard();
+        let (map, mut other) = (filled(3_000), Buckets::default());
+        for n in (0..3_000u64).rev() {
+            other.insert(n, n);
+        }
+        let written = bincode::serde::encode_to_vec(&map, config).unwrap();
+        assert!(written == bincode::serde::encode_to_vec(&other, config).unwrap());
+        let (read, length): (Buckets<u64, u64>, usize) =
+            bincode::serde::decode_from_slice(&written, config).unwrap();
+        assert_eq!(length, written.len());
+        assert!(read == map && read.len() == 3_000);
+        for n in 0..written.len() / 64 {
+            let cut = written.get(..n * 64).unwrap();
+            assert!(
+                bincode::serde::decode_from_slice::<Buckets<u64, u64>, _>(cut, config).is_err()
+            );
+        }
+    }
+
+    #[test]
+    fn keys_spread_and_stay_where_they_are() {
+        // An uneven spread makes one bucket slow to copy; another place after an update of the
+        // compiler would change every digest.
+        let mut most = 0;
+        let mut map: Buckets<String, ()> = Buckets::default();
+        for n in 0..100_000 {
+            map.insert(alloc::format!("SKU-{n}"), ());
+        }
+        map.buckets().for_each(|(_, _, entries)| most = most.max(entries.len()));
+        assert!(most < 200, "{most} of about 98");
+        let known = [bucket_of(&"MUG"), bucket_of(&[7u8; 16]), bucket_of(&(5u64, 6u32))];
+        assert_eq!(known, [400, 308, 509]);
+    }
+}

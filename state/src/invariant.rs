@@ -112,7 +112,9 @@ pub fn exposure_is_covered(data: &Data, sku: &str) -> Result<(), String> {
 pub fn lists_are_derived(state: &State) -> Result<(), String> {
     let again = State::new(state.data().clone());
     let same = state.data().channels.keys().all(|channel| {
-        state.due().of(channel).eq(again.due().of(channel)) && state.wakes_at() == again.wakes_at()
+        state.due().of(channel).eq(again.due().of(channel))
+            && state.flights().of(channel).eq(again.flights().of(channel))
+            && state.wakes_at() == again.wakes_at()
     });
     if same { Ok(()) } else { Err("a derived list differs from the listings".into()) }
 }

@@ -129,6 +129,8 @@ pub struct Movement {
     pub reference: Option<String>,
     /// Why, in the caller's words.
     pub reason: Option<String>,
+    /// When it happened, where the caller said so.
+    pub occurred: Option<Millis>,
     /// On hand at the location, after it.
     pub on_hand: i64,
     /// Available at the location, after it.
@@ -176,7 +178,8 @@ pub const fn is_quantity(kind: Kind, quantity: i64) -> bool {
 }
 
 impl Stock {
-    /// Books a movement on the levels, or changes nothing and says why.
+    /// Books a movement on the levels, or changes nothing and says why. What several facts add up to
+    /// may be more than one request may name.
     pub fn book(
         &mut self,
         kind: Kind,
@@ -185,8 +188,12 @@ impl Stock {
         to_location: Option<&str>,
         reference: Option<&str>,
     ) -> Result<(), Refusal> {
-        if !is_quantity(kind, quantity) {
+        let may_be_negative = matches!(kind, Kind::Adjustment);
+        if quantity == 0 || (quantity < 0 && !may_be_negative) {
             return Err(Refusal::Quantity);
+        }
+        if !(-LEVEL_MAX..=LEVEL_MAX).contains(&quantity) {
+            return Err(Refusal::OutOfBounds);
         }
         let mut level = self.levels.get(location).cloned().unwrap_or_default();
         let reference = reference.unwrap_or_default();

@@ -15,7 +15,7 @@
 //! * **Facts are recorded, requests are judged.** What a channel sold is booked even when it drives
 //!   available below zero; what is asked of us may be [rejected](MovementOutcome::Rejected).
 //! * **Once.** A segment applies once by its [origin sequence](origin), a delivery once by its
-//!   [key](dedup), and a fact about an order once by the [order](order) itself. The marks are made
+//!   [key](dedup), and a fact about an order once by the [`order`] itself. The marks are made
 //!   in the same step as the movement: there is no moment between "seen" and "done".
 //! * **No raise causes an oversell** where a SKU is split between channels: see [`listing`].
 //! * **Integers only**, and every collection has a bound in [`limits`].

@@ -11,6 +11,9 @@ pub const HOUR_MS: Millis = 60 * MINUTE_MS;
 /// One day.
 pub const DAY_MS: Millis = 24 * HOUR_MS;
 
+/// The latest time that is agreed on: the end of the year 9999. A stamp beyond it counts as this, so
+/// that no sum of a time and a window can overflow and stop every node.
+pub const TIME_MAX: Millis = 253_402_300_799_999;
 /// The largest quantity that one movement or order line may name. A quantity beyond it is a mistake
 /// (Shopify refuses the same: `INVALID_QUANTITY_TOO_HIGH` above 1,000,000,000).
 pub const QUANTITY_MAX: i64 = 1_000_000_000;
@@ -37,6 +40,8 @@ pub const LISTING_SETTINGS_MAX: usize = 16;
 
 /// How long a delivery's key is kept unless its channel says otherwise.
 pub const DEDUP_WINDOW_DEFAULT_MS: Millis = 7 * DAY_MS;
+/// The longest that a channel may ask for; more counts as this.
+pub const DEDUP_WINDOW_MAX_MS: Millis = 90 * DAY_MS;
 /// The longest that a sender is known to repeat a delivery by itself: Shopify, 8 tries in 4 hours.
 pub const SENDER_RETRY_MAX_MS: Millis = 4 * HOUR_MS;
 /// Delivery keys kept at the most. Evicting early shortens the window, and is counted.
@@ -70,7 +75,7 @@ const _: () = assert!(
     "a sender's last retry would count as a new delivery"
 );
 const _: () = assert!(
-    ORDER_KEEP_MS > DEDUP_WINDOW_DEFAULT_MS,
+    ORDER_KEEP_MS > DEDUP_WINDOW_MAX_MS && DEDUP_WINDOW_MAX_MS >= DEDUP_WINDOW_DEFAULT_MS,
     "an order must outlive the keys of the deliveries about it"
 );
 const _: () = assert!(

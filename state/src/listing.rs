@@ -1,10 +1,19 @@
 //! Listings: what each channel shows, what is on its way there, and what may still be sold from it.
 //!
-//! **Exposure** is an upper bound on the sales that may still arrive from a listing. With
-//! compare-and-set, a push of N from C counts max(N, C) until it is confirmed, then N. A push whose
-//! outcome never became known goes on counting. Units that were seen to be missing on the channel but
-//! whose sale has not arrived ([`unheard`](Listing::unheard)) count too. A sale that arrives takes its
-//! quantity off. A listing that was never observed has no bound, and nothing is raised beside it.
+//! **Exposure** is an upper bound on the sales that may still arrive from a listing whose channel obeys
+//! compare-and-set. It is a sum, and only these change it:
+//!
+//! * a push of N from C adds N − C when it is agreed on, if that is more than nothing; once it is
+//!   confirmed, less than nothing counts too;
+//! * a push without a known outcome goes on counting ([`unresolved`](Listing::unresolved)): a raise
+//!   may have been taken or may land yet, a lowering may not have been taken;
+//! * reading a channel moves units between what is shown and what is missing
+//!   ([`unheard`](Listing::unheard)), and never lowers the sum: the reason may be a sale on its way;
+//! * a sale that arrives takes its quantity off, and units that a channel put back on sale come on.
+//!
+//! What is missing or unresolved stops to count when nothing can be on its way any more and the
+//! channel has been read since. A listing that was never read has no bound, and nothing is raised
+//! beside it.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
@@ -23,13 +32,15 @@ pub struct Listing {
     pub shown: Option<i64>,
     /// The push that was agreed on and has no outcome yet.
     pub in_flight: Option<InFlight>,
-    /// The greatest quantity ever pushed whose outcome did not become known.
-    pub unresolved: Option<i64>,
+    /// Units that pushes without a known outcome may have added, may yet add, or may not have taken.
+    pub unresolved: i64,
+    /// Until when the last raise without a known outcome may land.
+    pub lands_until: Millis,
     /// Whether what it shows must be read back before anything is pushed.
     pub unsure: bool,
     /// Units missing on the channel whose sale has not arrived yet.
     pub unheard: i64,
-    /// Until when `unheard` and `unresolved` count.
+    /// Until when `unheard` and `unresolved` count at least.
     pub uncertain_until: Millis,
     /// The quantity confirmed last, and when.
     pub confirmed: Option<(i64, Millis)>,
@@ -68,43 +79,75 @@ impl Listing {
     #[must_use]
     pub fn exposure(&self, now: Millis) -> Option<i64> {
         let shown = self.shown?;
-        let pushed = self.in_flight.map(|push| push.quantity);
-        let most = pushed.into_iter().chain(self.unresolved(now)).fold(shown, i64::max);
-        Some(most + self.unheard(now))
+        let most = self.expected().map_or(shown, |expected| expected.max(shown)).max(0);
+        Some(most + self.unheard(now) + self.unresolved(now))
     }
 
-    /// The greatest quantity pushed without a known outcome that the channel may still take.
+    /// What it shows once the push in flight is taken, as far as was heard. What was sold or put back
+    /// since the push was agreed on came after it on the channel too, or the channel refuses it.
     #[must_use]
-    pub fn unresolved(&self, now: Millis) -> Option<i64> {
-        self.unresolved.filter(|_| now < self.uncertain_until)
+    pub fn expected(&self) -> Option<i64> {
+        let shown = self.shown?;
+        let changed = |push: InFlight| (push.quantity + shown - push.from).max(0);
+        Some(self.in_flight.map_or(shown, changed))
+    }
+
+    /// Units missing there whose sale may still arrive.
+    #[must_use]
+    pub fn unheard(&self, now: Millis) -> i64 {
+        if self.counts(now) { self.unheard } else { 0 }
+    }
+
+    /// Units that pushes without a known outcome may have added to what is shown, or may yet add.
+    #[must_use]
+    pub fn unresolved(&self, now: Millis) -> i64 {
+        if self.counts(now) { self.unresolved } else { 0 }
     }
 
     /// When something about it stops to count, if anything does: it must be looked at again then.
     #[must_use]
     pub const fn wakes_at(&self) -> Option<Millis> {
-        let uncertain = self.unheard > 0 || self.unresolved.is_some();
-        if uncertain { Some(self.uncertain_until) } else { None }
+        if self.is_uncertain() && !self.unsure { Some(self.uncertain_until) } else { None }
     }
 
-    /// Forgets what no longer counts.
+    /// Forgets what no longer counts, or asks for a reading where that must come first.
     pub fn wake(&mut self, now: Millis) {
-        if now >= self.uncertain_until {
-            self.unheard = 0;
-            self.unresolved = None;
+        if now >= self.uncertain_until && self.may_have_landed() {
+            self.unsure = true;
         }
+        self.forget(now);
     }
 
-    /// Units missing there whose sale may still arrive.
-    #[must_use]
-    pub const fn unheard(&self, now: Millis) -> i64 {
-        if now < self.uncertain_until { self.unheard } else { 0 }
+    const fn is_uncertain(&self) -> bool {
+        self.unheard > 0 || self.unresolved > 0
+    }
+
+    fn counts(&self, now: Millis) -> bool {
+        self.unsure || now < self.uncertain_until || self.may_have_landed()
+    }
+
+    /// Whether a raise without a known outcome may have landed since the channel was read.
+    fn may_have_landed(&self) -> bool {
+        let read = self.observed.map_or(0, |(_, time)| time);
+        self.is_uncertain() && read < self.lands_until
+    }
+
+    fn forget(&mut self, now: Millis) {
+        if !self.counts(now) {
+            (self.unheard, self.unresolved) = (0, 0);
+        }
     }
 
     /// A sale of this channel arrived: it explains missing units first, then lowers what is shown.
     pub fn sold(&mut self, quantity: i64, now: Millis) {
-        let explained = self.unheard(now).min(quantity);
-        self.unheard = self.unheard(now) - explained;
-        self.shown = self.shown.map(|shown| (shown - (quantity - explained)).max(0));
+        self.forget(now);
+        let missing = self.unheard.min(quantity);
+        let doubtful = self.unresolved.min(quantity - missing);
+        self.unheard -= missing;
+        self.unresolved -= doubtful;
+        let rest = quantity - missing - doubtful;
+        // What a channel shows below zero it cannot sell.
+        self.shown = self.shown.map(|shown| (shown - rest).max(shown.min(0)));
     }
 
     /// The channel put units back on sale by itself: a cancellation or a return that it restocked.
@@ -121,37 +164,44 @@ impl Listing {
 
     /// The push in flight has an outcome that nobody will learn: its owner is gone.
     pub fn abandon(&mut self, now: Millis) {
-        if let Some(lost) = self.in_flight.take() {
-            self.unresolved = self.unresolved(now).max(Some(lost.quantity));
-            self.uncertain_until = now + limits::UNCERTAIN_KEEP_MS;
-            self.unsure = true;
-            self.stale.get_or_insert(lost.stale);
+        self.forget(now);
+        let expected = self.expected();
+        let Some(lost) = self.in_flight.take() else { return };
+        let (shown, expected) = (self.shown.unwrap_or(0), expected.unwrap_or(0));
+        if lost.quantity > lost.from {
+            self.lands_until = now + limits::UNCERTAIN_KEEP_MS;
+        } else {
+            self.shown = Some(expected.min(shown));
         }
+        let doubtful = self.unresolved + (expected - shown).abs();
+        self.unresolved = doubtful.min(limits::LEVEL_MAX);
+        self.uncertain_until = now + limits::UNCERTAIN_KEEP_MS;
+        self.unsure = true;
+        self.stale.get_or_insert(lost.stale);
     }
 
-    /// The channel took the push: by compare-and-set it showed `from` at that moment, so no older
-    /// push can be taken any more.
+    /// The channel took the push. Earlier pushes without a known outcome go on counting: when the
+    /// channel shows again what they compared with, they may still be taken.
     pub fn confirm(&mut self, push: InFlight, now: Millis) {
+        self.shown = self.expected();
         self.in_flight = None;
-        self.shown = Some(push.quantity);
         self.confirmed = Some((push.quantity, now));
-        self.unresolved = None;
-        self.unsure = false;
         self.fault = None;
     }
 
     /// The channel was read and shows `quantity`. Units that should be there and are not are sales on
-    /// their way; a push that may or may not have been taken is counted as if it had added them.
+    /// their way; of those of which a lost push may be the reason nobody can know.
     pub fn observe(&mut self, quantity: i64, now: Millis) {
-        let unheard = self.unheard(now);
+        let quantity = quantity.clamp(-limits::LEVEL_MAX, limits::LEVEL_MAX);
         self.abandon(now);
-        let unresolved = self.unresolved(now);
-        if unresolved == Some(quantity) {
-            self.unresolved = None;
-        } else if let Some(shown) = self.shown {
-            let missing = unresolved.map_or(shown, |sent| sent.max(shown)) - quantity;
-            self.unheard = (unheard + missing).clamp(0, limits::LEVEL_MAX);
-            if missing > 0 {
+        self.forget(now);
+        if let Some(shown) = self.shown {
+            let bound = shown + self.unheard + self.unresolved;
+            let missing = shown + self.unheard - quantity;
+            self.unheard = missing.clamp(0, limits::LEVEL_MAX);
+            let doubtful = bound - quantity - self.unheard;
+            self.unresolved = doubtful.clamp(0, limits::LEVEL_MAX);
+            if self.unsure || quantity < shown {
                 self.uncertain_until = now + limits::UNCERTAIN_KEEP_MS;
             }
         }

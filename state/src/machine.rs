@@ -193,19 +193,24 @@ impl State {
 
     /// Applies a command. The same commands with the same stamps give the same state everywhere.
     pub fn apply(&mut self, stamp: Stamp, command: Command) -> (Reply, Effects) {
-        let stamp = Stamp { now: stamp.now.max(self.data.now), ..stamp };
-        self.data.now = stamp.now;
+        let now = stamp.now.max(self.data.now).min(limits::TIME_MAX);
+        let stamp = Stamp { now, ..stamp };
+        self.data.now = now;
         let mut work = Work { stamp, effects: Effects::default(), touched: BTreeMap::new() };
         self.expire(&mut work);
         let reply = match command {
             Command::Segment(segment) => self.segment(&mut work, segment),
             Command::Movements(asked) => self.movements(&mut work, &asked),
             Command::Seed { channels, policies } => self.seed(channels, policies),
-            Command::PutChannel { name, definition } => self.put_channel(name, definition),
+            Command::PutChannel { name, definition } => {
+                self.put_channel(&mut work, name, definition)
+            }
             Command::PutPolicies(policies) => self.put_policies(&mut work, policies),
             Command::Map { sku, listings } => self.map(&mut work, &sku, listings),
             Command::Claim { channel, node } => self.claim(&mut work, &channel, node),
-            Command::Intend { channel, epoch, skus } => self.intend(stamp, &channel, epoch, skus),
+            Command::Intend { channel, epoch, skus } => {
+                self.intend(&mut work, &channel, epoch, skus)
+            }
             Command::Settle { channel, epoch, outcomes } => {
                 self.settle(&mut work, &channel, epoch, outcomes)
             }
@@ -264,7 +269,8 @@ impl State {
         work.effects.applied += 1;
         let channel = self.data.channels.get(&delivery.channel);
         let window = channel
-            .map_or(limits::DEDUP_WINDOW_DEFAULT_MS, |known| known.definition.dedup_window_ms);
+            .map_or(limits::DEDUP_WINDOW_DEFAULT_MS, |known| known.definition.dedup_window_ms)
+            .min(limits::DEDUP_WINDOW_MAX_MS);
         let Stamp { index, now } = work.stamp;
         let seen = Seen { body: delivery.body, index, time: now };
         self.data.seen.insert(delivery.key, seen, now + window, limits::DELIVERY_KEYS_MAX);
@@ -309,22 +315,28 @@ impl State {
         if self.data.seeded {
             return Reply::Done;
         }
-        if channels.len() > limits::CHANNELS_MAX || policies.len() > limits::POLICIES_MAX {
+        let known = &self.data.channels;
+        let new = channels.keys().filter(|name| !known.contains_key(*name)).count();
+        if known.len() + new > limits::CHANNELS_MAX || policies.len() > limits::POLICIES_MAX {
             return Reply::Rejected("too many channels or policies".into());
         }
         for (name, definition) in channels {
-            self.data.channels.insert(name, Channel { definition, owner: None });
+            self.data.channels.entry(name).or_insert(Channel { definition, owner: None });
         }
         self.data.policies = policies;
         self.data.seeded = true;
         Reply::Done
     }
 
-    fn put_channel(&mut self, name: String, definition: Definition) -> Reply {
+    fn put_channel(&mut self, work: &mut Work, name: String, definition: Definition) -> Reply {
         let known = self.data.channels.get_mut(&name);
         if let Some(channel) = known {
             if channel.definition.location != definition.location {
                 return Reply::Rejected("the location of a channel cannot be changed".into());
+            }
+            if channel.definition.pushes != definition.pushes {
+                let listed = self.data.stock.iter().filter(|(_, s)| s.listings.contains_key(&name));
+                listed.for_each(|(sku, _)| work.touch(sku, None));
             }
             channel.definition = definition;
         } else if self.data.channels.len() >= limits::CHANNELS_MAX {
@@ -424,8 +436,8 @@ impl State {
             let pushes = channels.get(name).is_some_and(|channel| channel.definition.pushes);
             let allocation = allocation::allocate(stock, channels, policy, name, now);
             let desired = allocation.map(|allocation| allocation.desired);
-            let sent = listing.in_flight.map(|push| push.quantity).or(listing.shown);
-            let wanted = pushes && listing.fault.is_none() && (listing.unsure || sent != desired);
+            let differs = listing.unsure || listing.expected() != desired;
+            let wanted = pushes && listing.fault.is_none() && differs;
             let stale = wanted.then(|| listing.stale.map_or(cause, |stale| earlier(stale, cause)));
             if stale != listing.stale {
                 changes.push((name.clone(), stale));

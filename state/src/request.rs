@@ -25,6 +25,7 @@ struct Booking<'a> {
     cause: &'a str,
     reference: Option<String>,
     reason: Option<&'a str>,
+    occurred: Option<u64>,
     since: u64,
 }
 
@@ -102,20 +103,21 @@ impl State {
         }
         let Some(known) = self.data.orders.get_mut(&place) else { return Err("no order") };
         known.touched = now;
-        let mut named = BTreeSet::new();
+        let lines: Vec<_> = lines.collect();
+        let ids: BTreeSet<&str> = lines.iter().map(|(id, _)| *id).collect();
+        let new = ids.iter().filter(|id| !known.lines.contains_key(**id)).count();
+        if known.lines.len() + new > limits::ORDER_LINES_MAX {
+            return Err("the order has too many lines");
+        }
         for (id, sku) in lines {
-            if known.lines.len() >= limits::ORDER_LINES_MAX && !known.lines.contains_key(id) {
-                return Err("the order has too many lines");
-            }
             let new_line = || Line { location: location.clone(), ..Line::default() };
             let line = known.lines.entry(id.to_string()).or_insert_with(new_line);
             if line.sku.is_none() {
                 line.sku = sku.map(ToString::to_string);
             }
-            named.insert(id.to_string());
         }
         merge(known);
-        self.settle_order(work, delivery, &place, &named)
+        self.settle_order(work, delivery, &place, &ids)
     }
 
     fn settle_order(
@@ -123,18 +125,20 @@ impl State {
         work: &mut Work,
         delivery: &Delivery,
         place: &(String, String),
-        lines: &BTreeSet<String>,
+        lines: &BTreeSet<&str>,
     ) -> Result<(), &'static str> {
         let Some(order) = self.data.orders.get(place) else { return Err("no order") };
         let owed: Vec<(String, Line)> = lines
             .iter()
-            .filter_map(|id| order.lines.get(id).map(|line| (id.clone(), line.clone())))
-            .filter(|(_, line)| line.implied().net() != line.moved.net())
+            .filter_map(|id| Some((id.to_string(), order.lines.get(*id)?.clone())))
+            .filter(|(_, line)| line.owed().iter().any(|(_, quantity)| *quantity > 0))
             .collect();
         let mut outcome = Ok(());
         for (id, line) in owed {
             let Some(sku) = &line.sku else {
-                outcome = Err("pending: an order line names no SKU");
+                if line.implied().net() != line.moved.net() {
+                    outcome = Err("pending: an order line names no SKU");
+                }
                 continue;
             };
             for (kind, quantity) in line.owed().into_iter().filter(|(_, q)| *q > 0) {
@@ -148,6 +152,7 @@ impl State {
                     cause: &delivery.id,
                     reference: Some(alloc::format!("{}/{id}", place.1)),
                     reason: None,
+                    occurred: None,
                     since: delivery.received_ms,
                 };
                 if self.book(work, &booking).is_err() {
@@ -256,6 +261,7 @@ impl State {
             cause: &request.id,
             reference: request.reference.clone(),
             reason: request.reason.as_deref(),
+            occurred: request.occurred_ms,
             since: work.stamp.now,
         };
         if let Err(refusal) = self.book(work, &booking) {
@@ -309,6 +315,7 @@ impl State {
             cause: booking.cause.into(),
             reference: booking.reference.clone(),
             reason: booking.reason.map(Into::into),
+            occurred: booking.occurred,
             on_hand: level.on_hand,
             available: level.available(),
             previous: stock.newest,
@@ -341,7 +348,7 @@ impl State {
     /// Agrees on what is pushed next: the current quantities, at this place in the log.
     pub(crate) fn intend(
         &mut self,
-        stamp: Stamp,
+        work: &mut Work,
         channel: &str,
         epoch: u64,
         skus: Vec<String>,
@@ -349,6 +356,7 @@ impl State {
         if !self.is_owner(channel, epoch) {
             return Reply::Fenced;
         }
+        let stamp = work.stamp;
         let mut intended = Vec::new();
         for sku in skus.into_iter().take(limits::INTENT_SKUS_MAX) {
             let Some(allocation) = self.data.allocation(channel, &sku) else { continue };
@@ -362,6 +370,8 @@ impl State {
                     let push = InFlight { quantity, from: shown, revision: stamp.index, stale };
                     let place = (channel.to_string(), sku.clone());
                     self.change_listing(&place, |listing| listing.intend(push, stamp.now));
+                    // What this one may sell, others may not be raised to any more.
+                    work.touch(&sku, None);
                     Step::Push { quantity, from: shown, revision: stamp.index }
                 }
             };
@@ -399,7 +409,12 @@ impl State {
                         return stale.map(|push| push.stale);
                     }
                     (Settled::Refused, Some(push)) => listing.refuse(push),
-                    (Settled::Failed(reason), _) => listing.fail(reason),
+                    // Of another push than the one in flight it says nothing.
+                    (Settled::Failed(reason), _)
+                        if push.is_some() || listing.in_flight.is_none() =>
+                    {
+                        listing.fail(reason);
+                    }
                     _ => {}
                 }
                 None

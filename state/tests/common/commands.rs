@@ -1,0 +1,250 @@
+//! Random commands: sensible ones that mostly work, and wild ones that mostly cannot.
+
+use proptest::prelude::*;
+use proptest::sample::select;
+use state::allocation::Mode;
+use state::command::{
+    Command, Delivery, Fact, MovementRequest, Movements, Outcome, Segment, Settled,
+};
+use state::ledger::Kind;
+use state::limits::{DAY_MS, HOUR_MS, LEVEL_MAX, MINUTE_MS, QUANTITY_MAX, SECOND_MS};
+use state::order::Removal;
+use state::origin::{Lane, Origin};
+use state::{Millis, Stamp};
+
+use super::{Node, START, definition, key, policy};
+
+pub const CHANNELS: [&str; 3] = ["ebay", "shop", "walmart"];
+const SKUS: [&str; 3] = ["CUP", "MUG", "PEN"];
+const LOCATIONS: [&str; 2] = ["main", "outlet"];
+
+/// Which commands: sensible, or anything that the types allow.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Taste {
+    Sensible,
+    Wild,
+}
+
+fn name(taste: Taste, sensible: &'static [&'static str]) -> BoxedStrategy<String> {
+    let known = select(sensible).prop_map(String::from);
+    match taste {
+        Taste::Sensible => known.boxed(),
+        Taste::Wild => prop_oneof![6 => known, 1 => Just(String::new()), 1 => ".{0,3}", 1 => Just("ü\0".repeat(999))].boxed(),
+    }
+}
+
+fn units(taste: Taste) -> BoxedStrategy<i64> {
+    let edges = [0, -1, i64::MAX, i64::MIN, QUANTITY_MAX, QUANTITY_MAX + 1, LEVEL_MAX, -LEVEL_MAX];
+    match taste {
+        Taste::Sensible => (1..9i64).boxed(),
+        Taste::Wild => {
+            prop_oneof![4 => 1..9i64, 3 => select(edges.to_vec()), 1 => any::<i64>()].boxed()
+        }
+    }
+}
+
+fn number(taste: Taste) -> BoxedStrategy<u64> {
+    match taste {
+        Taste::Sensible => Just(0).boxed(),
+        Taste::Wild => prop_oneof![4 => Just(0), 1 => Just(u64::MAX), 1 => any::<u64>()].boxed(),
+    }
+}
+
+fn time(taste: Taste) -> BoxedStrategy<Millis> {
+    let near = START - DAY_MS..START + DAY_MS;
+    match taste {
+        Taste::Sensible => near.boxed(),
+        Taste::Wild => prop_oneof![4 => near, 1 => Just(u64::MAX), 1 => any::<u64>()].boxed(),
+    }
+}
+
+/// How much later than the one before a command comes.
+fn pause(taste: Taste) -> BoxedStrategy<Millis> {
+    let short = select(vec![0, 1, SECOND_MS, MINUTE_MS, HOUR_MS]);
+    match taste {
+        Taste::Sensible => prop_oneof![9 => short, 1 => Just(3 * DAY_MS)].boxed(),
+        Taste::Wild => prop_oneof![9 => short, 1 => any::<u64>(), 1 => Just(u64::MAX)].boxed(),
+    }
+}
+
+fn fact(taste: Taste) -> BoxedStrategy<Fact> {
+    let sku = prop_oneof![5 => name(taste, &SKUS).prop_map(Some), 1 => Just(None)];
+    let removal = select(vec![Removal::Cancelled, Removal::Returned, Removal::NoRestock]);
+    // A line has one SKU for good: its number says which, unless the payload names none.
+    let parts = (
+        name(taste, &["1", "2", "3"]),
+        name(taste, &["1", "2"]),
+        time(taste),
+        units(taste),
+        sku,
+        removal,
+        0..5u8,
+    );
+    parts
+        .prop_map(|(order, line, version, quantity, sku, removal, which)| {
+            let sku = sku.as_deref();
+            match which {
+                0 => Fact::Dead { reason: "not understood".into(), body: b"{".to_vec() },
+                1 | 2 => {
+                    let id = format!("{line} {quantity} {removal:?}");
+                    super::refund(&order, version, (&id, &line, sku), quantity, removal)
+                }
+                _ => super::image(&order, version, &[(&line, sku, quantity), ("9", sku, 1)]),
+            }
+        })
+        .boxed()
+}
+
+fn delivery(taste: Taste) -> impl Strategy<Value = Delivery> {
+    let facts = proptest::collection::vec(fact(taste), 0..3);
+    (0..40u32, name(taste, &CHANNELS), time(taste), facts).prop_map(|(id, channel, time, facts)| {
+        super::delivery(&format!("d{id}"), &channel, time, facts)
+    })
+}
+
+fn request(taste: Taste) -> impl Strategy<Value = MovementRequest> {
+    let kinds = Kind::NAMES.map(|(_, kind)| kind).to_vec();
+    let channel = prop_oneof![3 => Just(None), 1 => name(taste, &CHANNELS).prop_map(Some)];
+    let parts = (0..60u32, select(kinds), name(taste, &SKUS), units(taste), channel);
+    let places = (name(taste, &LOCATIONS), name(taste, &LOCATIONS), name(taste, &["PO-1", "PO-2"]));
+    (parts, places).prop_map(|((id, kind, sku, quantity, channel), (location, to, reference))| {
+        let request = super::request(&format!("r{id}"), kind, &sku, quantity);
+        let to_location = (kind == Kind::Transfer).then_some(to);
+        MovementRequest { location, to_location, channel, reference: Some(reference), ..request }
+    })
+}
+
+fn command(taste: Taste) -> BoxedStrategy<Command> {
+    let channel = || name(taste, &CHANNELS);
+    let sku = || name(taste, &SKUS);
+    let lane = select(vec![Lane::Urgent, Lane::Normal]);
+    let deliveries = proptest::collection::vec(delivery(taste), 0..4);
+    let segment = (1..3u64, 1..11u64, lane, number(taste), deliveries).prop_map(
+        |(node, incarnation, lane, sequence, deliveries)| {
+            let origin = Origin { node, incarnation };
+            Command::Segment(Segment { origin, lane, sequence, deliveries })
+        },
+    );
+    let asked = proptest::collection::vec(request(taste), 0..5);
+    let movements = (any::<bool>(), proptest::option::of(0..9u32), asked).prop_map(
+        |(atomic, idempotency, movements)| {
+            let idempotency =
+                idempotency.map(|n| (key(&format!("i{n}")), key(&format!("{}", n % 3))));
+            Command::Movements(Movements { idempotency, atomic, movements })
+        },
+    );
+    let put_channel =
+        (channel(), number(taste), any::<bool>()).prop_map(|(name, window, pushes)| {
+            let definition = definition("main");
+            let dedup_window_ms = definition.dedup_window_ms.saturating_add(window);
+            Command::PutChannel {
+                name,
+                definition: state::channel::Definition { dedup_window_ms, pushes, ..definition },
+            }
+        });
+    let put_policies =
+        (any::<bool>(), any::<[u32; 3]>(), units(taste)).prop_map(|(split, w, buffer)| {
+            let weights = [0, 1, 2].map(|n| (CHANNELS[n], w[n]));
+            let mode = if split { Mode::Split } else { Mode::Shared };
+            Command::PutPolicies(vec![policy(mode, &weights, &[("shop", buffer)])])
+        });
+    let settled = prop_oneof![
+        3 => Just(Settled::Confirmed),
+        3 => units(taste).prop_map(Settled::Observed),
+        1 => Just(Settled::Refused),
+        1 => Just(Settled::Failed("gone".into())),
+    ];
+    let settle = (channel(), number(taste), sku(), number(taste), settled).prop_map(
+        |(channel, epoch, sku, revision, result)| Command::Settle {
+            channel,
+            epoch,
+            outcomes: vec![Outcome { sku, revision, result }],
+        },
+    );
+    let intend = (channel(), number(taste), proptest::collection::vec(sku(), 0..4))
+        .prop_map(|(channel, epoch, skus)| Command::Intend { channel, epoch, skus });
+    let map = (sku(), 0..8usize).prop_map(|(sku, which)| {
+        let named: Vec<&str> =
+            (0..3).filter(|n| which >> n & 1 == 1).map(|n| CHANNELS[n]).collect();
+        super::map(&sku, &named)
+    });
+    prop_oneof![
+        6 => segment,
+        4 => movements,
+        1 => put_channel,
+        1 => put_policies,
+        2 => map,
+        1 => (channel(), 1..3u64).prop_map(|(channel, node)| Command::Claim { channel, node }),
+        4 => intend,
+        4 => settle,
+        1 => Just(Command::Tick),
+    ]
+    .boxed()
+}
+
+/// Commands with the pauses before them.
+pub fn commands(taste: Taste, most: usize) -> impl Strategy<Value = Vec<(Millis, Command)>> {
+    proptest::collection::vec((pause(taste), command(taste)), 1..most)
+}
+
+/// A node with channels, ready for random commands.
+pub fn node() -> Node {
+    let mut node = Node { now: START, ..Node::default() };
+    let channels = CHANNELS.iter().map(|name| ((*name).into(), definition("main"))).collect();
+    node.apply(Command::Seed { channels, policies: vec![policy(Mode::Split, &[], &[])] });
+    for channel in CHANNELS {
+        node.apply(Command::Claim { channel: channel.into(), node: 1 });
+    }
+    node.apply(super::map("MUG", &CHANNELS));
+    node
+}
+
+/// Numbers that a command leaves at 0 become those that fit: the next sequence, the owner's epoch, the
+/// push in flight.
+pub fn fit(node: &Node, mut command: Command) -> Command {
+    let data = node.state.data();
+    let epoch_of = |channel: &str| {
+        data.channels.get(channel).and_then(|channel| channel.owner).map_or(0, |owner| owner.epoch)
+    };
+    match &mut command {
+        Command::Segment(segment) if segment.sequence == 0 => {
+            segment.sequence = data.origins.last(segment.origin, segment.lane) + 1;
+        }
+        Command::Intend { channel, epoch, .. } if *epoch == 0 => *epoch = epoch_of(channel),
+        Command::Settle { channel, epoch, outcomes } => {
+            if *epoch == 0 {
+                *epoch = epoch_of(channel);
+            }
+            for outcome in outcomes.iter_mut().filter(|outcome| outcome.revision == 0) {
+                let stock = data.stock.get(&outcome.sku);
+                let listing = stock.and_then(|stock| stock.listings.get(channel));
+                let push = listing.and_then(|listing| listing.in_flight);
+                outcome.revision = push.map_or(0, |push| push.revision);
+            }
+        }
+        _ => {}
+    }
+    command
+}
+
+/// Applies commands to a node, each made to fit, and checks after each what must hold of any state.
+pub fn run(node: &mut Node, commands: Vec<(Millis, Command)>) -> Result<(), TestCaseError> {
+    for (n, (pause, command)) in commands.into_iter().enumerate() {
+        node.now = node.now.saturating_add(pause);
+        let command = fit(node, command);
+        node.apply(command);
+        if n % 8 == 0 {
+            node.check().map_err(TestCaseError::fail)?;
+        }
+    }
+    node.check().map_err(TestCaseError::fail)
+}
+
+/// A state made from a log alone.
+pub fn replayed(log: &[(Stamp, Command)]) -> state::State {
+    let mut state = state::State::default();
+    for (stamp, command) in log {
+        state.apply(*stamp, command.clone());
+    }
+    state
+}

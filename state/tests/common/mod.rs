@@ -1,0 +1,163 @@
+//! What the tests of this room build their commands with.
+#![allow(dead_code, unreachable_pub, reason = "each test file uses some of it")]
+
+pub mod commands;
+
+use std::collections::BTreeMap;
+
+use state::allocation::{Mode, Policy};
+use state::channel::Definition;
+use state::command::{
+    Command, Delivery, Fact, ListingSpec, MovementRequest, Movements, Outcome, Segment, Settled,
+};
+use state::ledger::Kind;
+use state::limits::{self, DAY_MS};
+use state::order::{LineImage, RefundLine, Removal};
+use state::origin::{Lane, Origin};
+use state::{Effects, Key, Millis, Reply, Stamp, State};
+
+/// How many cases a property is tried with; `PROPTEST_CASES` asks for more. A failure prints what
+/// failed, so nothing is written beside the tests.
+pub fn cases(few: u32) -> proptest::test_runner::Config {
+    let asked = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok());
+    proptest::test_runner::Config {
+        cases: asked.unwrap_or(few),
+        failure_persistence: None,
+        ..proptest::test_runner::Config::default()
+    }
+}
+
+/// Where the tests begin in time: late enough for a version to be too old.
+pub const START: Millis = 1_000 * DAY_MS;
+
+/// A hash that is good enough for a test.
+pub fn key(text: &str) -> Key {
+    let half = |seed: u64| {
+        text.bytes().fold(seed, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3).rotate_left(5)
+        })
+    };
+    let mut key = Key::default();
+    key[..8].copy_from_slice(&half(0xcbf2_9ce4_8422_2325).to_be_bytes());
+    key[8..].copy_from_slice(&half(0x9e37_79b9_7f4a_7c15).to_be_bytes());
+    key
+}
+
+/// A state with the log that made it.
+#[derive(Clone, Default)]
+pub struct Node {
+    pub state: State,
+    pub index: u64,
+    pub now: Millis,
+    pub movements: Vec<state::ledger::Movement>,
+    pub log: Vec<(Stamp, Command)>,
+}
+
+impl Node {
+    pub fn apply(&mut self, command: Command) -> (Reply, Effects) {
+        self.index += 1;
+        let stamp = Stamp { index: self.index, now: self.now };
+        self.log.push((stamp, command.clone()));
+        let (reply, effects) = self.state.apply(stamp, command);
+        self.movements.extend(effects.movements.iter().cloned());
+        (reply, effects)
+    }
+
+    /// All that must hold of any state whatever was done to it.
+    pub fn check(&self) -> Result<(), String> {
+        state::invariant::levels_are_sums(self.state.data(), &self.movements)?;
+        state::invariant::orders_are_settled(self.state.data())?;
+        state::invariant::lists_are_derived(&self.state)
+    }
+}
+
+pub fn definition(location: &str) -> Definition {
+    Definition {
+        kind: "generic".into(),
+        location: location.into(),
+        home: None,
+        pushes: true,
+        dedup_window_ms: limits::DEDUP_WINDOW_DEFAULT_MS,
+        rate_milli: 2_000,
+        burst: 40,
+        settings: BTreeMap::new(),
+    }
+}
+
+pub fn policy(mode: Mode, weights: &[(&str, u32)], buffers: &[(&str, i64)]) -> Policy {
+    Policy {
+        sku: "*".into(),
+        mode,
+        weights: weights.iter().map(|(name, weight)| ((*name).into(), *weight)).collect(),
+        buffers: buffers.iter().map(|(name, units)| ((*name).into(), *units)).collect(),
+    }
+}
+
+pub fn map(sku: &str, channels: &[&str]) -> Command {
+    let spec = |name: &&str| ListingSpec { id: format!("{name}/{sku}"), settings: BTreeMap::new() };
+    let listings = channels.iter().map(|name| ((*name).to_string(), spec(name))).collect();
+    Command::Map { sku: sku.into(), listings }
+}
+
+pub fn delivery(id: &str, channel: &str, received_ms: Millis, facts: Vec<Fact>) -> Delivery {
+    Delivery {
+        key: key(id),
+        body: key(&format!("{facts:?}")),
+        id: id.into(),
+        channel: channel.into(),
+        topic: "test".into(),
+        received_ms,
+        facts,
+    }
+}
+
+pub fn image(order: &str, version: u64, lines: &[(&str, Option<&str>, i64)]) -> Fact {
+    let line = |(id, sku, quantity): &(&str, Option<&str>, i64)| LineImage {
+        id: (*id).into(),
+        sku: sku.map(Into::into),
+        quantity: *quantity,
+    };
+    Fact::Image { order: order.into(), version, lines: lines.iter().map(line).collect() }
+}
+
+pub fn refund(
+    order: &str,
+    version: u64,
+    (id, line, sku): (&str, &str, Option<&str>),
+    quantity: i64,
+    removal: Removal,
+) -> Fact {
+    let sku = sku.map(Into::into);
+    let line = RefundLine { id: id.into(), line: line.into(), sku, quantity, removal };
+    Fact::Refund { order: order.into(), version, lines: vec![line] }
+}
+
+pub fn segment(node: u64, sequence: u64, deliveries: Vec<Delivery>) -> Segment {
+    Segment { origin: Origin { node, incarnation: 1 }, lane: Lane::Urgent, sequence, deliveries }
+}
+
+pub fn request(id: &str, kind: Kind, sku: &str, quantity: i64) -> MovementRequest {
+    MovementRequest {
+        key: key(id),
+        body: key(&format!("{kind:?} {sku} {quantity}")),
+        id: id.into(),
+        kind,
+        sku: sku.into(),
+        quantity,
+        location: "main".into(),
+        to_location: None,
+        channel: None,
+        reference: None,
+        reason: None,
+        occurred_ms: None,
+    }
+}
+
+pub fn movements(movements: Vec<MovementRequest>) -> Command {
+    Command::Movements(Movements { idempotency: None, atomic: false, movements })
+}
+
+pub fn settle(channel: &str, epoch: u64, sku: &str, revision: u64, result: Settled) -> Command {
+    let outcomes = vec![Outcome { sku: sku.into(), revision, result }];
+    Command::Settle { channel: channel.into(), epoch, outcomes }
+}

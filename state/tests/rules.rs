@@ -1,0 +1,81 @@
+//! Single rules that no random command finds often enough.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    missing_docs,
+    reason = "a test stops at what it did not expect"
+)]
+
+mod common;
+
+use common::{Node, START, definition, delivery, image, map, movements, policy, request, segment};
+use state::Reply;
+use state::allocation::Mode;
+use state::channel::Definition;
+use state::command::{Command, Settled};
+use state::ledger::Kind;
+use state::limits::ORDER_LINES_MAX;
+
+fn shop(pushes: bool) -> Node {
+    let mut node = Node { now: START, ..Node::default() };
+    let definition = Definition { pushes, ..definition("main") };
+    node.apply(Command::PutChannel { name: "shop".into(), definition });
+    node.apply(Command::PutPolicies(vec![policy(Mode::Split, &[], &[])]));
+    node.apply(movements(vec![request("opening", Kind::Receipt, "MUG", 9)]));
+    node.apply(map("MUG", &["shop"]));
+    node
+}
+
+#[test]
+fn a_failure_of_another_push_does_not_end_the_one_in_flight() {
+    // A late answer would make a raise that may still be taken count for nothing.
+    let mut node = shop(true);
+    let claim = Command::Claim { channel: "shop".into(), node: 1 };
+    let Reply::Claimed { epoch } = node.apply(claim).0 else { panic!() };
+    node.apply(common::settle("shop", epoch, "MUG", 0, Settled::Observed(2)));
+    node.apply(Command::Intend { channel: "shop".into(), epoch, skus: vec!["MUG".into()] });
+    node.apply(common::settle("shop", epoch, "MUG", 1, Settled::Failed("gone".into())));
+    let listing = &node.state.data().stock.get(&"MUG".to_string()).unwrap().listings["shop"];
+    assert_eq!(listing.in_flight.map(|push| push.quantity), Some(9));
+    assert_eq!(listing.exposure(START), Some(9));
+}
+
+#[test]
+fn a_channel_that_starts_to_push_is_told_what_it_should_show() {
+    // Its listings would stay as they are until each of their SKUs moves.
+    let mut node = shop(false);
+    assert_eq!(node.state.due().count("shop"), 0);
+    for (pushes, due) in [(true, 1), (false, 0)] {
+        let definition = Definition { pushes, ..definition("main") };
+        node.apply(Command::PutChannel { name: "shop".into(), definition });
+        assert_eq!(node.state.due().count("shop"), due, "pushes: {pushes}");
+        node.check().unwrap();
+    }
+}
+
+#[test]
+fn a_seed_changes_no_channel_that_is_known() {
+    // The location of a channel is for good; a seed that comes second could move it.
+    let mut node = shop(true);
+    let channels = [("shop".to_string(), definition("outlet"))].into();
+    node.apply(Command::Seed { channels, policies: Vec::new() });
+    assert_eq!(node.state.data().channels["shop"].definition.location, "main");
+}
+
+#[test]
+fn an_order_with_too_many_lines_changes_nothing_and_is_kept() {
+    // Half an order would be booked as if it were all, or its lines would crowd out the real ones.
+    let mut node = shop(true);
+    let names: Vec<String> = (0..=ORDER_LINES_MAX).map(|n| n.to_string()).collect();
+    let lines: Vec<_> = names.iter().map(|name| (name.as_str(), Some("MUG"), 1)).collect();
+    let mut hear = |sequence: u64, lines: &[_]| {
+        let fact = image("1", START, lines);
+        let delivery = delivery(&format!("d{sequence}"), "shop", START, vec![fact]);
+        node.apply(Command::Segment(segment(1, sequence, vec![delivery]))).1
+    };
+    let effects = hear(1, &lines);
+    assert_eq!((effects.movements.len(), effects.bodies.len()), (0, 1));
+    let effects = hear(2, &[("other", Some("MUG"), 1)]);
+    assert_eq!((effects.movements.len(), effects.bodies.len()), (1, 0));
+}
