@@ -44,6 +44,7 @@ async fn relay(to: SocketAddr) -> (SocketAddr, Link) {
             let (there, back) = (there.subscribe(), back.subscribe());
             tokio::spawn(async move {
                 let Ok(far) = TcpStream::connect(to).await else { return };
+                near.set_nodelay(true).and_then(|()| far.set_nodelay(true)).unwrap();
                 let ((near_in, near_out), (far_in, far_out)) =
                     (near.into_split(), far.into_split());
                 tokio::select! {

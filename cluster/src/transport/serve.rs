@@ -26,7 +26,7 @@ use super::tls::{self, Tls};
 use super::wire::{self, Io};
 
 /// Connections open at once, known peers or not. A cluster needs four for each member.
-const CONNECTIONS_MAX: usize = 256;
+const CONNECTIONS_MAX: usize = 1024;
 /// After an error of `accept` (no file handles left, say), so as not to spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 

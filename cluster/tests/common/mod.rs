@@ -115,6 +115,7 @@ pub(crate) struct Seat {
     pub(crate) dir: PathBuf,
     pub(crate) tls: Option<PeerTls>,
     pub(crate) routes: BTreeMap<u64, String>,
+    pub(crate) timing: Timing,
     pub(crate) snapshot_every: u64,
     pub(crate) keep_log: u64,
     /// What its clock is off by.
@@ -183,6 +184,7 @@ impl Seat {
             dir: root.join(format!("node-{id}")),
             tls: None,
             routes: BTreeMap::new(),
+            timing: Timing { heartbeat_ms: 100, election_ms_min: 300, election_ms_max: 600 },
             snapshot_every: 1_000_000,
             keep_log: 1_000_000,
             clock_off_ms: Arc::default(),
@@ -199,7 +201,7 @@ impl Seat {
         let listen = self.member.peer.parse().unwrap();
         let mut config =
             Config::new(self.member.clone(), self.dir.clone(), listen, Arc::new(clock));
-        config.timing = Timing { heartbeat_ms: 100, election_ms_min: 300, election_ms_max: 600 };
+        config.timing = self.timing;
         config.tls.clone_from(&self.tls);
         config.routes.clone_from(&self.routes);
         config.snapshot_every = self.snapshot_every;
