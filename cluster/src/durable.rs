@@ -148,7 +148,7 @@ impl Db {
     /// were damaged; nothing is repaired by guessing.
     pub fn open(dir: &Path, records: Records) -> Result<Self, Error> {
         let failed = |what| move |source| Error::io(what, dir, source);
-        fs::create_dir_all(dir).map_err(failed("cannot create"))?;
+        create_dir(dir).map_err(failed("cannot create"))?;
         let lock = File::options()
             .create(true)
             .truncate(false)
@@ -164,9 +164,6 @@ impl Db {
         let file = File::open(dir.join("db")).map_err(failed("cannot open"))?;
         file.sync_all().map_err(failed("cannot sync"))?;
         sync_dir(dir).map_err(failed("cannot sync"))?;
-        if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            sync_dir(parent).map_err(failed("cannot sync the parent of"))?;
-        }
         Ok(Self(Arc::new(Inner {
             tree,
             records,
@@ -393,6 +390,18 @@ fn open_tree(dir: &Path, records: Records) -> Result<sled::Db, Error> {
         }
     }
     Err(Error::Locked(dir.to_owned()))
+}
+
+/// Creates a directory and what is missing above it, and makes all of their names durable: a power loss
+/// must not take a whole database away with the name of its directory.
+pub fn create_dir(dir: &Path) -> io::Result<()> {
+    let missing: Vec<_> = dir.ancestors().take_while(|dir| !dir.exists()).collect();
+    fs::create_dir_all(dir)?;
+    for created in missing.into_iter().filter(|created| !created.as_os_str().is_empty()) {
+        let parent = created.parent().filter(|parent| !parent.as_os_str().is_empty());
+        sync_dir(parent.unwrap_or(Path::new(".")))?;
+    }
+    Ok(())
 }
 
 /// Makes the names in a directory durable: files that were created, renamed or removed in it.

@@ -155,6 +155,33 @@ async fn a_new_member_catches_up_by_snapshot_while_traffic_goes_on() {
     dir.end(nodes).await;
 }
 
+// A node that comes back with an empty disk under its old id has forgotten what it acknowledged. The
+// leader must bring it up to date, and not stop over it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_lost_its_disk_is_brought_up_to_date() {
+    let dir = Root::new();
+    let mut seats = seats(3, dir.path());
+    for seat in &mut seats {
+        (seat.snapshot_every, seat.keep_log) = (30, 5);
+    }
+    let mut nodes = found(&seats).await;
+    for id in 0..80 {
+        nodes[0].propose(id).await;
+    }
+    assert_equal(&nodes).await;
+    let leader = nodes[0].leader().await;
+    let at = nodes.iter().position(|node| node.id() != leader).unwrap();
+    let seat = nodes.remove(at).stop().await;
+    std::fs::remove_dir_all(&seat.dir).unwrap();
+    nodes[0].propose(100).await;
+    nodes.push(seat.start().await);
+    nodes[2].propose(101).await;
+    let counter = assert_equal(&nodes).await;
+    assert_eq!(counter.applied.len(), 82);
+    assert!(counter.applied.values().all(|times| *times == 1));
+    dir.end(nodes).await;
+}
+
 // Membership is what a quorum is counted from: a change that is lost or applied twice splits it.
 #[tokio::test(flavor = "multi_thread")]
 async fn members_come_and_go() {

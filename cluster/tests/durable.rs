@@ -219,3 +219,33 @@ fn an_unusable_directory_is_told_in_one_line() {
     assert!(matches!(error, Error::Io { .. }), "{error}");
     assert_eq!(error.to_string().lines().count(), 1);
 }
+
+// A full disk is no damage: it must be told apart, and what was there must be readable once there is
+// room again. Needs a small file system, mounted on the directory that `FULL_DISK_DIR` names.
+#[test]
+#[ignore = "needs a small file system"]
+fn a_full_disk_is_told_apart_and_survived() {
+    let disk = std::path::PathBuf::from(std::env::var("FULL_DISK_DIR").unwrap());
+    let (dir, ballast) = (disk.join("data"), disk.join("ballast"));
+    std::fs::write(&ballast, vec![1; 3 * 1024 * 1024]).unwrap();
+    let db = Db::open(&dir, Records::Small).unwrap();
+    let value = noise(100_000);
+    let mut durable = 0_u32;
+    let error = loop {
+        let mut batch = Batch::default();
+        batch.put(&durable.to_be_bytes(), &value);
+        if let Err(error) = db.write(batch).and_then(|()| db.make_durable()) {
+            break error;
+        }
+        durable += 1;
+    };
+    assert!(matches!(error, Error::Full(_)), "{error}");
+    drop(db);
+    std::fs::remove_file(ballast).unwrap();
+    let db = Db::open(&dir, Records::Small).unwrap();
+    for key in 0..durable {
+        assert_eq!(db.get(&key.to_be_bytes()).unwrap().unwrap(), value, "{key} of {durable}");
+    }
+    put(&db, b"again", &value);
+    db.make_durable().unwrap();
+}

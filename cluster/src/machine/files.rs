@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Halt;
 use crate::codec;
-use crate::durable::sync_dir;
+use crate::durable::{create_dir, sync_dir};
 use crate::error::Error;
 use crate::form;
 use crate::types::SnapshotMeta;
@@ -78,7 +78,7 @@ impl Files {
     /// Opens the directory: removes what was never finished and what is superseded, and checks every
     /// byte of the newest.
     pub(crate) fn open(dir: &Path) -> Result<Self, Error> {
-        fs::create_dir_all(dir)?;
+        create_dir(dir)?;
         let mut named = Vec::new();
         for entry in fs::read_dir(dir)? {
             let path = entry?.path();
