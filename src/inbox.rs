@@ -340,7 +340,9 @@ fn write_all(shared: &Shared, mut waiting: mpsc::Receiver<Waiting>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
     let runtime = runtime.unwrap_or_else(|error| durable::halt("cannot start the inbox", &error));
     loop {
-        let first = runtime.block_on(tokio::time::timeout(IDLE_WRITE, waiting.recv()));
+        // The timer needs the runtime's context already when it is made.
+        let first =
+            runtime.block_on(async { tokio::time::timeout(IDLE_WRITE, waiting.recv()).await });
         let mut gathered = Gathered::default();
         match first {
             Ok(Some(first)) => gathered.add(first),

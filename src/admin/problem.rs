@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 /// What went wrong, and what to do.
 #[derive(Clone, Debug, Serialize, ToSchema)]
-pub struct Problem {
+pub(super) struct Problem {
     /// A name for the kind of problem.
     #[serde(rename = "type")]
     kind: &'static str,

@@ -14,6 +14,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::config::{self, Config};
 use crate::demo;
 
+pub(crate) use serve::shutdown;
+
 /// Inventory sync for sellers on several channels, in several regions: one binary a region and
 /// nothing else.
 #[derive(Parser)]
@@ -31,6 +33,9 @@ enum Command {
         /// The node's config; see config.default.toml.
         #[arg(long)]
         config: Option<PathBuf>,
+        /// Stops when standard input is closed, so that no node outlives its parent.
+        #[arg(long, hide = true)]
+        stop_with_stdin: bool,
     },
     /// Runs a whole cluster on loopback, with simulated stores that sell and receive quantities.
     #[command(
@@ -91,6 +96,7 @@ enum Output {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     start_logging();
+    end_with_any_panic();
     plant_bug();
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
@@ -111,7 +117,7 @@ pub fn main() -> ExitCode {
 
 async fn run(command: Command) -> Result<(), Failure> {
     match command {
-        Command::Serve { config } => serve::run(config).await,
+        Command::Serve { config, stop_with_stdin } => serve::run(config, stop_with_stdin).await,
         Command::Demo(options) => Box::pin(demo::run(options)).await.map_err(Failure::Operation),
         Command::Check { config } => check(&config),
         Command::Cluster { command } => cluster_command::run(command).await,
@@ -142,8 +148,18 @@ fn fail(why: &str) -> ExitCode {
     ExitCode::FAILURE
 }
 
+/// A panic is for what cannot be. A node in which one thread has died must not go on without it.
+fn end_with_any_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        std::process::abort();
+    }));
+}
+
 fn start_logging() {
-    let filter = config::log_filter().unwrap_or_else(|| "warn,stockraft=info".into());
+    let filter =
+        config::log_filter().unwrap_or_else(|| "warn,stockraft=info,openraft=error".into());
     let filter = tracing_subscriber::EnvFilter::try_new(&filter)
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
     let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());

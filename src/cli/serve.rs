@@ -15,7 +15,7 @@ use crate::node::Node;
 /// Where a newcomer's node keeps everything, its config included.
 const NEWCOMER_DIR: &str = "stockraft-data";
 
-pub(super) async fn run(path: Option<PathBuf>) -> Result<(), Failure> {
+pub(super) async fn run(path: Option<PathBuf>, stop_with_stdin: bool) -> Result<(), Failure> {
     let newcomer = path.is_none();
     let path = match path {
         Some(path) => path,
@@ -38,11 +38,23 @@ pub(super) async fn run(path: Option<PathBuf>) -> Result<(), Failure> {
             Err(error) => return Err(failed(&error)),
         }
     }
-    node.run(shutdown()).await.map_err(Failure::Operation)
+    let stop = async {
+        tokio::select! {
+            () = shutdown() => {}
+            () = stdin_closed(), if stop_with_stdin => {}
+        }
+        tracing::info!("stopping");
+    };
+    node.run(stop).await.map_err(Failure::Operation)
+}
+
+async fn stdin_closed() {
+    // Whatever it says is ignored; only its end counts.
+    let _ = tokio::io::copy(&mut tokio::io::stdin(), &mut tokio::io::sink()).await;
 }
 
 /// SIGTERM or SIGINT.
-async fn shutdown() {
+pub(crate) async fn shutdown() {
     let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
     let (Ok(mut terminate), Ok(mut interrupt)) = signals else {
         // Without handlers the default action ends the process, which is what was asked for.
@@ -52,7 +64,6 @@ async fn shutdown() {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
-    tracing::info!("stopping");
 }
 
 /// A config for a cluster of one on loopback, with secrets of its own; made once.

@@ -16,7 +16,7 @@ use marketplace::{Faults, Item, Options as StoreOptions, Store, Warehouse};
 use serde_json::json;
 use tokio::time::Instant;
 
-use crate::cli::say;
+use crate::cli::{say, shutdown};
 use nodes::{Nodes, Plan};
 
 /// Units of each SKU at the start.
@@ -138,12 +138,12 @@ async fn act(
     let mut screen = summary::Screen::new(std::io::stdout().is_terminal());
     let mut drama = Drama::new(began + kill_at);
     let mut every = tokio::time::interval(Duration::from_secs(1));
-    let stopped = tokio::signal::ctrl_c();
+    let stopped = shutdown();
     tokio::pin!(stopped);
     loop {
         tokio::select! {
             _ = every.tick() => {}
-            _ = &mut stopped => break,
+            () = &mut stopped => break,
         }
         if end.is_some_and(|end| Instant::now() >= end) {
             break;
@@ -153,8 +153,9 @@ async fn act(
     }
     drama.finish(nodes).await?;
     say("customers stopped; waiting until everything has arrived everywhere …");
-    verdict::settle(nodes, stores, SETTLE).await;
-    verdict::give(nodes, stores, warehouse, &drama.story).await
+    let settled = verdict::settle(nodes, stores, SETTLE).await;
+    verdict::give(nodes, stores, warehouse, &drama.story).await?;
+    if settled { Ok(()) } else { Err("something was still on its way at the end".into()) }
 }
 
 /// Maps every SKU to every store, and receives the opening stock.

@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hyper::Method;
 use marketplace::Store;
@@ -37,11 +37,11 @@ impl Plan {
                 channels,
                 "\n[[channel]]\nname = \"{}\"\nkind = \"shopify\"\nsecrets = [\"{}\"]\n\
                  home = {home}\nrate = {{ per_second = 20, burst = 40 }}\n\
-                 [channel.api]\nbase_url = \"{}\"\ntoken = \"{}\"\nversion = \"{}\"\n\
+                 [channel.api]\nbase_url = \"http://{}\"\ntoken = \"{}\"\nversion = \"{}\"\n\
                  location_id = \"gid://shopify/Location/{}\"\n",
                 options.name,
                 options.secret,
-                store.admin_url(),
+                store.address(),
                 options.access_token,
                 options.api_version,
                 options.location_id,
@@ -119,7 +119,9 @@ impl Nodes {
             .arg("serve")
             .arg("--config")
             .arg(dir.join("node.toml"))
-            .stdin(Stdio::null())
+            // However the demo ends, the pipe closes and the node stops.
+            .arg("--stop-with-stdin")
+            .stdin(Stdio::piped())
             .stdout(log.try_clone().map_err(failed)?)
             .stderr(log)
             // A terminal's Ctrl-C is for the demo, which stops its nodes in order.
@@ -129,20 +131,26 @@ impl Nodes {
             .map_err(failed)
     }
 
-    async fn answers(&self, n: usize) -> Result<(), String> {
+    /// Waits until a node answers; an error with its last words if it ends instead.
+    async fn answers(&mut self, n: usize) -> Result<(), String> {
         let api = self.api(n);
-        let poll = async {
-            while api.call(Method::GET, "/healthz", None).await.is_err() {
-                tokio::time::sleep(Duration::from_millis(50)).await;
+        let began = Instant::now();
+        while began.elapsed() < START {
+            let child = self.children.get_mut(n).and_then(Option::as_mut);
+            // `wait` would close its standard input, at which it stops.
+            if !child.is_some_and(|child| matches!(child.try_wait(), Ok(None))) {
+                break;
             }
-        };
-        let log = self.plan.node_dir(n).join("node.log");
-        let late = |_| {
-            let text = fs::read_to_string(&log).unwrap_or_default();
-            let last = text.lines().last().unwrap_or("it said nothing").to_string();
-            format!("{} does not answer: {last}", self.region(n))
-        };
-        tokio::time::timeout(START, poll).await.map_err(late)
+            // Another process may answer on the same port: the node's own region must.
+            let status = api.call(Method::GET, "/cluster/status", None).await;
+            if status.is_ok_and(|status| status["region"] == self.region(n)) {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        let text = fs::read_to_string(self.plan.node_dir(n).join("node.log")).unwrap_or_default();
+        let last = text.lines().last().unwrap_or("it said nothing");
+        Err(format!("{} does not answer: {last}", self.region(n)))
     }
 
     /// Makes one cluster of all nodes.

@@ -15,8 +15,8 @@ use super::nodes::Nodes;
 use crate::cli::say;
 use crate::client::Client;
 
-/// Waits until nothing is on its way any more, or `most` has passed.
-pub(super) async fn settle(nodes: &Nodes, stores: &[Store], most: Duration) {
+/// Waits until nothing is on its way any more, or `most` has passed; false then.
+pub(super) async fn settle(nodes: &Nodes, stores: &[Store], most: Duration) -> bool {
     for store in stores {
         store.stop_selling();
     }
@@ -28,9 +28,11 @@ pub(super) async fn settle(nodes: &Nodes, stores: &[Store], most: Duration) {
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
     };
-    if tokio::time::timeout(most, rest).await.is_err() {
+    let settled = tokio::time::timeout(most, rest).await.is_ok();
+    if !settled {
         say(&format!("after {} s something is still on its way", most.as_secs()));
     }
+    settled
 }
 
 /// All nodes are at one index with empty inboxes, and no channel waits for a push.
@@ -250,6 +252,9 @@ impl Findings {
         // Every SKU is split and nothing was counted down: only a raise could have caused one.
         if self.oversold > 0 {
             return Err(format!("{} units were oversold", self.oversold));
+        }
+        if self.acknowledged == 0 {
+            return Err("no delivery was acknowledged, so nothing was shown".into());
         }
         if faults.iter().any(|found| !found.is_empty()) {
             return Err("a promise was broken".into());
