@@ -25,6 +25,8 @@ use crate::{clock, history, submit};
 /// How often the leader looks whether something is due that no command would bring up.
 const CHORES: Duration = Duration::from_millis(500);
 const CHORE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long handing leadership over may take.
+const HAND_OVER: Duration = Duration::from_secs(2);
 /// The file that says whose a data directory is.
 const IDENTITY: &str = "identity.json";
 
@@ -171,8 +173,24 @@ impl Node {
         };
         self.stop.cancel();
         self.tasks.wait().await;
+        self.hand_over().await;
         self.raft.shutdown().await;
         fatal.map_or(Ok(()), |why| Err(why.to_string()))
+    }
+}
+
+impl Node {
+    /// A leader that stops asks another voter to lead, so that nobody waits for an election.
+    async fn hand_over(&self) {
+        let status = self.raft.status();
+        let others = status.members.iter().filter(|known| known.voter && known.reachable);
+        let heir = others.filter(|known| known.member.id != status.id).max_by_key(|k| k.matched);
+        if let Some(heir) = heir.filter(|_| status.role == Role::Leader) {
+            let handed = self.raft.transfer_leadership(heir.member.id);
+            if !matches!(tokio::time::timeout(HAND_OVER, handed).await, Ok(Ok(()))) {
+                tracing::info!("the others will elect a leader by themselves");
+            }
+        }
     }
 }
 

@@ -30,8 +30,14 @@ pub(super) fn show(target: &Target, answer: &Value, table: impl Fn(&Value) -> Ve
         say(&serde_json::to_string_pretty(answer).unwrap_or_default());
         return;
     }
-    for line in align(&table(answer)) {
-        say(&line);
+    // An empty row ends one table and begins the next, with widths of its own.
+    for (n, part) in table(answer).split(Vec::is_empty).enumerate() {
+        if n > 0 {
+            say("");
+        }
+        for line in align(part) {
+            say(&line);
+        }
     }
 }
 

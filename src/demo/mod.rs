@@ -50,6 +50,9 @@ pub struct Options {
     /// The first of three ports a node.
     #[arg(long, default_value_t = 18080)]
     base_port: u16,
+    /// Kills no node.
+    #[arg(long)]
+    calm: bool,
     /// What the stores' customers do follows from it.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -136,7 +139,7 @@ async fn act(
     let end = options.seconds.map(|seconds| began + Duration::from_secs(seconds));
     let kill_at = options.seconds.map_or(KILL_AFTER, |s| Duration::from_secs(s) / 2);
     let mut screen = summary::Screen::new(std::io::stdout().is_terminal());
-    let mut drama = Drama::new(began + kill_at);
+    let mut drama = Drama::new((!options.calm).then_some(began + kill_at));
     let mut every = tokio::time::interval(Duration::from_secs(1));
     let stopped = shutdown();
     tokio::pin!(stopped);
@@ -202,16 +205,15 @@ fn sku(n: u64) -> String {
 
 /// The leader is killed, and comes back.
 struct Drama {
-    kill_at: Instant,
+    kill_at: Option<Instant>,
     back_at: Option<(usize, Instant)>,
-    done: bool,
     /// What happened so far, for the screen.
     story: Vec<String>,
 }
 
 impl Drama {
-    const fn new(kill_at: Instant) -> Self {
-        Self { kill_at, back_at: None, done: false, story: Vec::new() }
+    const fn new(kill_at: Option<Instant>) -> Self {
+        Self { kill_at, back_at: None, story: Vec::new() }
     }
 
     async fn play(&mut self, nodes: &mut Nodes) -> Result<(), String> {
@@ -222,8 +224,8 @@ impl Drama {
             self.back_at = None;
             nodes.restart(victim)?;
             self.story.push(format!("restarted {} from its own disk", nodes.region(victim)));
-        } else if !self.done && now >= self.kill_at {
-            self.done = true;
+        } else if self.kill_at.is_some_and(|at| now >= at) {
+            self.kill_at = None;
             let victim = nodes.leader().await.unwrap_or(0);
             nodes.kill(victim).await?;
             let region = nodes.region(victim);

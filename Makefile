@@ -1,0 +1,28 @@
+# Every verb of the repository. `make check` never writes to the tree; `make fix` is the only one that does.
+CARGO ?= cargo
+
+.PHONY: run test check fix bench cluster
+
+run: ## a whole cluster on loopback with simulated stores; Ctrl-C ends it with a verdict
+	$(CARGO) run --release --locked -- demo
+
+cluster: ## the same cluster without customers and without a killed node, to try things by hand
+	$(CARGO) run --release --locked -- demo --rate 0 --calm --dir stockraft-demo
+
+test: ## everything that is promised; root and mount tools are needed for the power-loss tests
+	$(CARGO) test --workspace --locked
+	$(CARGO) test --locked --features planted-bugs --test planted
+
+check: ## format, lints, documentation, licences
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked
+	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny --offline check bans licenses sources; \
+	else echo "skipped: cargo deny is not installed, so licences and sources were not checked"; fi
+
+fix: ## formats, and applies what clippy can mend
+	$(CARGO) clippy --workspace --all-targets --fix --allow-dirty --allow-staged
+	$(CARGO) fmt --all
+
+bench: ## the figures of the README, from this machine
+	$(CARGO) bench --locked --bench road

@@ -1,0 +1,328 @@
+//! Three questions about the road of a webhook, each answered by ratios from one run, since machines
+//! differ and are noisy:
+//!
+//! 1. What does a promise cost? Webhooks a second that one node answers 200, each on disk and synced,
+//!    against a bare hyper server that reads the body, verifies the HMAC and stores nothing.
+//! 2. What does agreement cost? Events a second that three nodes have committed and applied, all of
+//!    them, from the first webhook sent to the last replica done.
+//! 3. What do verifying and understanding cost? Nanoseconds a delivery, next to the HMAC alone.
+//!
+//! `make bench`. Each server is a process of its own; the load comes from this one and shares the
+//! machine with them.
+
+use std::convert::Infallible;
+use std::error::Error;
+use std::hint::black_box;
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener as StdListener;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use hmac::{Hmac, KeyInit, Mac};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use marketplace::load::{self, Plan, Report};
+use marketplace::{Item, Options};
+use sha2::Sha256;
+use stockraft::client::Client;
+use stockraft::{channel, config, signature};
+
+const SECRET: &str = "hush_bench_0123456789abcdef";
+const TOKEN: &str = "bench-token-0123456789abcdef";
+const DELIVERIES: usize = 60_000;
+const CONNECTIONS: usize = 64;
+const ROUNDS: usize = 3;
+
+type Fallible<T> = Result<T, Box<dyn Error>>;
+
+#[expect(clippy::print_stdout, reason = "a bench prints what it measured")]
+fn main() -> Fallible<()> {
+    let runtime = tokio::runtime::Runtime::new()?;
+    if std::env::args().any(|arg| arg == "--bare") {
+        return runtime.block_on(bare());
+    }
+    println!("{DELIVERIES} distinct signed orders a round, {CONNECTIONS} connections\n");
+    runtime.block_on(promise())?;
+    runtime.block_on(agreement())?;
+    understanding()
+}
+
+fn store() -> Options {
+    let item = |n| Item {
+        sku: format!("TEE-{n:03}"),
+        variant_id: 40_000_000_000_000 + n,
+        inventory_item_id: 9_007_199_254_741_000 + n,
+        available: 0,
+    };
+    Options { secret: SECRET.into(), items: (0..100).map(item).collect(), ..Options::new("bench") }
+}
+
+/// Sends distinct orders; `seed` makes them others than those of any other call.
+async fn send(urls: &[String], seed: u64, count: usize) -> Fallible<Vec<Report>> {
+    let mut sends = Vec::new();
+    for (n, url) in (0_u64..).zip(urls) {
+        let options = Options { seed: seed * 1000 + n, ..store() };
+        let deliveries = load::prebuild(&options, count / urls.len())?;
+        let requests = load::sign_all(&deliveries, url, SECRET)?;
+        let plan = Plan { connections: CONNECTIONS / urls.len(), per_second: None };
+        sends.push(load::send(url, requests, plan));
+    }
+    Ok(futures::future::try_join_all(sends).await?)
+}
+
+fn per_second(report: &Report) -> f64 {
+    let accepted = u32::try_from(report.accepted()).map_or(0.0, f64::from);
+    accepted / report.elapsed.as_secs_f64()
+}
+
+#[expect(clippy::print_stdout, reason = "a bench prints what it measured")]
+fn line(what: &str, report: &Report) {
+    let ms = |quantile| {
+        let us = report.latency_us.value_at_quantile(quantile);
+        u32::try_from(us).map_or(0.0, f64::from) / 1000.0
+    };
+    println!(
+        "  {what:<34}{:>9.0}/s   p50 {:.2} ms   p99 {:.2} ms   refused or failed {}",
+        per_second(report),
+        ms(0.5),
+        ms(0.99),
+        report.failed + report.by_status.values().sum::<u64>() - report.accepted(),
+    );
+}
+
+/// The first question.
+#[expect(clippy::print_stdout, reason = "a bench prints what it measured")]
+async fn promise() -> Fallible<()> {
+    println!("1. accepted webhooks a second, one node");
+    let dir = tempfile::tempdir()?;
+    let mut ratios = Vec::new();
+    for round in 0..ROUNDS {
+        let mut bare = Command::new(std::env::current_exe()?)
+            .arg("--bare")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let stdout = bare.stdout.take().ok_or("no stdout")?;
+        let address = BufReader::new(stdout).lines().next().ok_or("no address")??;
+        let url = format!("http://{address}/webhooks/bench");
+        let seed = u64::try_from(round)? + 1;
+        let nothing = send(&[url], seed, DELIVERIES).await?.remove(0);
+        drop(bare.stdin.take());
+        bare.wait()?;
+        let node = Nodes::start(dir.path(), &format!("one-{round}"), 1).await?;
+        let kept = send(&node.webhooks, seed, DELIVERIES).await?.remove(0);
+        node.stop()?;
+        line("bare hyper, HMAC, nothing stored", &nothing);
+        line("stockraft, on disk and synced", &kept);
+        ratios.push(per_second(&kept) / per_second(&nothing));
+    }
+    let shown: Vec<String> = ratios.iter().map(|ratio| format!("{ratio:.2}")).collect();
+    println!("  ratio {}\n", shown.join(", "));
+    Ok(())
+}
+
+/// The second question.
+#[expect(clippy::print_stdout, reason = "a bench prints what it measured")]
+async fn agreement() -> Fallible<()> {
+    println!("2. committed and applied events a second, three nodes");
+    let dir = tempfile::tempdir()?;
+    for round in 0..ROUNDS {
+        let nodes = Nodes::start(dir.path(), &format!("three-{round}"), 3).await?;
+        let began = Instant::now();
+        let reports = send(&nodes.webhooks, 100 + u64::try_from(round)?, DELIVERIES).await?;
+        let accepted: u64 = reports.iter().map(Report::accepted).sum();
+        let answered = began.elapsed();
+        nodes.applied(accepted).await?;
+        let applied = began.elapsed();
+        let rate = |elapsed: Duration| {
+            u32::try_from(accepted).map_or(0.0, f64::from) / elapsed.as_secs_f64()
+        };
+        println!(
+            "  {accepted} events: answered at {:.0}/s, applied on all three at {:.0}/s",
+            rate(answered),
+            rate(applied)
+        );
+        nodes.stop()?;
+    }
+    println!();
+    Ok(())
+}
+
+/// The third question.
+#[expect(clippy::print_stdout, reason = "a bench prints what it measured")]
+fn understanding() -> Fallible<()> {
+    println!("3. nanoseconds a delivery of Shopify, one thread");
+    let deliveries = load::prebuild(&store(), 2_000)?;
+    let requests = load::sign_all(&deliveries, "http://127.0.0.1/webhooks/bench", SECRET)?;
+    let text = ("[node]\nid = 1\nregion = \"x\"\ndata_dir = \"x\"\n\
+         [[channel]]\nname = \"bench\"\nkind = \"shopify\"\nsecrets = [\"file:secret\"]\n");
+    let dir = tempfile::tempdir()?;
+    std::fs::write(dir.path().join("secret"), SECRET)?;
+    let config = config::Config::parse(&text, &dir.path().join("bench.toml"))?;
+    let channel = config.channel("bench").ok_or("no channel")?;
+    let timed = |what: &str, work: &dyn Fn(usize)| {
+        let began = Instant::now();
+        for round in 0..20 * deliveries.len() {
+            work(round % deliveries.len());
+        }
+        let ns = began.elapsed().as_nanos() / u128::try_from(20 * deliveries.len()).unwrap_or(1);
+        println!("  {what:<34}{ns:>9}");
+    };
+    timed("HMAC-SHA256 alone", &|n| {
+        let mac = Hmac::<Sha256>::new_from_slice(SECRET.as_bytes())
+            .map(|mac| mac.chain_update(&deliveries[n].body).finalize().into_bytes());
+        black_box(mac.is_ok());
+    });
+    timed("verified", &|n| {
+        let verified = channel::verify(channel, requests[n].headers(), &deliveries[n].body);
+        black_box(verified.is_ok());
+    });
+    timed("verified and understood", &|n| {
+        let headers = requests[n].headers();
+        let verified = channel::verify(channel, headers, &deliveries[n].body);
+        let understood = verified.map(|body| channel::deliver(channel, headers, body, 1));
+        black_box(understood.is_ok());
+    });
+    Ok(())
+}
+
+/// What a handler costs that promises nothing: body read, HMAC verified, 200.
+#[expect(clippy::print_stdout, reason = "the parent reads the address")]
+async fn bare() -> Fallible<()> {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    println!("{}", listener.local_addr()?);
+    let serve = async {
+        loop {
+            let (stream, _) = listener.accept().await?;
+            stream.set_nodelay(true)?;
+            tokio::spawn(async move {
+                let service = service_fn(|request: Request<Incoming>| async {
+                    let (head, body) = request.into_parts();
+                    let body = body.collect().await.map(|c| c.to_bytes()).unwrap_or_default();
+                    let keys = std::iter::once(SECRET.as_bytes());
+                    let status = match signature::shopify(&head.headers, &body, keys) {
+                        Ok(_) => StatusCode::OK,
+                        Err(_) => StatusCode::UNAUTHORIZED,
+                    };
+                    let mut response = Response::new(Full::new(Bytes::from_static(b"{}")));
+                    *response.status_mut() = status;
+                    Ok::<_, Infallible>(response)
+                });
+                let io = TokioIo::new(stream);
+                // A client that hangs up is no error of the bench.
+                let _ =
+                    hyper::server::conn::http1::Builder::new().serve_connection(io, service).await;
+            });
+        }
+    };
+    tokio::select! {
+        failed = serve => failed,
+        _ = tokio::io::copy(&mut tokio::io::stdin(), &mut tokio::io::sink()) => Ok(()),
+    }
+}
+
+/// Nodes of the real binary, with data on this machine's disk.
+struct Nodes {
+    children: Vec<Child>,
+    apis: Vec<Client>,
+    webhooks: Vec<String>,
+}
+
+impl Nodes {
+    async fn start(dir: &Path, name: &str, count: usize) -> Fallible<Self> {
+        let mut nodes = Self { children: Vec::new(), apis: Vec::new(), webhooks: Vec::new() };
+        let mut members = Vec::new();
+        for n in 1..=count {
+            let ports = free_ports()?;
+            let home = dir.join(format!("{name}-{n}"));
+            std::fs::create_dir_all(&home)?;
+            let path = home.join("node.toml");
+            let mut file =
+                std::fs::File::options().create(true).write(true).mode(0o600).open(&path)?;
+            write!(
+                file,
+                "[node]\nid = {n}\nregion = \"r{n}\"\ndata_dir = \"{}\"\n\
+                 [listen]\npublic = \"127.0.0.1:{}\"\nadmin = \"127.0.0.1:{}\"\npeer = \"127.0.0.1:{}\"\n\
+                 [raft]\nheartbeat = \"200ms\"\nelection = \"800ms\"\n\
+                 [admin]\ntokens = [{{ name = \"b\", secret = \"{TOKEN}\", scopes = [\"read\", \"admin\"] }}]\n\
+                 [[channel]]\nname = \"bench\"\nkind = \"shopify\"\nsecrets = [\"{SECRET}\"]\n",
+                home.join("data").display(),
+                ports[0],
+                ports[1],
+                ports[2],
+            )?;
+            let child = Command::new(env!("CARGO_BIN_EXE_stockraft"))
+                .args(["serve", "--stop-with-stdin", "--config"])
+                .arg(&path)
+                .stdin(Stdio::piped())
+                .stderr(Stdio::null())
+                .spawn()?;
+            nodes.children.push(child);
+            nodes.apis.push(Client::new(&format!("http://127.0.0.1:{}", ports[1]), TOKEN)?);
+            nodes.webhooks.push(format!("http://127.0.0.1:{}/webhooks/bench", ports[0]));
+            members.push(serde_json::json!({
+                "id": n, "region": format!("r{n}"),
+                "peer": format!("127.0.0.1:{}", ports[2]),
+                "admin": format!("127.0.0.1:{}", ports[1]),
+            }));
+        }
+        for api in &nodes.apis {
+            let deadline = Instant::now() + Duration::from_secs(20);
+            while api.call(Method::GET, "/healthz", None).await.is_err() {
+                if Instant::now() > deadline {
+                    return Err("a node does not start".into());
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+        let founding = serde_json::json!({ "members": members });
+        nodes.apis[0].call(Method::POST, "/cluster/init", Some(&founding)).await?;
+        for api in &nodes.apis {
+            while api.call(Method::GET, "/readyz", None).await.is_err() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+        Ok(nodes)
+    }
+
+    /// Waits until every replica has applied so many deliveries.
+    async fn applied(&self, count: u64) -> Fallible<()> {
+        let deadline = Instant::now() + Duration::from_secs(120);
+        for api in &self.apis {
+            loop {
+                let status = api.call(Method::GET, "/cluster/status", None).await?;
+                if status["deliveries"].as_u64() >= Some(count) {
+                    break;
+                }
+                if Instant::now() > deadline {
+                    return Err(format!("not applied in time: {status}").into());
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+        Ok(())
+    }
+
+    fn stop(self) -> Fallible<()> {
+        for mut child in self.children {
+            drop(child.stdin.take());
+            child.wait()?;
+        }
+        Ok(())
+    }
+}
+
+fn free_ports() -> Fallible<[u16; 3]> {
+    let listeners = [(); 3].map(|()| StdListener::bind("127.0.0.1:0"));
+    let mut ports = [0; 3];
+    for (port, listener) in ports.iter_mut().zip(listeners) {
+        *port = listener?.local_addr()?.port();
+    }
+    Ok(ports)
+}
