@@ -9,13 +9,16 @@
 
 mod common;
 
-use common::{Node, START, definition, delivery, image, map, movements, policy, request, segment};
+use common::{
+    Node, START, definition, delivery, image, map, movements, policy, refund, request, segment,
+};
 use state::Reply;
 use state::allocation::Mode;
 use state::channel::Definition;
 use state::command::{Command, Settled};
 use state::ledger::Kind;
-use state::limits::ORDER_LINES_MAX;
+use state::limits::{ORDER_LINES_MAX, QUANTITY_MAX};
+use state::order::Removal;
 
 fn shop(pushes: bool) -> Node {
     let mut node = Node { now: START, ..Node::default() };
@@ -78,4 +81,40 @@ fn an_order_with_too_many_lines_changes_nothing_and_is_kept() {
     assert_eq!((effects.movements.len(), effects.bodies.len()), (0, 1));
     let effects = hear(2, &[("other", Some("MUG"), 1)]);
     assert_eq!((effects.movements.len(), effects.bodies.len()), (1, 0));
+}
+
+#[test]
+fn a_channel_may_say_that_it_shows_anything() {
+    // A number out of this world, added to others, would overflow and stop every node.
+    let mut node = shop(true);
+    let said = [i64::MAX, i64::MIN, -1, i64::MAX, 0, i64::MIN, i64::MIN, i64::MAX, i64::MAX];
+    for (n, quantity) in said.into_iter().enumerate() {
+        let claim = Command::Claim { channel: "shop".into(), node: 1 };
+        let Reply::Claimed { epoch } = node.apply(claim).0 else { panic!() };
+        if n % 2 == 0 {
+            let skus = vec!["MUG".into()];
+            node.apply(Command::Intend { channel: "shop".into(), epoch, skus });
+        }
+        let stock = node.state.data().stock.get(&"MUG".to_string()).unwrap();
+        let revision = stock.listings["shop"].in_flight.map_or(0, |push| push.revision);
+        node.apply(common::settle("shop", epoch, "MUG", revision, Settled::Observed(quantity)));
+        node.check().unwrap();
+        let listing = &node.state.data().stock.get(&"MUG".to_string()).unwrap().listings["shop"];
+        assert!(listing.exposure(node.now).unwrap() >= 0);
+    }
+}
+
+#[test]
+fn removals_may_add_up_to_more_than_one_request_may_name() {
+    // Heard one by one they are booked; heard before the order they would be stuck for good.
+    let mut node = shop(true);
+    let returned = |id| refund("1", START, (id, "1", Some("MUG")), QUANTITY_MAX, Removal::Returned);
+    let order = image("1", START, &[("1", Some("MUG"), QUANTITY_MAX)]);
+    for (n, fact) in (1..).zip([returned("R1"), returned("R2"), order]) {
+        let delivery = delivery(&format!("d{n}"), "shop", START, vec![fact]);
+        node.apply(Command::Segment(segment(1, n, vec![delivery])));
+    }
+    node.check().unwrap();
+    let level = &node.state.data().stock.get(&"MUG".to_string()).unwrap().levels["main"];
+    assert_eq!((level.on_hand, level.committed), (9 + 2 * QUANTITY_MAX, QUANTITY_MAX));
 }
