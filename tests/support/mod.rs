@@ -1,0 +1,416 @@
+//! What tests of whole processes share: a cluster of real nodes on loopback, and how to talk to them.
+//!
+//! Nothing here outlives a test: each node's standard input is a pipe whose other end the test holds,
+//! and a node stops when that closes, however the test ends.
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "each test binary compiles this file and uses its own part of it"
+)]
+
+pub mod book;
+pub mod http;
+pub mod orders;
+pub mod power;
+
+use std::fs;
+use std::io::Write as _;
+use std::net::TcpListener;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use http::{Answer, Http};
+
+/// A token with every scope.
+pub const TOKEN: &str = "test-token-with-all-scopes";
+/// A token that may look.
+pub const READER: &str = "test-token-that-may-look";
+/// A token that may change stock.
+pub const WRITER: &str = "test-token-that-may-write";
+/// The secret of [`CHANNEL`].
+pub const SECRET: &str = "hush-this-is-the-secret-of-a-test";
+/// The channel that all webhooks go to.
+pub const CHANNEL: &str = "north";
+/// How long anything may take that is only slow, not wrong.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Asks until there is an answer; panics when there is none in [`PATIENCE`].
+pub async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+    let began = Instant::now();
+    loop {
+        if let Some(answer) = ask().await {
+            return answer;
+        }
+        assert!(began.elapsed() < PATIENCE, "waited too long: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// The same for a condition.
+pub async fn until_true(what: &str, mut ask: impl AsyncFnMut() -> bool) {
+    until(what, async || ask().await.then_some(())).await;
+}
+
+/// Three free ports in a row. They lie below those that the system gives to outgoing connections, or a
+/// node that was killed might find its port taken when it starts again.
+pub fn ports() -> [u16; 3] {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let blocks = 2_000;
+    let own = u16::try_from(std::process::id() % u32::from(blocks)).unwrap();
+    for _ in 0..blocks {
+        let block = (own * 7 + NEXT.fetch_add(1, Ordering::Relaxed)) % blocks;
+        let first = 10_000 + block * 10;
+        let all = [first, first + 1, first + 2];
+        if all.iter().all(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()) {
+            return all;
+        }
+    }
+    panic!("no free ports");
+}
+
+/// The program under test.
+pub fn stockraft() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_stockraft"));
+    // What the machine says of tokens, nodes and logging is not meant for tests.
+    for name in ["STOCKRAFT_TOKEN", "STOCKRAFT_NODE", "STOCKRAFT_LOG"] {
+        command.env_remove(name);
+    }
+    command
+}
+
+/// Writes a file that only its owner can read, as one with secrets must be.
+pub fn write_private(path: &Path, text: &str) {
+    let mut file =
+        fs::File::options().create(true).write(true).truncate(true).mode(0o600).open(path).unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+}
+
+/// One node: its place on disk and on the network, and its process while it has one.
+pub struct Node {
+    pub id: u64,
+    /// Ports of webhooks, the API, and peers.
+    pub ports: [u16; 3],
+    /// Its config and its log lie here.
+    pub dir: PathBuf,
+    pub data_dir: PathBuf,
+    /// What other nodes dial, where that is not its own port.
+    pub advertised: Option<u16>,
+    /// Keys added to `[raft]` in its config.
+    pub raft: String,
+    /// Tables added to its config.
+    pub more: String,
+    /// Of its process.
+    pub env: Vec<(String, String)>,
+    child: Option<Child>,
+    http: Http,
+}
+
+impl Node {
+    /// A node that has not been started, with everything below `dir`.
+    pub fn new(id: u64, dir: PathBuf) -> Self {
+        fs::create_dir_all(&dir).unwrap();
+        Self {
+            id,
+            ports: ports(),
+            data_dir: dir.join("data"),
+            dir,
+            advertised: None,
+            raft: String::new(),
+            more: String::new(),
+            env: Vec::new(),
+            child: None,
+            http: Http::new(),
+        }
+    }
+
+    pub fn region(&self) -> String {
+        format!("region-{}", self.id)
+    }
+
+    /// What stands in its config.
+    pub fn config(&self) -> String {
+        let [public, admin, peer] = self.ports;
+        let advertised = self
+            .advertised
+            .map_or_else(String::new, |port| format!("peer_advertised = \"127.0.0.1:{port}\"\n"));
+        format!(
+            "[node]\nid = {}\nregion = \"{}\"\ndata_dir = \"{}\"\ncluster = \"tests\"\n\n\
+             [listen]\npublic = \"127.0.0.1:{public}\"\nadmin = \"127.0.0.1:{admin}\"\n\
+             peer = \"127.0.0.1:{peer}\"\n{advertised}\n\
+             [admin]\ntokens = [\n\
+             {{ name = \"all\", secret = \"{TOKEN}\", scopes = [\"read\", \"write\", \"admin\"] }},\n\
+             {{ name = \"reader\", secret = \"{READER}\", scopes = [\"read\"] }},\n\
+             {{ name = \"writer\", secret = \"{WRITER}\", scopes = [\"write\"] }},\n]\n\n\
+             [raft]\nheartbeat = \"150ms\"\nelection = \"600ms\"\n{}\n\
+             [[channel]]\nname = \"{CHANNEL}\"\nkind = \"shopify\"\nsecrets = [\"{SECRET}\"]\n{}",
+            self.id,
+            self.region(),
+            self.data_dir.display(),
+            self.raft,
+            self.more,
+        )
+    }
+
+    /// Starts its process, and does not wait for anything.
+    pub fn spawn(&mut self) {
+        assert!(self.child.is_none(), "it runs already");
+        let config = self.dir.join("node.toml");
+        write_private(&config, &self.config());
+        let log = fs::File::options().create(true).append(true).open(self.log_path()).unwrap();
+        let mut command = stockraft();
+        command.args(["serve", "--stop-with-stdin", "--config"]).arg(config);
+        command.envs(self.env.iter().cloned());
+        command.stdin(Stdio::piped()).stdout(log.try_clone().unwrap()).stderr(log);
+        self.child = Some(command.spawn().unwrap());
+    }
+
+    /// Starts it, and waits until its API answers; an error with its last words if it ends instead.
+    pub async fn try_start(&mut self) -> Result<(), String> {
+        self.spawn();
+        until("a node answers after its start", async || {
+            if let Some(status) = self.child.as_mut().unwrap().try_wait().unwrap() {
+                self.child = None;
+                return Some(Err(format!("{status}: {}", self.log())));
+            }
+            let status = self.try_get("/cluster/status").await?;
+            (status["id"] == self.id).then_some(Ok(()))
+        })
+        .await
+    }
+
+    pub async fn start(&mut self) {
+        self.try_start().await.unwrap();
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.dir.join("node.log")
+    }
+
+    /// What it said so far.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.log_path()).unwrap_or_default()
+    }
+
+    /// Whether its process is there.
+    pub fn runs(&self) -> bool {
+        self.child.is_some()
+    }
+
+    fn signal(&self, signal: Signal) {
+        let id = self.child.as_ref().expect("it runs").id();
+        kill_process(Pid::from_raw(i32::try_from(id).unwrap()).unwrap(), signal).unwrap();
+    }
+
+    /// SIGKILL: no chance to flush or to say goodbye.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    /// SIGSTOP: it is there and does nothing.
+    pub fn freeze(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// SIGCONT.
+    pub fn thaw(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    /// SIGTERM, and waits for its end.
+    pub async fn stop(&mut self) -> ExitStatus {
+        self.signal(Signal::TERM);
+        let mut child = self.child.take().unwrap();
+        // Its standard input must stay open, or it might be that which stops it.
+        until("a node ends after SIGTERM", async || child.try_wait().unwrap()).await
+    }
+
+    /// A request to its API.
+    pub async fn api(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<bytes::Bytes>,
+    ) -> Result<Answer, String> {
+        self.http.request(self.ports[1], method, path, headers, body.into()).await
+    }
+
+    /// The JSON at a path; nothing unless the answer was 200.
+    pub async fn try_get(&self, path: &str) -> Option<Value> {
+        let authorization = format!("Bearer {TOKEN}");
+        let answer = self.api("GET", path, &[("authorization", &authorization)], "").await.ok()?;
+        (answer.status == 200).then(|| answer.json())
+    }
+
+    /// The JSON at a path, which must be there.
+    pub async fn get(&self, path: &str) -> Value {
+        let authorization = format!("Bearer {TOKEN}");
+        let answer = self.api("GET", path, &[("authorization", &authorization)], "").await;
+        let answer = answer.unwrap_or_else(|error| panic!("GET {path}: {error}"));
+        assert_eq!(answer.status, 200, "GET {path}: {}", answer.text());
+        answer.json()
+    }
+
+    /// Posts JSON with the token of all scopes.
+    pub async fn post(&self, path: &str, body: &Value) -> Answer {
+        let authorization = format!("Bearer {TOKEN}");
+        let headers =
+            [("authorization", authorization.as_str()), ("content-type", "application/json")];
+        self.api("POST", path, &headers, body.to_string()).await.unwrap()
+    }
+
+    /// All items of a list, page by page.
+    pub async fn list(&self, path: &str, page: usize) -> Vec<Value> {
+        let mut items = Vec::new();
+        let mut cursor = String::new();
+        loop {
+            let answer = self.get(&format!("{path}?limit={page}{cursor}")).await;
+            items.extend(answer["items"].as_array().unwrap().iter().cloned());
+            let Some(next) = answer["next"].as_str() else { return items };
+            cursor = format!("&cursor={next}");
+        }
+    }
+
+    /// A webhook, sent to this node.
+    pub async fn webhook(&self, webhook: &orders::Webhook) -> Result<Answer, String> {
+        let headers = webhook.headers();
+        let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let path = format!("/webhooks/{CHANNEL}");
+        self.http.request(self.ports[0], "POST", &path, &headers, webhook.body.clone()).await
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        if std::thread::panicking() {
+            let log = self.log();
+            let tail: Vec<&str> = log.lines().rev().take(15).collect();
+            eprintln!("node {} said last:", self.id);
+            for line in tail.iter().rev() {
+                eprintln!("  {line}");
+            }
+        }
+    }
+}
+
+/// Nodes that run and, once founded, agree.
+pub struct Cluster {
+    pub nodes: Vec<Node>,
+    _dir: tempfile::TempDir,
+}
+
+impl Cluster {
+    /// So many nodes that were not started; `adapt` changes them before they are.
+    pub fn plan(count: u64, mut adapt: impl FnMut(&mut Node)) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let nodes = (1..=count).map(|id| {
+            let mut node = Node::new(id, dir.path().join(format!("node-{id}")));
+            adapt(&mut node);
+            node
+        });
+        Self { nodes: nodes.collect(), _dir: dir }
+    }
+
+    /// Starts all nodes and makes one cluster of them.
+    pub async fn found(&mut self) {
+        for node in &mut self.nodes {
+            node.start().await;
+        }
+        found(&self.nodes.iter().collect::<Vec<_>>()).await;
+    }
+
+    /// So many nodes that agree.
+    pub async fn start(count: u64, adapt: impl FnMut(&mut Node)) -> Self {
+        let mut cluster = Self::plan(count, adapt);
+        cluster.found().await;
+        cluster
+    }
+
+    /// Which node leads, as those that run see it.
+    pub async fn leader(&self) -> usize {
+        until("some node leads", async || {
+            for (n, node) in self.nodes.iter().enumerate().filter(|(_, node)| node.runs()) {
+                let status = node.try_get("/cluster/status").await;
+                if status.is_some_and(|status| status["role"] == "leader") {
+                    return Some(n);
+                }
+            }
+            None
+        })
+        .await
+    }
+
+    /// Waits until all inboxes are empty, all nodes are at one index, and nothing moves any more; all
+    /// digests must be equal there.
+    pub async fn settle(&self) {
+        agree(&self.nodes.iter().collect::<Vec<_>>()).await;
+    }
+}
+
+/// Makes one cluster of nodes that run.
+pub async fn found(nodes: &[&Node]) {
+    let member = |node: &&Node| {
+        let peer = node.advertised.unwrap_or(node.ports[2]);
+        json!({
+            "id": node.id,
+            "region": node.region(),
+            "peer": format!("127.0.0.1:{peer}"),
+            "admin": format!("127.0.0.1:{}", node.ports[1]),
+        })
+    };
+    let members: Vec<Value> = nodes.iter().map(member).collect();
+    let answer = nodes[0].post("/cluster/init", &json!({ "members": members })).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    for node in nodes {
+        until_true("a node is ready", async || {
+            node.api("GET", "/readyz?leader", &[], "")
+                .await
+                .is_ok_and(|answer| answer.status == 200)
+        })
+        .await;
+    }
+}
+
+/// Waits until nothing is on its way between nodes. Their digests must be equal then.
+pub async fn agree(nodes: &[&Node]) {
+    let digests = until("all nodes are at one index with empty inboxes", async || {
+        let mut statuses = Vec::new();
+        for node in nodes {
+            statuses.push(node.try_get("/cluster/status").await?);
+        }
+        let index = &statuses[0]["index"];
+        let at_rest = |status: &Value| status["backlog"] == 0 && status["index"] == *index;
+        statuses.iter().all(at_rest).then(|| {
+            let digests = statuses.iter().map(|status| status["digest"].to_string());
+            digests.collect::<Vec<_>>()
+        })
+    })
+    .await;
+    assert!(digests.iter().all(|digest| *digest == digests[0]), "replicas differ: {digests:?}");
+}
+
+/// A number from 0 up to but without `below`: the same ones for the same `state`, which it changes.
+pub fn random(state: &mut u64, below: u64) -> u64 {
+    *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+    (*state >> 33) % below
+}
+
+/// A number that this process has not used before.
+pub fn unique() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
