@@ -9,7 +9,8 @@
 //!   may have been taken or may land yet, a lowering may not have been taken;
 //! * reading a channel moves units between what is shown and what is missing
 //!   ([`unheard`](Listing::unheard)), and never lowers the sum: the reason may be a sale on its way;
-//! * a sale that arrives takes its quantity off, and units that a channel put back on sale come on.
+//! * a sale that arrives takes its quantity off, and units that a channel put back on sale come on,
+//!   unless a reading showed them already ([`put_back`](Listing::put_back)).
 //!
 //! What is missing or unresolved stops to count when nothing can be on its way any more and the
 //! channel has been read since. A listing that was never read has no bound, and nothing is raised
@@ -40,7 +41,10 @@ pub struct Listing {
     pub unsure: bool,
     /// Units missing on the channel whose sale has not arrived yet.
     pub unheard: i64,
-    /// Until when `unheard` and `unresolved` count at least.
+    /// Units that a reading showed too many: put back on sale there, and their cancellation or return
+    /// has not arrived.
+    pub put_back: i64,
+    /// Until when `unheard`, `unresolved` and `put_back` count at least.
     pub uncertain_until: Millis,
     /// The quantity confirmed last, and when.
     pub confirmed: Option<(i64, Millis)>,
@@ -110,16 +114,16 @@ impl Listing {
         if self.is_uncertain() && !self.unsure { Some(self.uncertain_until) } else { None }
     }
 
-    /// Forgets what no longer counts, or asks for a reading where that must come first.
+    /// Forgets what no longer counts, unless a reading must come first, and asks for one: units put back
+    /// may have been counted twice, once by a reading and once when they were heard of.
     pub fn wake(&mut self, now: Millis) {
-        if now >= self.uncertain_until && self.may_have_landed() {
-            self.unsure = true;
-        }
+        let doubtful = now >= self.uncertain_until && self.is_uncertain();
         self.forget(now);
+        self.unsure |= doubtful;
     }
 
     const fn is_uncertain(&self) -> bool {
-        self.unheard > 0 || self.unresolved > 0
+        self.unheard > 0 || self.unresolved > 0 || self.put_back > 0
     }
 
     fn counts(&self, now: Millis) -> bool {
@@ -134,7 +138,7 @@ impl Listing {
 
     fn forget(&mut self, now: Millis) {
         if !self.counts(now) {
-            (self.unheard, self.unresolved) = (0, 0);
+            (self.unheard, self.unresolved, self.put_back) = (0, 0, 0);
         }
     }
 
@@ -150,9 +154,14 @@ impl Listing {
         self.shown = self.shown.map(|shown| (shown - rest).max(shown.min(0)));
     }
 
-    /// The channel put units back on sale by itself: a cancellation or a return that it restocked.
-    pub fn restocked(&mut self, quantity: i64) {
-        self.shown = self.shown.map(|shown| shown.saturating_add(quantity).min(limits::LEVEL_MAX));
+    /// The channel put units back on sale by itself: a cancellation or a return that it restocked. It
+    /// explains units that a reading showed too many first, then raises what is shown.
+    pub fn restocked(&mut self, quantity: i64, now: Millis) {
+        self.forget(now);
+        let explained = self.put_back.min(quantity);
+        self.put_back -= explained;
+        let rest = quantity - explained;
+        self.shown = self.shown.map(|shown| shown.saturating_add(rest).min(limits::LEVEL_MAX));
     }
 
     /// A push is about to be sent.
@@ -190,7 +199,8 @@ impl Listing {
     }
 
     /// The channel was read and shows `quantity`. Units that should be there and are not are sales on
-    /// their way; of those of which a lost push may be the reason nobody can know.
+    /// their way; of those of which a lost push may be the reason nobody can know. Units that are there
+    /// for no known reason were put back, and it will be heard why.
     pub fn observe(&mut self, quantity: i64, now: Millis) {
         let quantity = quantity.clamp(-limits::LEVEL_MAX, limits::LEVEL_MAX);
         self.abandon(now);
@@ -201,7 +211,9 @@ impl Listing {
             self.unheard = missing.clamp(0, limits::LEVEL_MAX);
             let doubtful = bound - quantity - self.unheard;
             self.unresolved = doubtful.clamp(0, limits::LEVEL_MAX);
-            if self.unsure || quantity < shown {
+            let unexplained = (quantity - bound).clamp(0, limits::LEVEL_MAX);
+            self.put_back = (self.put_back + unexplained).min(limits::LEVEL_MAX);
+            if self.unsure || quantity < shown || unexplained > 0 {
                 self.uncertain_until = now + limits::UNCERTAIN_KEEP_MS;
             }
         }

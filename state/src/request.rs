@@ -340,7 +340,7 @@ impl State {
         }
         self.change_listing(&place, |listing| match booking.kind {
             Kind::Sale => listing.sold(booking.quantity, stamp.now),
-            Kind::Cancellation | Kind::Return => listing.restocked(booking.quantity),
+            Kind::Cancellation | Kind::Return => listing.restocked(booking.quantity, stamp.now),
             _ => {}
         });
     }
