@@ -10,6 +10,8 @@
 //! `make bench`. Each server is a process of its own; the load comes from this one and shares the
 //! machine with them.
 
+#![expect(clippy::indexing_slicing, reason = "a bench may end when something is not there")]
+
 use std::convert::Infallible;
 use std::error::Error;
 use std::hint::black_box;
@@ -22,7 +24,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use hmac::{Hmac, KeyInit, Mac};
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, Collected, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -54,7 +56,7 @@ fn main() -> Fallible<()> {
 }
 
 fn store() -> Options {
-    let item = |n| Item {
+    let item = |n: u64| Item {
         sku: format!("TEE-{n:03}"),
         variant_id: 40_000_000_000_000 + n,
         inventory_item_id: 9_007_199_254_741_000 + n,
@@ -160,11 +162,11 @@ fn understanding() -> Fallible<()> {
     println!("3. nanoseconds a delivery of Shopify, one thread");
     let deliveries = load::prebuild(&store(), 2_000)?;
     let requests = load::sign_all(&deliveries, "http://127.0.0.1/webhooks/bench", SECRET)?;
-    let text = ("[node]\nid = 1\nregion = \"x\"\ndata_dir = \"x\"\n\
-         [[channel]]\nname = \"bench\"\nkind = \"shopify\"\nsecrets = [\"file:secret\"]\n");
+    let text = "[node]\nid = 1\nregion = \"x\"\ndata_dir = \"x\"\n\
+         [[channel]]\nname = \"bench\"\nkind = \"shopify\"\nsecrets = [\"file:secret\"]\n";
     let dir = tempfile::tempdir()?;
     std::fs::write(dir.path().join("secret"), SECRET)?;
-    let config = config::Config::parse(&text, &dir.path().join("bench.toml"))?;
+    let config = config::Config::parse(text, &dir.path().join("bench.toml"))?;
     let channel = config.channel("bench").ok_or("no channel")?;
     let timed = |what: &str, work: &dyn Fn(usize)| {
         let began = Instant::now();
@@ -204,7 +206,7 @@ async fn bare() -> Fallible<()> {
             tokio::spawn(async move {
                 let service = service_fn(|request: Request<Incoming>| async {
                     let (head, body) = request.into_parts();
-                    let body = body.collect().await.map(|c| c.to_bytes()).unwrap_or_default();
+                    let body = body.collect().await.map(Collected::to_bytes).unwrap_or_default();
                     let keys = std::iter::once(SECRET.as_bytes());
                     let status = match signature::shopify(&head.headers, &body, keys) {
                         Ok(_) => StatusCode::OK,
@@ -221,9 +223,10 @@ async fn bare() -> Fallible<()> {
             });
         }
     };
+    let (mut parent, mut nowhere) = (tokio::io::stdin(), tokio::io::sink());
     tokio::select! {
         failed = serve => failed,
-        _ = tokio::io::copy(&mut tokio::io::stdin(), &mut tokio::io::sink()) => Ok(()),
+        _ = tokio::io::copy(&mut parent, &mut nowhere) => Ok(()),
     }
 }
 
@@ -244,7 +247,7 @@ impl Nodes {
             std::fs::create_dir_all(&home)?;
             let path = home.join("node.toml");
             let mut file =
-                std::fs::File::options().create(true).write(true).mode(0o600).open(&path)?;
+                std::fs::File::options().create_new(true).write(true).mode(0o600).open(&path)?;
             write!(
                 file,
                 "[node]\nid = {n}\nregion = \"r{n}\"\ndata_dir = \"{}\"\n\

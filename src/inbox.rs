@@ -90,8 +90,11 @@ pub struct Inbox {
 struct Waiting {
     lane: Lane,
     delivery: Delivery,
-    answer: oneshot::Sender<Result<Place, Busy>>,
+    answer: Answer,
 }
+
+/// Where a sender waits to hear that its delivery is durable.
+type Answer = oneshot::Sender<Result<Place, Busy>>;
 
 struct Shared {
     db: Db,
@@ -364,7 +367,7 @@ fn write_all(shared: &Shared, mut waiting: mpsc::Receiver<Waiting>) {
 
 #[derive(Default)]
 struct Gathered {
-    lanes: [(Vec<Delivery>, Vec<oneshot::Sender<Result<Place, Busy>>>); 2],
+    lanes: [(Vec<Delivery>, Vec<Answer>); 2],
     bytes: usize,
 }
 
@@ -432,7 +435,7 @@ fn write_once(shared: &Shared, gathered: Gathered) -> Result<(), durable::Error>
     Ok(())
 }
 
-type Written = (Lane, Segment, Vec<oneshot::Sender<Result<Place, Busy>>>);
+type Written = (Lane, Segment, Vec<Answer>);
 
 /// What is durable now may be answered, and proposed.
 fn publish(shared: &Shared, written: Vec<Written>) {

@@ -134,7 +134,7 @@ impl Ingest {
         }
         let channel = self.channel(&name)?;
         let (head, body) = request.into_parts();
-        let max_body = self.config.ingest.max_body.len();
+        let max_body = self.config.ingest.max_body.as_len();
         let too_large =
             || refuse(StatusCode::PAYLOAD_TOO_LARGE, &format!("the limit is {max_body} bytes"));
         if body.size_hint().lower() > self.config.ingest.max_body.0 {

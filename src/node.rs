@@ -175,7 +175,7 @@ impl Node {
         self.tasks.wait().await;
         self.hand_over().await;
         self.raft.shutdown().await;
-        fatal.map_or(Ok(()), |why| Err(why.to_string()))
+        fatal.map_or(Ok(()), Err)
     }
 }
 
@@ -251,7 +251,7 @@ fn cluster_config(config: &Config) -> Result<cluster::Config, StartError> {
         },
         snapshot_every: raft.snapshot_every,
         keep_log: raft.keep_log,
-        append_window_bytes: raft.append_window.len(),
+        append_window_bytes: raft.append_window.as_len(),
         ..cluster::Config::new(
             config.member(),
             config.node.data_dir.join("raft"),

@@ -181,7 +181,6 @@ impl Pusher {
             }
             Err(error) => {
                 self.note(&error, pace);
-                // Nothing is known of what was sent: the next claim reads it back.
                 Vec::new()
             }
         }
@@ -204,12 +203,11 @@ impl Pusher {
                 pace.succeeded(answered.wait);
                 answered.value
             }
-            // It may have been taken: only reading it back tells.
-            Err(PushError::Unknown(_)) => vec![RowOutcome::Stale; rows.len()],
+            Err(PushError::Unknown(_)) => vec![RowOutcome::Unknown; rows.len()],
             Err(_) => vec![RowOutcome::Untouched; rows.len()],
         };
         let mut outcomes = Vec::new();
-        let mut unsure = Vec::new();
+        let mut unread = Vec::new();
         for ((row, revision), result) in rows.into_iter().zip(revisions).zip(results) {
             let sku = row.sku;
             let result = match result {
@@ -217,7 +215,12 @@ impl Pusher {
                 RowOutcome::Untouched => Settled::Refused,
                 RowOutcome::Failed(why) => Settled::Failed(why),
                 RowOutcome::Stale => {
-                    unsure.push((sku, revision));
+                    // This push is over; the reading is one of its own.
+                    unread.push((sku.clone(), 0));
+                    Settled::Refused
+                }
+                RowOutcome::Unknown => {
+                    unread.push((sku, revision));
                     continue;
                 }
             };
@@ -226,7 +229,7 @@ impl Pusher {
             }
             outcomes.push(Outcome { sku, revision, result });
         }
-        self.read_until_known(client, unsure, pace, &mut outcomes).await;
+        self.read_until_known(client, unread, pace, &mut outcomes).await;
         outcomes
     }
 
@@ -262,12 +265,12 @@ impl Pusher {
     async fn read_until_known(
         &self,
         client: &Client,
-        unsure: Vec<(String, u64)>,
+        unread: Vec<(String, u64)>,
         pace: &mut Pace,
         outcomes: &mut Vec<Outcome>,
     ) {
-        while !unsure.is_empty() {
-            let mut known = self.read_back(client, unsure.clone(), pace).await;
+        while !unread.is_empty() {
+            let mut known = self.read_back(client, unread.clone(), pace).await;
             if !known.is_empty() {
                 outcomes.append(&mut known);
                 return;

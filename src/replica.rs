@@ -158,7 +158,7 @@ impl StateMachine for Replica {
     }
 
     fn transfer(&self) -> Arc<dyn Transfer> {
-        Arc::clone(&self.shelf) as Arc<dyn Transfer>
+        self.shelf.clone()
     }
 }
 

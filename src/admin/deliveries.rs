@@ -23,7 +23,8 @@ const TOPIC: &str = "deliveries";
 #[derive(Serialize, ToSchema)]
 pub(super) struct Order {
     channel: String,
-    order: String,
+    #[serde(rename = "order")]
+    id: String,
     lines: BTreeMap<String, OrderLine>,
     /// When something was last heard of it.
     touched: String,
@@ -71,7 +72,12 @@ pub(super) async fn order(
         (id.clone(), line)
     });
     let touched = rfc3339(known.touched);
-    Ok(Json(Order { lines: lines.collect(), touched, channel: place.0.clone(), order: place.1 }))
+    Ok(Json(Order {
+        lines: lines.collect(),
+        touched,
+        channel: place.0.clone(),
+        id: place.1.clone(),
+    }))
 }
 
 /// A delivery that could not be applied.

@@ -61,7 +61,8 @@ pub(super) struct Answer {
 pub(super) struct Outcome {
     id: String,
     /// applied, duplicate, conflict or rejected.
-    outcome: &'static str,
+    #[serde(rename = "outcome")]
+    became: &'static str,
     /// Why, if it was rejected.
     #[serde(skip_serializing_if = "Option::is_none")]
     why: Option<String>,
@@ -174,7 +175,7 @@ impl Asked {
 
 impl Outcome {
     fn new((id, outcome): (String, MovementOutcome)) -> Self {
-        let (outcome, why) = match outcome {
+        let (became, why) = match outcome {
             MovementOutcome::Applied => ("applied", None),
             MovementOutcome::Duplicate => ("duplicate", None),
             MovementOutcome::Conflict => {
@@ -182,6 +183,6 @@ impl Outcome {
             }
             MovementOutcome::Rejected(why) => ("rejected", Some(why)),
         };
-        Self { id, outcome, why }
+        Self { id, became, why }
     }
 }

@@ -16,7 +16,7 @@ fn page(html: &'static str) -> Response {
     (headers, Html(html)).into_response()
 }
 
-/// The description of this API, OpenAPI 3.1.
+/// The description of this API, for programs.
 #[utoipa::path(get, path = "/openapi.json", tag = "pages", security(()),
     responses((status = 200, content_type = "application/json")))]
 pub(super) async fn openapi(

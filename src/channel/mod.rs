@@ -41,7 +41,6 @@ pub fn verify<'a>(
 }
 
 /// Makes a delivery of a verified body. Pure: the time is an argument.
-#[must_use]
 pub fn deliver(
     channel: &config::Channel,
     headers: &HeaderMap,

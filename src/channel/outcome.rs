@@ -18,8 +18,10 @@ pub struct Row {
 pub enum RowOutcome {
     /// The channel shows the quantity.
     Confirmed,
-    /// It shows something else than was believed: read it back.
+    /// It did not take the row, because it shows something else than was believed: read it back.
     Stale,
+    /// Nobody knows whether it took the row: read it back.
+    Unknown,
     /// It did not take this row, and never will until something is mended.
     Failed(String),
     /// It did not take the row because of another one.

@@ -1,4 +1,5 @@
 //! `stockraft cluster …`
+#![expect(clippy::indexing_slicing, reason = "JSON indexed by name is null where nothing is")]
 
 use clap::Subcommand;
 use hyper::Method;

@@ -1,4 +1,5 @@
 //! `stockraft stock …`
+#![expect(clippy::indexing_slicing, reason = "JSON indexed by name is null where nothing is")]
 
 use clap::{Args, Subcommand};
 use hyper::Method;

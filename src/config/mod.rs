@@ -18,6 +18,14 @@ pub use secret::planted_bug;
 pub use secret::{Secret, log_filter};
 pub use values::{Bytes, Millis};
 
+/// The largest `ingest.max_body`: a segment with one such body must fit into one log entry.
+const BODY_BYTES_MAX: u64 = 4 << 20;
+#[expect(clippy::as_conversions, reason = "a constant that fits in any integer")]
+const _: () = assert!(
+    BODY_BYTES_MAX <= cluster::COMMAND_BYTES_MAX as u64 / 2,
+    "a segment with the largest body would not fit into a log entry"
+);
+
 /// A node's config, as written. `config.default.toml` in the repository explains every setting.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -275,6 +283,10 @@ impl Config {
             let message = "listen.peer: peers beyond loopback need [peer_tls]; \
                            `stockraft cert ca` and `stockraft cert node` make the certificates";
             fault("peer", message.into());
+        }
+        // A body that cannot be understood is kept whole, in one log entry.
+        if !(1024..=BODY_BYTES_MAX).contains(&self.ingest.max_body.0) {
+            fault("max_body", "ingest.max_body: between 1KiB and 4MiB".into());
         }
         if self.raft.election.0 < 2 * self.raft.heartbeat.0 {
             fault("election", "raft.election: must be at least twice raft.heartbeat".into());

@@ -36,7 +36,7 @@ pub struct Bytes(pub u64);
 impl Bytes {
     /// As a length in memory.
     #[must_use]
-    pub fn len(self) -> usize {
+    pub fn as_len(self) -> usize {
         usize::try_from(self.0).unwrap_or(usize::MAX)
     }
 }

@@ -35,6 +35,7 @@ struct Line {
     variant_inventory_management: Option<String>,
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "serde wants the field's own type")]
 fn tracked() -> Option<String> {
     Some("shopify".into())
 }
@@ -43,7 +44,8 @@ fn tracked() -> Option<String> {
 struct Refund {
     order_id: u64,
     created_at: String,
-    refund_line_items: Vec<RefundedLine>,
+    #[serde(rename = "refund_line_items")]
+    lines: Vec<RefundedLine>,
 }
 
 #[derive(Deserialize)]
@@ -140,7 +142,7 @@ impl Refund {
         let version =
             clock::parse_rfc3339(&self.created_at).map_err(|why| format!("created_at: {why}"))?;
         let mut lines = Vec::new();
-        for line in self.refund_line_items {
+        for line in self.lines {
             if line.line_item.as_ref().is_some_and(|item| !item.stands_for_stock()) {
                 continue;
             }
