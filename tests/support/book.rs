@@ -85,6 +85,12 @@ impl Book {
         totals
     }
 
+    /// Adds what another book knows.
+    pub fn take_in(&self, other: &Self) {
+        let other = other.0.lock().unwrap().clone();
+        self.0.lock().unwrap().extend(other);
+    }
+
     /// Orders that were promised and are not there.
     pub async fn missing(&self, node: &Node) -> Vec<u64> {
         let book = self.0.lock().unwrap().clone();

@@ -10,6 +10,7 @@
 
 pub mod book;
 pub mod http;
+pub mod links;
 pub mod orders;
 pub mod power;
 
@@ -196,6 +197,11 @@ impl Node {
     /// What it said so far.
     pub fn log(&self) -> String {
         fs::read_to_string(self.log_path()).unwrap_or_default()
+    }
+
+    /// The id of its process.
+    pub fn process(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
     }
 
     /// Whether its process is there.
@@ -400,7 +406,36 @@ pub async fn agree(nodes: &[&Node]) {
         })
     })
     .await;
-    assert!(digests.iter().all(|digest| *digest == digests[0]), "replicas differ: {digests:?}");
+    if digests.iter().any(|digest| *digest != digests[0]) {
+        panic!("replicas differ: {digests:?}; {}", differences(nodes).await);
+    }
+}
+
+/// What differs between nodes that should be equal, for whoever has to find out why.
+async fn differences(nodes: &[&Node]) -> String {
+    let mut said = String::new();
+    let mut known: Vec<Vec<Value>> = Vec::new();
+    for node in nodes {
+        let mut lines = Vec::new();
+        for mut stock in node.list("/v1/stock", 100).await {
+            let path = format!("/v1/stock/{}/movements", stock["sku"].as_str().unwrap());
+            stock.as_object_mut().unwrap().remove("as_of");
+            lines.push(stock);
+            lines.extend(node.list(&path, 1000).await.into_iter().rev());
+        }
+        lines.extend(node.list("/v1/topics/deliveries/dead", 100).await);
+        lines.push(node.get("/cluster/status").await);
+        known.push(lines);
+    }
+    for (n, other) in known.iter().enumerate().skip(1) {
+        let pairs = known[0].iter().zip(other).filter(|(a, b)| a != b);
+        let counts = (known[0].len(), other.len());
+        said += &format!("\nfirst node and number {n}: {counts:?} lines\n");
+        for (a, b) in pairs.take(3) {
+            said += &format!("  {a}\n  {b}\n");
+        }
+    }
+    said
 }
 
 /// A number from 0 up to but without `below`: the same ones for the same `state`, which it changes.

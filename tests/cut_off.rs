@@ -1,0 +1,98 @@
+//! Promise: a region that is cut off goes on answering 200, and loses nothing when it comes back.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests fail by panicking")]
+
+mod support;
+
+use std::time::Instant;
+
+use support::book::{Book, Traffic};
+use support::links::{Cut, Links};
+use support::{Cluster, until_true};
+
+async fn cluster_with_links() -> (Cluster, Links) {
+    let mut cluster = Cluster::plan(3, |_| ());
+    let links = Links::before(&mut cluster).await;
+    for node in &mut cluster.nodes {
+        node.start().await;
+    }
+    links.know(&cluster.nodes);
+    support::found(&cluster.nodes.iter().collect::<Vec<_>>()).await;
+    (cluster, links)
+}
+
+async fn is_at_rest(cluster: &Cluster, n: usize) -> bool {
+    let status = cluster.nodes[n].get("/cluster/status").await;
+    status["backlog"] == 0
+}
+
+// A node that waits for the others would send its region's webhooks back, and senders disable a webhook
+// that fails for long. What it kept meanwhile could be proposed twice, or in another's place, afterwards;
+// and as a former leader it could believe its own tail of the log.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_is_cut_off_goes_on_answering() {
+    let (cluster, links) = cluster_with_links().await;
+    let ports: Vec<u16> = cluster.nodes.iter().map(|node| node.ports[0]).collect();
+    let book = Book::default();
+    let everywhere = Traffic::start(&book, &ports, 4);
+    everywhere.more(60).await;
+    // First a follower, then whoever leads.
+    for turn in 0..2 {
+        let leader = cluster.leader().await;
+        let alone = if turn == 0 { (leader + 1) % 3 } else { leader };
+        links.set(Cut::Around(cluster.nodes[alone].id));
+        let meanwhile = Book::default();
+        let there = Traffic::start(&meanwhile, &[ports[alone]], 2);
+        there.more(60).await;
+        let before = cluster.nodes[alone].get("/cluster/status").await;
+        let waiting = before["backlog"].as_i64().unwrap();
+        assert!(waiting > 0, "it is not cut off: {before}");
+        until_true("the others agree without it", async || {
+            let others: Vec<usize> = (0..3).filter(|n| *n != alone).collect();
+            let status = cluster.nodes[others[0]].get("/cluster/status").await;
+            status["index"].as_u64() > before["index"].as_u64().map(|index| index + 20)
+        })
+        .await;
+        there.stop().await;
+        links.set(Cut::Nothing);
+        let healed = Instant::now();
+        let other = &cluster.nodes[(alone + 1) % 3];
+        until_true("what was kept is agreed on", async || {
+            meanwhile.missing(other).await.is_empty()
+        })
+        .await;
+        println!("{waiting} deliveries waited, agreed on {:?} after healing", healed.elapsed());
+        book.take_in(&meanwhile);
+    }
+    everywhere.stop().await;
+    cluster.settle().await;
+    for node in &cluster.nodes {
+        book.check(node).await;
+    }
+    println!("{:?}", book.totals());
+}
+
+// With no majority anywhere nothing can be agreed on, and still every region must take its webhooks;
+// one that dies meanwhile must bring along what it has on its disk.
+#[tokio::test(flavor = "multi_thread")]
+async fn regions_that_are_all_alone_go_on_answering() {
+    let (mut cluster, links) = cluster_with_links().await;
+    let ports: Vec<u16> = cluster.nodes.iter().map(|node| node.ports[0]).collect();
+    let book = Book::default();
+    links.set(Cut::Everything);
+    for n in 0..3 {
+        let there = Traffic::start(&book, &[ports[n]], 2);
+        there.more(40).await;
+        there.stop().await;
+        assert!(!is_at_rest(&cluster, n).await, "they are not cut off");
+    }
+    cluster.nodes[1].kill();
+    cluster.nodes[1].start().await;
+    links.know(&cluster.nodes);
+    // The cluster's state is not known to a node that starts alone; its disk is.
+    links.set(Cut::Nothing);
+    cluster.settle().await;
+    for node in &cluster.nodes {
+        book.check(node).await;
+    }
+    assert_eq!(book.totals().uncertain, 0, "all of them were answered: {:?}", book.totals());
+}
