@@ -29,6 +29,7 @@ const CHORE_TIMEOUT: Duration = Duration::from_secs(5);
 const HAND_OVER: Duration = Duration::from_secs(2);
 /// The file that says whose a data directory is.
 const IDENTITY: &str = "identity.json";
+const IDENTITY_NEW: &str = "identity.json.new";
 
 /// A running node.
 pub struct Node {
@@ -203,7 +204,7 @@ async fn listen(what: &'static str, address: SocketAddr) -> Result<TcpListener, 
 fn own_dir(dir: &Path, config: &Config) -> Result<(), StartError> {
     let failed = |why: String| StartError::DataDir { dir: dir.display().to_string(), why };
     let io = |what: &str, error: std::io::Error| failed(format!("{what}: {error}"));
-    std::fs::create_dir_all(dir).map_err(|error| io("cannot create it", error))?;
+    durable::create_dir(dir).map_err(|error| io("cannot create it", error))?;
     let path = dir.join(IDENTITY);
     let this = Identity { node: config.node.id, cluster: config.node.cluster.clone() };
     match std::fs::read(&path) {
@@ -220,8 +221,11 @@ fn own_dir(dir: &Path, config: &Config) -> Result<(), StartError> {
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let text = serde_json::to_vec(&this).map_err(|error| failed(error.to_string()))?;
-            let written = std::fs::write(&path, text)
-                .and_then(|()| std::fs::File::open(&path)?.sync_all())
+            // Whole or not at all: a start that is cut short must not leave an empty one behind.
+            let new = dir.join(IDENTITY_NEW);
+            let written = std::fs::write(&new, text)
+                .and_then(|()| std::fs::File::open(&new)?.sync_all())
+                .and_then(|()| std::fs::rename(&new, &path))
                 .and_then(|()| durable::sync_dir(dir));
             written.map_err(|error| io("cannot write it", error))
         }

@@ -159,6 +159,7 @@ pub async fn serve(
         .method_not_allowed_fallback(problem::method_not_allowed)
         .layer(axum::Extension(Arc::new(api)))
         .layer(axum::extract::DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(middleware::map_response(problem::reshape))
         .with_state(admin);
     axum::serve(listener, app).with_graceful_shutdown(stop.cancelled_owned()).await
 }

@@ -78,9 +78,15 @@ pub(super) fn deserialize<T: DeserializeOwned>(text: &str) -> Result<T, Vec<Faul
     }
 }
 
-/// The line on which a text is first mentioned.
+/// The line that sets a key, or else the first that mentions the text outside a comment.
 pub(super) fn line_of(text: &str, mention: &str) -> Option<usize> {
-    text.find(mention).map(|at| line_at(text, at))
+    let sets = |line: &str| {
+        let rest = line.trim_start().strip_prefix(mention);
+        rest.is_some_and(|rest| rest.trim_start().starts_with('='))
+    };
+    let mentions = |line: &str| line.split('#').next().is_some_and(|line| line.contains(mention));
+    let by_key = text.lines().position(sets);
+    by_key.or_else(|| text.lines().position(mentions)).map(|at| at + 1)
 }
 
 fn line_at(text: &str, at: usize) -> usize {
