@@ -46,12 +46,14 @@ async fn a_node_that_is_cut_off_goes_on_answering() {
         let before = cluster.nodes[alone].get("/cluster/status").await;
         let waiting = before["backlog"].as_i64().unwrap();
         assert!(waiting > 0, "it is not cut off: {before}");
+        let cut = Instant::now();
         until_true("the others agree without it", async || {
             let others: Vec<usize> = (0..3).filter(|n| *n != alone).collect();
             let status = cluster.nodes[others[0]].get("/cluster/status").await;
             status["index"].as_u64() > before["index"].as_u64().map(|index| index + 20)
         })
         .await;
+        println!("the others went on {:?} after the cut", cut.elapsed());
         there.stop().await;
         links.set(Cut::Nothing);
         let healed = Instant::now();
@@ -95,4 +97,36 @@ async fn regions_that_are_all_alone_go_on_answering() {
         book.check(node).await;
     }
     assert_eq!(book.totals().uncertain, 0, "all of them were answered: {:?}", book.totals());
+}
+
+// A region that is alone and restarts has nobody to ask what the cluster is: it must know by itself, from
+// its own disk, and take webhooks before anybody answers.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_region_that_restarts_alone_goes_on_answering() {
+    let mut cluster = Cluster::start(3, |_| ()).await;
+    let book = Book::default();
+    // One whose log is all that it has, and one with a snapshot.
+    for (n, snapshot) in [(1, false), (2, true)] {
+        let everywhere = Traffic::start(&book, &[cluster.nodes[0].ports[0]], 2);
+        everywhere.more(20).await;
+        everywhere.stop().await;
+        cluster.settle().await;
+        if snapshot {
+            let built = cluster.nodes[n].post("/cluster/snapshot", &serde_json::json!({})).await;
+            assert_eq!(built.status, 200, "{}", built.text());
+        }
+        for other in (0..3).filter(|other| *other != n) {
+            cluster.nodes[other].kill();
+        }
+        cluster.nodes[n].kill();
+        cluster.nodes[n].start().await;
+        let there = Traffic::start(&book, &[cluster.nodes[n].ports[0]], 2);
+        there.more(20).await;
+        there.stop().await;
+        for other in (0..3).filter(|other| *other != n) {
+            cluster.nodes[other].start().await;
+        }
+        cluster.settle().await;
+    }
+    book.check(&cluster.nodes[0]).await;
 }

@@ -3,10 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use super::http::Http;
 use super::orders::{self, Webhook, line_id};
 use super::{CHANNEL, Node, random, unique, until_true};
+
+/// Between two orders of one sender.
+const PACE: Duration = Duration::from_millis(10);
 
 /// What a sender knows of one webhook after all its attempts.
 #[derive(Clone, Copy, Debug, Default)]
@@ -247,6 +251,8 @@ impl Sender {
             let order = self.next;
             self.next += 10;
             self.order(order).await;
+            // The nodes under test share this machine's few cores.
+            tokio::time::sleep(PACE).await;
         }
     }
 
@@ -296,7 +302,7 @@ impl Sender {
         let answer = self.http.request(port, "POST", &path, &headers, webhook.body.clone()).await;
         if answer.is_err() {
             // A node that is down answers at once: without a breath, its senders would do nothing else.
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
         let status = answer.ok().map(|answer: super::http::Answer| answer.status);
         self.book.note(order, &part_of(webhook), status);

@@ -13,6 +13,7 @@ pub mod http;
 pub mod links;
 pub mod orders;
 pub mod power;
+pub mod raw;
 
 use std::fs;
 use std::io::Write as _;

@@ -1,0 +1,37 @@
+//! Requests that no client library would send.
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use super::PATIENCE;
+
+/// Sends these bytes and reads until the end; the status and everything that came.
+pub async fn send(port: u16, bytes: &[u8]) -> (u16, String) {
+    let stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    let (mut answers, mut requests) = stream.into_split();
+    let read = async {
+        let mut answer = Vec::new();
+        let mut piece = [0; 4096];
+        // An answer may come before all was sent, and the connection may break after it.
+        while let Ok(count @ 1..) = answers.read(&mut piece).await {
+            answer.extend_from_slice(&piece[..count]);
+        }
+        String::from_utf8_lossy(&answer).into_owned()
+    };
+    let exchange = async { tokio::join!(read, requests.write_all(bytes)).0 };
+    let answer = tokio::time::timeout(PATIENCE, exchange).await.unwrap();
+    let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok());
+    (status.unwrap_or(0), answer)
+}
+
+/// A body in chunks, without its length.
+pub fn chunked(body: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for piece in body.chunks(60_000) {
+        bytes.extend_from_slice(format!("{:x}\r\n", piece.len()).as_bytes());
+        bytes.extend_from_slice(piece);
+        bytes.extend_from_slice(b"\r\n");
+    }
+    bytes.extend_from_slice(b"0\r\n\r\n");
+    bytes
+}
