@@ -22,8 +22,11 @@ use crate::measures::Measures;
 
 /// Deliveries in one segment at the most.
 const SEGMENT_DELIVERIES_MAX: usize = 256;
-/// Bytes of bodies in one segment at the most, beyond the first delivery.
+/// Bytes in one segment at the most, but for its last delivery: together they must fit one proposal.
 const SEGMENT_BYTES_MAX: usize = 256 * 1024;
+/// What a delivery takes beside its facts, and a line beside its names, in bytes.
+const DELIVERY_BYTES: usize = 128;
+const LINE_BYTES: usize = 16;
 /// Deliveries between the listener and the writer at the most.
 const WAITING_MAX: usize = 4096;
 /// Segments whose deliveries stay in memory, so that proposing them reads no disk.
@@ -373,11 +376,7 @@ struct Gathered {
 
 impl Gathered {
     fn add(&mut self, waiting: Waiting) {
-        let body = |fact: &Fact| match fact {
-            Fact::Dead { body, .. } => body.len(),
-            Fact::Image { .. } | Fact::Refund { .. } => 64,
-        };
-        self.bytes += waiting.delivery.facts.iter().map(body).sum::<usize>();
+        self.bytes += size(&waiting.delivery);
         let [urgent, normal] = &mut self.lanes;
         let (deliveries, answers) = match waiting.lane {
             Lane::Urgent => urgent,
@@ -391,6 +390,25 @@ impl Gathered {
         let most = self.lanes.iter().map(|(deliveries, _)| deliveries.len()).max();
         most < Some(SEGMENT_DELIVERIES_MAX) && self.bytes < SEGMENT_BYTES_MAX
     }
+}
+
+/// About as many bytes as a delivery takes in its segment, and never far fewer.
+fn size(delivery: &Delivery) -> usize {
+    let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+    let fact = |fact: &Fact| -> usize {
+        match fact {
+            Fact::Dead { reason, body } => reason.len() + body.len(),
+            Fact::Image { lines, .. } => {
+                lines.iter().map(|line| line.id.len() + text(&line.sku) + LINE_BYTES).sum()
+            }
+            Fact::Refund { lines, .. } => {
+                let names =
+                    lines.iter().map(|line| line.id.len() + line.line.len() + text(&line.sku));
+                names.map(|bytes| bytes + LINE_BYTES).sum()
+            }
+        }
+    };
+    DELIVERY_BYTES + delivery.facts.iter().map(fact).sum::<usize>()
 }
 
 fn write_once(shared: &Shared, gathered: Gathered) -> Result<(), durable::Error> {
