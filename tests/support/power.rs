@@ -13,7 +13,7 @@ use rustix::ioctl::{Setter, ioctl, opcode};
 use super::book::{Book, Traffic};
 use super::http::Http;
 use super::orders::Webhook;
-use super::{CHANNEL, Node, agree, until_true};
+use super::{CHANNEL, Node, agree, until};
 
 /// `EXT4_IOC_SHUTDOWN` and, with the same number, that of XFS.
 const SHUTDOWN: rustix::ioctl::Opcode = opcode::read::<u32>(b'X', 125);
@@ -132,11 +132,17 @@ pub async fn lose_power(
         node.try_start().await.map_err(|why| format!("it does not open: {why}"))?;
     }
     let running: Vec<&Node> = nodes.iter().collect();
-    until_true("the cluster works again", async || {
-        let ready = running[0].api("GET", "/readyz?leader", &[], "").await;
-        ready.is_ok_and(|answer| answer.status == 200)
+    let back = until("the cluster works again", async || {
+        // A node whose disk forgot everything waits to be founded, for ever.
+        let status = running[0].try_get("/cluster/status").await?;
+        let forgot = status["role"] == "uninitialised";
+        let ready = running[0].api("GET", "/readyz?leader", &[], "").await.ok()?;
+        (forgot || ready.status == 200).then_some(!forgot)
     })
     .await;
+    if !back {
+        return Err("it opens empty".into());
+    }
     agree(&running).await;
     let missing = book.missing(running[0]).await;
     if !missing.is_empty() {
