@@ -56,11 +56,10 @@ async fn faults_of_a_webhook_are_answered_in_order() {
         ("POST", &good, &[("content-encoding", "identity")], &"{}".to_string(), 401),
     ] {
         // A refusal may come before the whole body went out, which a plain client takes as a failure.
-        let mut request = format!("{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n");
-        for (name, value) in headers {
-            request += &format!("{name}: {value}\r\n");
-        }
-        request += &format!("content-length: {}\r\n\r\n{body}", body.len());
+        let length = ("content-length", body.len().to_string());
+        let headers = headers.iter().map(|(name, value)| (*name, (*value).to_string()));
+        let headers: Vec<_> = headers.chain([length]).collect();
+        let request = raw::request(method, path, &headers, body);
         let (status, answer) = raw::send(node.ports[0], request.as_bytes()).await;
         assert_eq!(status, expected, "{method} {path} {headers:?}: {answer}");
     }
@@ -72,12 +71,10 @@ async fn faults_of_a_webhook_are_answered_in_order() {
     let (status, answer) = raw::send(node.ports[0], &request).await;
     assert_eq!(status, 413, "{answer}");
     // Too many bytes of headers, and too many of them.
-    let long = format!("x-long: {}\r\n", "y".repeat(70_000));
-    let many: String = (0..200).map(|n| format!("x-{n}: y\r\n")).collect();
+    let long = vec![("x-long", "y".repeat(70_000))];
+    let many = vec![("x-many", "y".to_string()); 200];
     for headers in [long, many] {
-        let request = format!(
-            "POST {good} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 2\r\n{headers}\r\n{{}}"
-        );
+        let request = raw::request("POST", &good, &headers, "");
         let (status, answer) = raw::send(node.ports[0], request.as_bytes()).await;
         assert_eq!(status, 431, "{answer}");
     }

@@ -123,9 +123,9 @@ fn a_literal_secret_needs_a_private_file() {
     assert_eq!(checked(&path).0, Some(0));
 }
 
+// A script must be able to tell a wrong call from one that failed.
 #[test]
 fn a_missing_file_and_wrong_usage_are_exit_code_two() {
-    // A script must be able to tell a wrong call from a failed one.
     let (code, lines) = checked(Path::new("/nowhere/node.toml"));
     assert_eq!((code, lines.len()), (Some(2), 1), "{lines:?}");
     let output = stockraft().arg("fly").output().unwrap();

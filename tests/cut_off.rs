@@ -81,8 +81,8 @@ async fn regions_that_are_all_alone_go_on_answering() {
     let ports: Vec<u16> = cluster.nodes.iter().map(|node| node.ports[0]).collect();
     let book = Book::default();
     links.set(Cut::Everything);
-    for n in 0..3 {
-        let there = Traffic::start(&book, &[ports[n]], 2);
+    for (n, port) in ports.into_iter().enumerate() {
+        let there = Traffic::start(&book, &[port], 2);
         there.more(40).await;
         there.stop().await;
         assert!(!is_at_rest(&cluster, n).await, "they are not cut off");

@@ -259,7 +259,7 @@ impl Sender {
     async fn order(&mut self, order: u64) {
         let sku = format!("SKU-{}", self.below(5));
         let quantity = 1 + u32::try_from(self.below(4)).unwrap();
-        let cancelled = if self.below(3) == 0 { 1 } else { 0 };
+        let cancelled = u32::from(self.below(3) == 0);
         self.book.open(order, &sku, quantity, cancelled);
         let mut create = orders::create(order, &sku, quantity);
         if self.below(20) == 0 {

@@ -5,6 +5,7 @@
 #![allow(
     dead_code,
     unreachable_pub,
+    clippy::print_stdout,
     reason = "each test binary compiles this file and uses its own part of it"
 )]
 
@@ -15,6 +16,7 @@ pub mod orders;
 pub mod power;
 pub mod raw;
 
+use std::fmt::Write as _;
 use std::fs;
 use std::io::Write as _;
 use std::net::TcpListener;
@@ -407,14 +409,12 @@ pub async fn agree(nodes: &[&Node]) {
         })
     })
     .await;
-    if digests.iter().any(|digest| *digest != digests[0]) {
-        panic!("replicas differ: {digests:?}; {}", differences(nodes).await);
-    }
+    let equal = digests.iter().all(|digest| *digest == digests[0]);
+    assert!(equal, "replicas differ: {digests:?}; {}", differences(nodes).await);
 }
 
 /// What differs between nodes that should be equal, for whoever has to find out why.
 async fn differences(nodes: &[&Node]) -> String {
-    let mut said = String::new();
     let mut known: Vec<Vec<Value>> = Vec::new();
     for node in nodes {
         let mut lines = Vec::new();
@@ -428,12 +428,12 @@ async fn differences(nodes: &[&Node]) -> String {
         lines.push(node.get("/cluster/status").await);
         known.push(lines);
     }
+    let mut said = String::new();
     for (n, other) in known.iter().enumerate().skip(1) {
-        let pairs = known[0].iter().zip(other).filter(|(a, b)| a != b);
         let counts = (known[0].len(), other.len());
-        said += &format!("\nfirst node and number {n}: {counts:?} lines\n");
-        for (a, b) in pairs.take(3) {
-            said += &format!("  {a}\n  {b}\n");
+        writeln!(said, "\nfirst node and number {n}: {counts:?} lines").unwrap();
+        for (one, other) in known[0].iter().zip(other).filter(|(one, other)| one != other).take(3) {
+            writeln!(said, "  {one}\n  {other}").unwrap();
         }
     }
     said

@@ -1,5 +1,7 @@
 //! Requests that no client library would send.
 
+use std::fmt::Write as _;
+
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -22,6 +24,15 @@ pub async fn send(port: u16, bytes: &[u8]) -> (u16, String) {
     let answer = tokio::time::timeout(PATIENCE, exchange).await.unwrap();
     let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok());
     (status.unwrap_or(0), answer)
+}
+
+/// A request as it goes over the wire, after which the connection is closed.
+pub fn request(method: &str, path: &str, headers: &[(&str, String)], body: &str) -> String {
+    let mut text = format!("{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n");
+    for (name, value) in headers {
+        write!(text, "{name}: {value}\r\n").unwrap();
+    }
+    text + "\r\n" + body
 }
 
 /// A body in chunks, without its length.
