@@ -12,20 +12,21 @@ use crate::history::Hash;
 /// Makes digests, and remembers those of buckets that did not change since.
 #[derive(Debug, Default)]
 pub struct Digester {
+    /// Counts the states that this one replaced: buckets of another count their writes anew.
+    restores: u64,
     buckets: HashMap<(&'static str, usize), (u64, Hash)>,
 }
 
 impl Digester {
     /// The digest of a state and of the chain of movements that led to it.
-    pub fn digest(&mut self, data: &Data, chain: &Hash) -> Hash {
+    pub fn digest(&mut self, data: &Data, chain: &Hash, restores: u64) -> Hash {
+        if self.restores != restores {
+            self.restores = restores;
+            self.buckets.clear();
+        }
         let mut walk = Walk { known: self, sum: Sha256::new() };
         data.visit(&mut walk);
         walk.sum.chain_update(chain).finalize().into()
-    }
-
-    /// Forgets everything: the state was replaced, and its buckets count from the start.
-    pub fn reset(&mut self) {
-        self.buckets.clear();
     }
 }
 

@@ -31,6 +31,8 @@ const LINE_BYTES: usize = 16;
 const WAITING_MAX: usize = 4096;
 /// Segments whose deliveries stay in memory, so that proposing them reads no disk.
 const CACHED_MAX: usize = 64;
+/// Bytes kept after agreement at the most, however young.
+const KEPT_BYTES_MAX: u64 = 256 << 20;
 /// Old segments removed with one write: removing thousands at once stalls the store.
 const REMOVED_PER_WRITE: usize = 4;
 /// How often the mark of what was agreed on is written when nothing else is.
@@ -113,8 +115,9 @@ struct Shared {
 struct Queue {
     lanes: [Segments; 2],
     waiting_bytes: u64,
-    /// Agreed on and still kept: id, when written.
-    kept: VecDeque<(u64, u64)>,
+    /// Agreed on and still kept: id, bytes, when written.
+    kept: VecDeque<(u64, u64, u64)>,
+    kept_bytes: u64,
     mark_changed: bool,
     next_id: u64,
 }
@@ -258,7 +261,7 @@ impl Inbox {
         }
         for segment in done {
             queue.waiting_bytes = queue.waiting_bytes.saturating_sub(segment.bytes);
-            queue.kept.push_back((segment.id, segment.written_ms));
+            queue.keep(segment.id, segment.bytes, segment.written_ms);
             queue.mark_changed = true;
             self.shared.measures.backlog.dec_by(i64::try_from(segment.count).unwrap_or(0));
         }
@@ -296,13 +299,21 @@ impl Queue {
         }
     }
 
+    fn keep(&mut self, id: u64, bytes: u64, written_ms: u64) {
+        self.kept.push_back((id, bytes, written_ms));
+        self.kept_bytes += bytes;
+    }
+
     /// Old segments that may go, a few at a time.
     fn take_expired(&mut self, now: u64, keep_ms: u64) -> Vec<u64> {
         let mut expired = Vec::new();
         while expired.len() < REMOVED_PER_WRITE
-            && self.kept.front().is_some_and(|(_, written)| written + keep_ms < now)
+            && let Some((id, bytes, written_ms)) = self.kept.front().copied()
+            && (self.kept_bytes > KEPT_BYTES_MAX || written_ms.saturating_add(keep_ms) < now)
         {
-            expired.extend(self.kept.pop_front().map(|(id, _)| id));
+            self.kept.pop_front();
+            self.kept_bytes -= bytes;
+            expired.push(id);
         }
         expired
     }
@@ -324,11 +335,11 @@ fn read_back(db: &Db) -> Result<Queue, durable::Error> {
         let id = key.get(1..).and_then(|id| id.try_into().ok()).map_or(0, u64::from_be_bytes);
         let stored = decode(db, id, &bytes)?;
         queue.next_id = queue.next_id.max(id + 1);
+        let length = u64::try_from(bytes.len()).unwrap_or(0);
         if id <= queue.lane(stored.lane).mark {
-            queue.kept.push_back((id, stored.written_ms));
+            queue.keep(id, length, stored.written_ms);
             continue;
         }
-        let length = u64::try_from(bytes.len()).unwrap_or(0);
         queue.waiting_bytes += length;
         queue.lane_mut(stored.lane).waiting.push_back(Segment {
             id,

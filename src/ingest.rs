@@ -15,13 +15,13 @@ use hyper_util::server::graceful::GracefulShutdown;
 use serde_json::json;
 use state::command::Fact;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Ack, Channel, Config};
 use crate::inbox::{Busy, Inbox};
 use crate::measures::Measures;
-use crate::replica::Shared;
+use crate::replica::Known;
 use crate::{channel, clock};
 
 /// Bytes of request line and headers together; hyper answers 431 beyond it.
@@ -42,7 +42,7 @@ pub struct Ingest {
     /// Where deliveries become durable.
     pub inbox: Inbox,
     /// Which channels the cluster knows.
-    pub replica: Shared,
+    pub known: watch::Receiver<Known>,
     /// What is counted.
     pub measures: Arc<Measures>,
 }
@@ -164,12 +164,9 @@ impl Ingest {
 
     /// The channel with its secrets, if the cluster knows it and this node can verify it.
     fn channel(&self, name: &str) -> Result<&Channel, Answer> {
-        let (seeded, known) = {
-            let replica = self.replica.read().unwrap_or_else(std::sync::PoisonError::into_inner);
-            let data = replica.state().data();
-            (data.seeded, data.channels.contains_key(name))
-        };
-        match (seeded, known, self.config.channel(name)) {
+        let known = self.known.borrow().clone();
+        let is_known = known.as_ref().is_some_and(|known| known.contains(name));
+        match (known.is_some(), is_known, self.config.channel(name)) {
             (true, true, Some(channel)) => Ok(channel),
             (true, false, None) => Err(refuse(StatusCode::NOT_FOUND, "there is no such channel")),
             (false, ..) => Err(come_back("this node is not part of a cluster yet")),

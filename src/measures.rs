@@ -49,6 +49,8 @@ pub struct Measures {
     pub ack_seconds: Buckets,
     /// Deliveries waiting to be agreed on.
     pub backlog: Gauge<i64, AtomicI64>,
+    /// Delivery keys dropped before their window was over, because there were too many.
+    pub evicted_keys: Gauge<u64, AtomicU64>,
     /// Log index of the last command in this replica.
     pub applied_index: Gauge<u64, AtomicU64>,
     windows: Mutex<BTreeMap<String, Window>>,
@@ -80,6 +82,7 @@ impl Measures {
             push_failures: Family::default(),
             ack_seconds: Buckets::new(exponential_buckets(0.000_25, 2.0, 16)),
             backlog: Gauge::default(),
+            evicted_keys: Gauge::default(),
             applied_index: Gauge::default(),
             windows: Mutex::default(),
             registry: Mutex::new(Registry::default()),
@@ -104,6 +107,8 @@ impl Measures {
         to.register_with_unit("webhook_ack", ack, Unit::Seconds, self.ack_seconds.clone());
         let backlog = "Deliveries accepted here that the cluster has not agreed on yet";
         to.register("inbox_backlog", backlog, self.backlog.clone());
+        let evicted = "Delivery keys dropped before their window was over";
+        to.register("delivery_keys_evicted", evicted, self.evicted_keys.clone());
         let applied = "Log index of the last command in this replica";
         to.register("applied_index", applied, self.applied_index.clone());
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use cluster::durable;
 use cluster::{Member, PeerTls, Raft, Role, Timing, codec};
 use serde::{Deserialize, Serialize};
-use state::Command;
+use state::{Command, Reply};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -149,7 +149,7 @@ impl Node {
         let webhooks = Ingest {
             config: Arc::clone(&config),
             inbox: inbox.clone(),
-            replica: Arc::clone(&replica),
+            known: replica.read().unwrap_or_else(PoisonError::into_inner).known(),
             measures: Arc::clone(&measures),
         };
         node.tasks.spawn(ingest::serve(public, Arc::new(webhooks), stop()));
@@ -289,8 +289,13 @@ async fn chores(config: Arc<Config>, replica: Shared, raft: Raft, stop: Cancella
         } else {
             continue;
         };
-        if let Err(error) = raft.propose(codec::encode(&command), CHORE_TIMEOUT).await {
-            tracing::debug!(%error, "a chore has to wait");
+        match raft.propose(codec::encode(&command), CHORE_TIMEOUT).await {
+            Ok(reply) => {
+                if let Ok(Reply::Rejected(why)) = codec::decode(&reply.bytes) {
+                    tracing::error!(why, "the channels of this node's file were not taken");
+                }
+            }
+            Err(error) => tracing::debug!(%error, "a chore has to wait"),
         }
     }
 }

@@ -14,9 +14,10 @@ use state::command::{Outcome, Settled};
 use state::limits::INTENT_SKUS_MAX;
 use state::reply::{Intended, Step};
 use state::{Command, Reply};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::channel::shopify::client::{Answered, Client, ROWS_MAX};
+use crate::channel::shopify::client::{Client, ROWS_MAX};
 use crate::channel::{PushError, Row, RowOutcome};
 use crate::config::Channel;
 use crate::measures::{self, Measures};
@@ -105,14 +106,14 @@ impl Pusher {
 
     /// One intent, what is sent for it, and what came of that.
     async fn round(&self, client: &Client, epoch: u64, pace: &mut Pace) -> Result<(), Lost> {
-        pace.wait().await;
-        let skus = self.due(pace.batch().min(ROWS_MAX).min(INTENT_SKUS_MAX)).await;
-        if skus.is_empty() {
+        if !self.something_is_due().await {
             return Ok(());
         }
+        // The quantities are computed once a call is allowed, so that they do not age while it is not.
+        pace.ready().await;
         let channel = self.channel.name.clone();
-        let intent = Command::Intend { channel, epoch, skus };
-        let intended = match self.propose(&intent).await {
+        let skus = self.due(ROWS_MAX.min(INTENT_SKUS_MAX)).0;
+        let intended = match self.propose(&Command::Intend { channel, epoch, skus }).await {
             Ok(Reply::Intended(intended)) => intended,
             Ok(Reply::Fenced) | Err(ProposeError::Unknown(_)) => return Err(Lost),
             Ok(_) | Err(_) => {
@@ -120,162 +121,163 @@ impl Pusher {
                 return Ok(());
             }
         };
-        let mut outcomes = self.observe(client, &intended, pace).await;
+        let is_unknown = |next: &&Intended| next.step == Step::Observe;
+        let unknown =
+            intended.iter().filter(is_unknown).map(|next| (next.sku.clone(), 0)).collect();
+        let mut outcomes = self.read_back(client, unknown, pace).await;
         outcomes.extend(self.push(client, &intended, pace).await);
         self.settle(epoch, outcomes).await
     }
 
-    /// What is due, most urgent first; waits for something or for a while.
-    async fn due(&self, most: usize) -> Vec<String> {
-        let read = || {
-            let replica = self.replica.read().unwrap_or_else(PoisonError::into_inner);
-            let due = replica.state().due().of(&self.channel.name).take(most);
-            let skus: Vec<String> = due.map(|(_, sku)| sku.to_string()).collect();
-            (skus, replica.watch())
-        };
-        let (skus, mut changed) = read();
+    /// Waits until something is due, for a while.
+    async fn something_is_due(&self) -> bool {
+        let (skus, mut changed) = self.due(1);
         if !skus.is_empty() {
-            return skus;
+            return true;
         }
         // Either way the next look tells.
         let _ = tokio::time::timeout(OWNERSHIP_CHECK, changed.changed()).await;
-        read().0
+        !self.due(1).0.is_empty()
     }
 
-    /// Reads back what must be known before anything is pushed.
-    async fn observe(
-        &self,
-        client: &Client,
-        intended: &[Intended],
-        pace: &mut Pace,
-    ) -> Vec<Outcome> {
-        let wanted = intended.iter().filter(|next| next.step == Step::Observe);
-        let unknown: Vec<(String, u64)> = wanted.map(|next| (next.sku.clone(), 0)).collect();
-        self.read_back(client, unknown, pace).await
+    /// What is due, most urgent first, and what changes when that may have.
+    fn due(&self, most: usize) -> (Vec<String>, watch::Receiver<u64>) {
+        let replica = self.replica.read().unwrap_or_else(PoisonError::into_inner);
+        let due = replica.state().due().of(&self.channel.name).take(most);
+        (due.map(|(_, sku)| sku.to_string()).collect(), replica.watch())
     }
 
+    /// Reads what the channel shows. Listings that it did not answer for are left out; one that spoils
+    /// the call for the others is found by halving.
     async fn read_back(
         &self,
         client: &Client,
         skus: Vec<(String, u64)>,
         pace: &mut Pace,
     ) -> Vec<Outcome> {
-        if skus.is_empty() {
-            return Vec::new();
-        }
-        let listings: Vec<String> = skus.iter().map(|(sku, _)| self.listing(sku)).collect();
-        pace.wait().await;
-        match client.read(&listings).await {
-            Ok(answered) => {
-                pace.succeeded(answered.wait);
-                let shown = skus.into_iter().zip(answered.value);
-                let outcome = |((sku, revision), shown): ((String, u64), Option<i64>)| Outcome {
-                    sku,
-                    revision,
-                    result: shown.map_or_else(
-                        || Settled::Failed("the channel does not know this listing".into()),
-                        Settled::Observed,
-                    ),
-                };
-                shown.map(outcome).collect()
+        let mut outcomes = Vec::new();
+        let mut parts = vec![skus];
+        while let Some(mut part) = parts.pop() {
+            if part.is_empty() {
+                continue;
             }
-            Err(error) => {
-                self.note(&error, pace);
-                Vec::new()
+            let listings: Vec<String> = part.iter().map(|(sku, _)| self.listing(sku)).collect();
+            pace.take().await;
+            match client.read(&listings).await {
+                Ok(answered) => {
+                    pace.succeeded(answered.wait);
+                    outcomes.extend(part.into_iter().zip(answered.value).map(observed));
+                }
+                Err(PushError::Suspect(why)) => match part.pop() {
+                    Some((sku, revision)) if part.is_empty() => {
+                        self.count_failure();
+                        outcomes.push(Outcome { sku, revision, result: Settled::Failed(why) });
+                    }
+                    last => {
+                        part.extend(last);
+                        parts.push(part.split_off(part.len() / 2));
+                        parts.push(part);
+                    }
+                },
+                Err(error) => self.note(&error, pace),
             }
         }
+        outcomes
     }
 
     /// Sends what was agreed on, and reads back what the channel did not expect.
     async fn push(&self, client: &Client, intended: &[Intended], pace: &mut Pace) -> Vec<Outcome> {
-        let mut revisions = Vec::new();
-        let mut rows = Vec::new();
-        for Intended { sku, step } in intended {
-            if let Step::Push { quantity, from, revision } = *step {
-                revisions.push(revision);
-                rows.push(Row { sku: sku.clone(), listing: self.listing(sku), quantity, from });
+        let rows = intended.iter().filter_map(|Intended { sku, step }| match *step {
+            Step::Push { quantity, from, revision } => {
+                let row = Row { sku: sku.clone(), listing: self.listing(sku), quantity, from };
+                Some((row, revision))
             }
+            Step::Observe => None,
+        });
+        let (mut outcomes, mut unread) = (Vec::new(), Vec::new());
+        let mut parts: Vec<Vec<(Row, u64)>> = vec![rows.collect()];
+        while let Some(part) = parts.pop() {
+            if part.is_empty() {
+                continue;
+            }
+            let (before, mut untouched) = (part.len(), Vec::new());
+            let results = self.set(client, &part, pace).await;
+            for ((row, revision), result) in part.into_iter().zip(results) {
+                let result = match result {
+                    RowOutcome::Confirmed => Settled::Confirmed,
+                    RowOutcome::Refused => Settled::Refused,
+                    RowOutcome::Failed(why) => Settled::Failed(why),
+                    RowOutcome::Untouched => {
+                        untouched.push((row, revision));
+                        continue;
+                    }
+                    RowOutcome::Stale => {
+                        // This push is over; the reading is one of its own.
+                        unread.push((row.sku.clone(), 0));
+                        Settled::Refused
+                    }
+                    RowOutcome::Unknown => {
+                        unread.push((row.sku, revision));
+                        continue;
+                    }
+                };
+                outcomes.push(Outcome { sku: row.sku, revision, result });
+            }
+            // The others go without those at fault; if nobody knows which those are, by halves.
+            if untouched.len() == before && before > 1 {
+                parts.push(untouched.split_off(before / 2));
+            } else if untouched.len() == before {
+                let alone = untouched.drain(..).map(|(row, revision)| Outcome {
+                    sku: row.sku,
+                    revision,
+                    result: Settled::Refused,
+                });
+                outcomes.extend(alone);
+            }
+            parts.push(untouched);
         }
-        let Some(revision) = revisions.first() else { return Vec::new() };
-        let key = idempotency_key(&self.channel.name, *revision, &rows);
-        let results = match self.set(client, &rows, &key, pace).await {
-            Ok(answered) => {
-                pace.succeeded(answered.wait);
-                answered.value
-            }
-            Err(PushError::Unknown(_)) => vec![RowOutcome::Unknown; rows.len()],
-            Err(_) => vec![RowOutcome::Untouched; rows.len()],
-        };
-        let mut outcomes = Vec::new();
-        let mut unread = Vec::new();
-        for ((row, revision), result) in rows.into_iter().zip(revisions).zip(results) {
-            let sku = row.sku;
-            let result = match result {
-                RowOutcome::Confirmed => Settled::Confirmed,
-                RowOutcome::Untouched => Settled::Refused,
-                RowOutcome::Failed(why) => Settled::Failed(why),
-                RowOutcome::Stale => {
-                    // This push is over; the reading is one of its own.
-                    unread.push((sku.clone(), 0));
-                    Settled::Refused
-                }
-                RowOutcome::Unknown => {
-                    unread.push((sku, revision));
-                    continue;
-                }
-            };
-            if result != Settled::Confirmed {
-                self.measures.push_failures.get_or_create(&measures::of(&self.channel.name)).inc();
-            }
-            outcomes.push(Outcome { sku, revision, result });
+        while !unread.is_empty() {
+            let known = self.read_back(client, unread.clone(), pace).await;
+            unread.retain(|(sku, _)| !known.iter().any(|outcome| outcome.sku == *sku));
+            outcomes.extend(known);
         }
-        self.read_until_known(client, unread, pace, &mut outcomes).await;
         outcomes
     }
 
-    /// Sends rows. Rows without an answer are sent again, the same bytes under the same key: if they
-    /// were taken before, the channel repeats its answer.
-    async fn set(
-        &self,
-        client: &Client,
-        rows: &[Row],
-        key: &str,
-        pace: &mut Pace,
-    ) -> Result<Answered<Vec<RowOutcome>>, PushError> {
-        let mut unknown = None;
+    /// Sends rows; one outcome each. Rows without an answer are sent again, the same bytes under the
+    /// same key: if they were taken before, the channel repeats its answer.
+    async fn set(&self, client: &Client, rows: &[(Row, u64)], pace: &mut Pace) -> Vec<RowOutcome> {
+        let key = idempotency_key(&self.channel.name, rows);
+        let plain: Vec<Row> = rows.iter().map(|(row, _)| row.clone()).collect();
+        let all = |outcome: RowOutcome| vec![outcome; rows.len()];
+        let mut unknown = false;
         for _ in 0..SEND_TRIES {
-            pace.wait().await;
-            match client.set(rows, key).await {
-                Ok(answered) => return Ok(answered),
+            pace.take().await;
+            match client.set(&plain, &key).await {
+                Ok(answered) => {
+                    pace.succeeded(answered.wait);
+                    return answered.value;
+                }
+                Err(PushError::Suspect(why)) if !unknown => {
+                    self.count_failure();
+                    let alone = rows.len() == 1;
+                    return all(if alone {
+                        RowOutcome::Failed(why)
+                    } else {
+                        RowOutcome::Untouched
+                    });
+                }
                 Err(error) => {
                     self.note(&error, pace);
-                    if matches!(error, PushError::Unknown(_)) {
-                        unknown = Some(error);
-                    } else if unknown.is_none() {
-                        return Err(error);
-                    }
+                    unknown |= matches!(error, PushError::Unknown(_));
                     // After one without an answer, a refusal of the repetition proves nothing.
+                    if !unknown {
+                        return all(RowOutcome::Refused);
+                    }
                 }
             }
         }
-        Err(unknown.unwrap_or_else(|| PushError::Unknown("no answer".into())))
-    }
-
-    /// A push without a known outcome blocks its listing; it is read back for as long as that takes.
-    async fn read_until_known(
-        &self,
-        client: &Client,
-        unread: Vec<(String, u64)>,
-        pace: &mut Pace,
-        outcomes: &mut Vec<Outcome>,
-    ) {
-        while !unread.is_empty() {
-            let mut known = self.read_back(client, unread.clone(), pace).await;
-            if !known.is_empty() {
-                outcomes.append(&mut known);
-                return;
-            }
-        }
+        all(RowOutcome::Unknown)
     }
 
     async fn settle(&self, epoch: u64, outcomes: Vec<Outcome>) -> Result<(), Lost> {
@@ -296,14 +298,18 @@ impl Pusher {
 
     fn note(&self, error: &PushError, pace: &mut Pace) {
         tracing::warn!(channel = self.channel.name, %error, "a push needs another try");
-        self.measures.push_failures.get_or_create(&measures::of(&self.channel.name)).inc();
+        self.count_failure();
         match error {
             PushError::Limited { wait_ms } => pace.limited(Duration::from_millis(*wait_ms)),
-            PushError::Suspect(_) => pace.suspect(),
-            PushError::Refused(_) | PushError::Unknown(_) | PushError::Unauthorised(_) => {
-                pace.failed();
-            }
+            PushError::Refused(_)
+            | PushError::Suspect(_)
+            | PushError::Unknown(_)
+            | PushError::Unauthorised(_) => pace.failed(),
         }
+    }
+
+    fn count_failure(&self) {
+        self.measures.push_failures.get_or_create(&measures::of(&self.channel.name)).inc();
     }
 
     fn listing(&self, sku: &str) -> String {
@@ -315,12 +321,19 @@ impl Pusher {
 
     async fn propose(&self, command: &Command) -> Result<Reply, ProposeError> {
         let reply = self.raft.propose(codec::encode(command), PROPOSE_TIMEOUT).await?;
+        // What is due is read from this node's own replica, which may be behind the leader's.
+        let _ = tokio::time::timeout(PROPOSE_TIMEOUT, self.raft.applied(reply.index)).await;
         codec::decode(&reply.bytes).map_err(|error| ProposeError::Unknown(error.to_string()))
     }
 }
 
+fn observed(((sku, revision), shown): ((String, u64), Option<i64>)) -> Outcome {
+    let unknown = || Settled::Failed("the channel does not know this listing".into());
+    Outcome { sku, revision, result: shown.map_or_else(unknown, Settled::Observed) }
+}
+
 /// The same for the same rows of the same intent, so that a repetition is recognised as one.
-fn idempotency_key(channel: &str, revision: u64, rows: &[Row]) -> String {
-    let text = format!("{channel}/{revision}/{rows:?}");
+fn idempotency_key(channel: &str, rows: &[(Row, u64)]) -> String {
+    let text = format!("{channel}/{rows:?}");
     uuid::Builder::from_custom_bytes(crate::channel::key(text.as_bytes())).into_uuid().to_string()
 }

@@ -3,12 +3,13 @@
 //! It joins the rooms: `cluster` hands it bytes in order, `state` decides what they mean, and what
 //! the state leaves behind is written to the [`History`] and measured.
 
+use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use cluster::durable::Batch;
-use cluster::{Entry, Halt, Snapshot, StateMachine, Transfer, codec};
+use cluster::{Entry, Halt, Snapshot, StateMachine, Swap, Transfer, codec};
 use serde::{Deserialize, Serialize};
 use state::{Command, Data, Effects, Stamp, State};
 use tokio::sync::watch;
@@ -26,11 +27,17 @@ pub struct Replica {
     chain: Hash,
     /// Log index of the last command.
     index: u64,
+    /// How often the state was replaced by a snapshot.
+    restores: u64,
     shelf: Arc<Shelf>,
     digester: Arc<Mutex<Digester>>,
     measures: Arc<Measures>,
     changed: watch::Sender<u64>,
+    known: watch::Sender<Known>,
 }
+
+/// The names of all channels; `None` before this node has heard of any cluster.
+pub type Known = Option<Arc<BTreeSet<String>>>;
 
 /// Where histories stand: one directory a generation, the newest snapshot names the one that counts.
 struct Shelf {
@@ -55,6 +62,16 @@ pub struct Frozen {
     pub chain: Hash,
     /// Log index of the last command.
     pub index: u64,
+    restores: u64,
+}
+
+impl Frozen {
+    /// The digest of this state.
+    #[must_use]
+    pub fn digest(&self, digester: &Mutex<Digester>) -> Hash {
+        let mut digester = digester.lock().unwrap_or_else(PoisonError::into_inner);
+        digester.digest(&self.data, &self.chain, self.restores)
+    }
 }
 
 impl Replica {
@@ -67,10 +84,12 @@ impl Replica {
             state: State::default(),
             chain: Hash::default(),
             index: 0,
+            restores: 0,
             shelf: Arc::new(shelf),
             digester: Arc::default(),
             measures,
             changed: watch::Sender::new(0),
+            known: watch::Sender::new(None),
         })
     }
 
@@ -92,6 +111,12 @@ impl Replica {
         self.changed.subscribe()
     }
 
+    /// The channels, to be asked without waiting for the lock. Channels are never forgotten.
+    #[must_use]
+    pub fn known(&self) -> watch::Receiver<Known> {
+        self.known.subscribe()
+    }
+
     /// The history that belongs to this state.
     #[must_use]
     pub fn history(&self) -> History {
@@ -101,13 +126,27 @@ impl Replica {
     /// The state as it is now; costs pointers.
     #[must_use]
     pub fn freeze(&self) -> Frozen {
-        Frozen { data: self.state.data().clone(), chain: self.chain, index: self.index }
+        let data = self.state.data().clone();
+        Frozen { data, chain: self.chain, index: self.index, restores: self.restores }
     }
 
     /// What turns frozen states into digests.
     #[must_use]
     pub fn digester(&self) -> Arc<Mutex<Digester>> {
         Arc::clone(&self.digester)
+    }
+
+    /// Tells those who wait for a change, and those who must not wait for the lock.
+    fn announce(&self) {
+        let data = self.state.data();
+        self.measures.applied_index.set(self.index);
+        self.measures.evicted_keys.set(data.seen.evicted());
+        let known = self.known.borrow().as_ref().map(|known| known.len());
+        if data.seeded && known != Some(data.channels.len()) {
+            let names: BTreeSet<String> = data.channels.keys().cloned().collect();
+            self.known.send_replace(Some(Arc::new(names)));
+        }
+        self.changed.send_replace(self.index);
     }
 
     fn keep(&mut self, index: u64, effects: Effects, batch: &mut Batch) {
@@ -134,8 +173,7 @@ impl StateMachine for Replica {
             self.index = entry.index;
         }
         self.history().write(batch).map_err(|error| Halt(error.to_string()))?;
-        self.measures.applied_index.set(self.index);
-        self.changed.send_replace(self.index);
+        self.announce();
         Ok(replies)
     }
 
@@ -145,16 +183,21 @@ impl StateMachine for Replica {
         Box::new(Local { header, history, data: self.state.data().clone() })
     }
 
-    fn restore(&mut self, local: &mut dyn Read) -> Result<(), Halt> {
+    fn restore(&self, local: &mut dyn Read) -> Result<Swap<Self>, Halt> {
         let unreadable = |error: codec::Error| Halt(format!("the snapshot: {error}"));
-        let header: Header = codec::decode_from(local).map_err(unreadable)?;
+        let Header { generation, chain, index } = codec::decode_from(local).map_err(unreadable)?;
         let data: Data = codec::decode_from(local).map_err(unreadable)?;
-        self.shelf.switch(header.generation).map_err(|error| Halt(error.to_string()))?;
-        self.state = State::new(data);
-        (self.chain, self.index) = (header.chain, header.index);
-        self.digester.lock().unwrap_or_else(PoisonError::into_inner).reset();
-        self.changed.send_replace(self.index);
-        Ok(())
+        let state = State::new(data);
+        let history = self.shelf.take(generation).map_err(|error| Halt(error.to_string()))?;
+        Ok(Box::new(move |replica: &mut Self| {
+            let old = std::mem::replace(&mut replica.state, state);
+            (replica.chain, replica.index) = (chain, index);
+            replica.restores += 1;
+            replica.shelf.switch(generation, history);
+            replica.announce();
+            // Freeing millions of entries takes a while, and nobody has to wait for it.
+            std::thread::spawn(move || drop(old));
+        }))
     }
 
     fn transfer(&self) -> Arc<dyn Transfer> {
@@ -184,16 +227,26 @@ impl Shelf {
         self.current.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Makes another generation the one that counts, and removes all others.
-    fn switch(&self, generation: u64) -> Result<(), history::Error> {
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        if current.0 != generation {
-            *current = (generation, History::open(&generation_dir(&self.dir, generation))?);
+    /// Opens a generation, unless it is the one in use.
+    fn take(&self, generation: u64) -> Result<History, history::Error> {
+        let (current, history) = self.current();
+        if current == generation {
+            return Ok(history);
         }
-        for other in self.generations()?.into_iter().filter(|other| *other != generation) {
-            std::fs::remove_dir_all(generation_dir(&self.dir, other))?;
+        History::open(&generation_dir(&self.dir, generation))
+    }
+
+    /// Makes a generation the one that counts, and removes all others.
+    fn switch(&self, generation: u64, history: History) {
+        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = (generation, history);
+        let removed = self.generations().and_then(|all| {
+            let mut others = all.into_iter().filter(|other| *other != generation);
+            others.try_for_each(|other| std::fs::remove_dir_all(generation_dir(&self.dir, other)))
+        });
+        if let Err(error) = removed {
+            // It is tried again at the next start.
+            tracing::warn!(%error, "an old history cannot be removed");
         }
-        Ok(())
     }
 
     fn generations(&self) -> Result<Vec<u64>, std::io::Error> {

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use cluster::{Raft, codec};
+use cluster::{ProposeError, Raft, codec};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use state::command::Segment;
@@ -169,6 +169,10 @@ async fn propose(inbox: Inbox, raft: Raft, place: Place) -> (Place, Outcome) {
             Ok(other) => Outcome::Failed(format!("unexpected reply {other:?}")),
             Err(error) => Outcome::Failed(error.to_string()),
         },
+        Err(error @ ProposeError::TooLarge { .. }) => {
+            tracing::error!(?place, %error, "a segment can never be agreed on");
+            Outcome::Failed(error.to_string())
+        }
         Err(error) => Outcome::Failed(error.to_string()),
     };
     (place, outcome)

@@ -87,7 +87,7 @@ mod types;
 
 pub use config::{CLOCK_SKEW_MS_MAX, COMMAND_BYTES_MAX, Clock, Config, PeerTls, Timing};
 pub use error::{ChangeError, Error, InitError, ProposeError};
-pub use machine::{Entry, Halt, Snapshot, StateMachine, Transfer};
+pub use machine::{Entry, Halt, Snapshot, StateMachine, Swap, Transfer};
 pub use raft::{Raft, Reply};
 pub use status::{MemberStatus, Role, Status};
 pub use types::Member;

@@ -40,13 +40,19 @@ pub trait StateMachine: Send + Sync + 'static {
     /// A cheap handle on the state as it is now. It is written on another thread while `apply` goes on.
     fn snapshot(&self) -> Box<dyn Snapshot>;
 
-    /// Replaces all state by a snapshot in its local form.
-    fn restore(&mut self, local: &mut dyn Read) -> Result<(), Halt>;
+    /// Reads a snapshot in its local form, which takes as long as it takes, and returns what replaces
+    /// all state by it, which must be quick: only that happens while nobody else can read.
+    fn restore(&self, local: &mut dyn Read) -> Result<Swap<Self>, Halt>
+    where
+        Self: Sized;
 
     /// The translator between the local form of a snapshot (small; side data stays where it is) and
     /// the transfer form (everything that a peer needs). Asked for once, at the start.
     fn transfer(&self) -> Arc<dyn Transfer>;
 }
+
+/// Puts a state that was read in place of the one that is there.
+pub type Swap<M> = Box<dyn FnOnce(&mut M) + Send>;
 
 /// The state at one moment.
 pub trait Snapshot: Send {

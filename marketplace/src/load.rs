@@ -145,8 +145,10 @@ pub async fn send(
 
 impl Report {
     fn empty() -> Self {
-        // Three digits are always a valid precision.
-        let latency_us = Histogram::new(3).unwrap_or_else(|_| unreachable!());
+        // A minute at most, three digits: bounds that are always valid. A histogram that grows by itself
+        // would clamp what is recorded with saturation to its first, small range.
+        let latency_us =
+            Histogram::new_with_bounds(1, 60_000_000, 3).unwrap_or_else(|_| unreachable!());
         Self { by_status: BTreeMap::new(), failed: 0, elapsed: Duration::ZERO, latency_us }
     }
 

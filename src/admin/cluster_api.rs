@@ -1,7 +1,5 @@
 //! `/cluster`: founding, watching and changing the cluster itself.
 
-use std::sync::PoisonError;
-
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
@@ -80,10 +78,7 @@ pub(super) async fn status(State(admin): State<Admin>) -> Result<Json<Status>, P
         (replica.freeze(), replica.digester())
     };
     let index = frozen.index;
-    let digest = tokio::task::spawn_blocking(move || {
-        let mut digester = digester.lock().unwrap_or_else(PoisonError::into_inner);
-        digester.digest(&frozen.data, &frozen.chain)
-    });
+    let digest = tokio::task::spawn_blocking(move || frozen.digest(&digester));
     let digest = digest.await.map_err(|error| Problem::internal(error.to_string()))?;
     let status = admin.raft.status();
     let members = status.members.into_iter().map(|known| MemberView {

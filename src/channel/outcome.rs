@@ -24,6 +24,8 @@ pub enum RowOutcome {
     Unknown,
     /// It did not take this row, and never will until something is mended.
     Failed(String),
+    /// It did not take the row; a later try may succeed.
+    Refused,
     /// It did not take the row because of another one.
     Untouched,
 }

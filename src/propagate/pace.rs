@@ -7,7 +7,6 @@ use tokio::time::Instant;
 
 const PAUSE_MIN: Duration = Duration::from_millis(200);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
-const BATCH_MAX: usize = 250;
 
 /// The pace of one channel.
 pub(super) struct Pace {
@@ -17,7 +16,6 @@ pub(super) struct Pace {
     filled: Instant,
     not_before: Instant,
     pause: Duration,
-    batch: usize,
 }
 
 impl Pace {
@@ -26,18 +24,23 @@ impl Pace {
         let burst = u32::try_from(burst.max(1)).map_or(f64::from(u32::MAX), f64::from);
         let now = Instant::now();
         let (tokens, filled, not_before) = (burst, now, now);
-        Self { per_second, burst, tokens, filled, not_before, pause: PAUSE_MIN, batch: BATCH_MAX }
+        Self { per_second, burst, tokens, filled, not_before, pause: PAUSE_MIN }
+    }
+
+    /// Waits until a call is allowed.
+    pub(super) async fn ready(&mut self) {
+        tokio::time::sleep_until(self.not_before).await;
+        self.fill();
+        while self.tokens < 1.0 {
+            let missing = (1.0 - self.tokens) / self.per_second;
+            tokio::time::sleep(Duration::from_secs_f64(missing.clamp(0.001, 60.0))).await;
+            self.fill();
+        }
     }
 
     /// Waits until a call is allowed, and takes it.
-    pub(super) async fn wait(&mut self) {
-        tokio::time::sleep_until(self.not_before).await;
-        self.fill();
-        if self.tokens < 1.0 {
-            let missing = (1.0 - self.tokens) / self.per_second;
-            tokio::time::sleep(Duration::from_secs_f64(missing.min(60.0))).await;
-            self.fill();
-        }
+    pub(super) async fn take(&mut self) {
+        self.ready().await;
         self.tokens -= 1.0;
     }
 
@@ -48,15 +51,9 @@ impl Pace {
         self.filled = now;
     }
 
-    /// How many rows the next call may have.
-    pub(super) const fn batch(&self) -> usize {
-        self.batch
-    }
-
     /// A call was answered; the channel wants this pause.
     pub(super) fn succeeded(&mut self, wait: Duration) {
         self.pause = PAUSE_MIN;
-        self.batch = (self.batch * 2).min(BATCH_MAX);
         self.not_before = Instant::now() + wait;
     }
 
@@ -70,10 +67,5 @@ impl Pace {
     pub(super) fn failed(&mut self) {
         self.not_before = Instant::now() + self.pause;
         self.pause = (self.pause * 2).min(PAUSE_MAX);
-    }
-
-    /// Some row of the call is at fault: smaller calls will find it.
-    pub(super) const fn suspect(&mut self) {
-        self.batch = if self.batch > 1 { self.batch / 2 } else { 1 };
     }
 }

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use super::Log;
 use crate::machine::adapter::Adapter;
 use crate::machine::files::Files;
-use crate::machine::{Entry, Halt, Snapshot, StateMachine, Transfer};
+use crate::machine::{Entry, Halt, Snapshot, StateMachine, Swap, Transfer};
 use crate::types::TypeConfig;
 
 struct Nothing;
@@ -25,8 +25,8 @@ impl StateMachine for Nothing {
         Box::new(Self)
     }
 
-    fn restore(&mut self, _: &mut dyn Read) -> Result<(), Halt> {
-        Ok(())
+    fn restore(&self, _: &mut dyn Read) -> Result<Swap<Self>, Halt> {
+        Ok(Box::new(|_: &mut Self| ()))
     }
 
     fn transfer(&self) -> Arc<dyn Transfer> {

@@ -27,7 +27,9 @@ impl<M: StateMachine> Shared for RwLock<M> {
     }
 
     fn restore(&self, local: &mut dyn Read) -> Result<(), Halt> {
-        self.write().map_err(poisoned)?.restore(local)
+        let swap = self.read().map_err(poisoned)?.restore(local)?;
+        swap(&mut *self.write().map_err(poisoned)?);
+        Ok(())
     }
 
     fn transfer(&self) -> Result<Arc<dyn Transfer>, Halt> {

@@ -11,8 +11,8 @@ use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use cluster::{
-    Config, Entry, Halt, Member, PeerTls, Raft, Snapshot, StateMachine, Status, Timing, Transfer,
-    codec,
+    Config, Entry, Halt, Member, PeerTls, Raft, Snapshot, StateMachine, Status, Swap, Timing,
+    Transfer, codec,
 };
 
 /// Whatever is awaited comes within this, or the test fails.
@@ -50,11 +50,11 @@ impl StateMachine for Counter {
         Box::new(self.clone())
     }
 
-    fn restore(&mut self, local: &mut dyn Read) -> Result<(), Halt> {
+    fn restore(&self, local: &mut dyn Read) -> Result<Swap<Self>, Halt> {
         let state = codec::decode_from(local).map_err(|error| Halt(error.to_string()))?;
         let (applied, at_ms, time_went_back, ballast) = state;
-        *self = Self { applied, at_ms, time_went_back, ballast };
-        Ok(())
+        let restored = Self { applied, at_ms, time_went_back, ballast };
+        Ok(Box::new(move |counter: &mut Self| *counter = restored))
     }
 
     fn transfer(&self) -> Arc<dyn Transfer> {
@@ -78,7 +78,7 @@ impl Transfer for Reversed {
         let mut state = Vec::new();
         local.read_to_end(&mut state)?;
         let mut machine = Counter::default();
-        machine.restore(&mut state.as_slice())?;
+        (machine.restore(&mut state.as_slice())?)(&mut machine);
         let turned: Vec<u8> = state.iter().map(|byte| !byte).collect();
         codec::encode_into(&turned, to).map_err(|error| Halt(error.to_string()))?;
         for _ in 0..machine.ballast / 1024 {
@@ -91,7 +91,7 @@ impl Transfer for Reversed {
         let turned: Vec<u8> = codec::decode_from(from).map_err(|error| Halt(error.to_string()))?;
         let state: Vec<u8> = turned.iter().map(|byte| !byte).collect();
         let mut machine = Counter::default();
-        machine.restore(&mut state.as_slice())?;
+        (machine.restore(&mut state.as_slice())?)(&mut machine);
         let ballast = std::io::copy(from, &mut std::io::sink())?;
         assert_eq!(usize::try_from(ballast).unwrap(), machine.ballast / 1024 * 1024);
         Ok(local.write_all(&state)?)

@@ -233,6 +233,8 @@ fn top_error(error: &TopError, cost: Option<&Cost>) -> PushError {
             PushError::Limited { wait_ms: u64::try_from(wait.as_millis()).unwrap_or(1000) }
         }
         Some("ACCESS_DENIED" | "SHOP_INACTIVE") => PushError::Unauthorised(error.message.clone()),
+        // A listing's id that is none, most often.
+        Some("INVALID_VARIABLE") => PushError::Suspect(error.message.clone()),
         Some("INTERNAL_SERVER_ERROR") => PushError::Unknown(error.message.clone()),
         _ => PushError::Refused(error.message.clone()),
     }

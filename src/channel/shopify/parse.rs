@@ -5,7 +5,7 @@
 
 use serde::Deserialize;
 use state::command::Fact;
-use state::limits::NAME_LEN_MAX;
+use state::limits::{NAME_LEN_MAX, ORDER_LINES_MAX};
 use state::order::{LineImage, RefundLine, Removal};
 
 use crate::channel::Understood;
@@ -97,6 +97,9 @@ fn order(body: Verified<'_>) -> Result<Understood, String> {
     }
     let version =
         clock::parse_rfc3339(&order.updated_at).map_err(|why| format!("updated_at: {why}"))?;
+    if order.line_items.len() > ORDER_LINES_MAX {
+        return Err(format!("the order has more than {ORDER_LINES_MAX} lines"));
+    }
     let mut lines = Vec::new();
     for line in order.line_items.into_iter().filter(Line::stands_for_stock) {
         check_quantity(line.quantity)?;
