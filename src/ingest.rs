@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
@@ -10,31 +10,20 @@ use hyper::body::{Body, Incoming};
 use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
 use serde_json::json;
 use state::command::Fact;
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Ack, Channel, Config};
 use crate::inbox::{Busy, Inbox};
 use crate::measures::Measures;
 use crate::replica::Known;
-use crate::{channel, clock};
+use crate::{channel, clock, listen};
 
-/// Bytes of request line and headers together; hyper answers 431 beyond it.
-const HEAD_BYTES_MAX: usize = 32 * 1024;
-/// Headers of one request.
-const HEADERS_MAX: usize = 100;
-/// How long an open connection may send nothing.
-const IDLE: Duration = Duration::from_secs(75);
 /// What a sender that must come back is told to wait, in seconds.
 const RETRY_AFTER_S: &str = "5";
-/// How long answers in progress may take when the node stops.
-const DRAIN: Duration = Duration::from_secs(10);
-
 /// What the public listener needs.
 pub struct Ingest {
     /// The node's config, with the secrets of its channels.
@@ -49,56 +38,12 @@ pub struct Ingest {
 
 /// Serves webhooks until `stop`, then finishes what is in progress.
 pub async fn serve(listener: TcpListener, ingest: Arc<Ingest>, stop: CancellationToken) {
-    let connections = Arc::new(Semaphore::new(ingest.config.ingest.max_connections));
-    let graceful = GracefulShutdown::new();
-    loop {
-        let accepted = tokio::select! {
-            () = stop.cancelled() => break,
-            accepted = accept(&listener, &connections) => accepted,
-        };
-        let Some((stream, permit)) = accepted else { continue };
+    let connections_max = ingest.config.ingest.max_connections;
+    let service = service_fn(move |request| {
         let ingest = Arc::clone(&ingest);
-        let service = service_fn(move |request| {
-            let ingest = Arc::clone(&ingest);
-            async move { Ok::<_, Infallible>(ingest.answer(request).await) }
-        });
-        let connection = hyper::server::conn::http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(IDLE)
-            .max_headers(HEADERS_MAX)
-            .max_buf_size(HEAD_BYTES_MAX)
-            .serve_connection(TokioIo::new(stream), service);
-        let connection = graceful.watch(connection);
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "a webhook connection ended");
-            }
-            drop(permit);
-        });
-    }
-    if tokio::time::timeout(DRAIN, graceful.shutdown()).await.is_err() {
-        tracing::warn!("some webhook connections were still open");
-    }
-}
-
-async fn accept(
-    listener: &TcpListener,
-    connections: &Arc<Semaphore>,
-) -> Option<(tokio::net::TcpStream, tokio::sync::OwnedSemaphorePermit)> {
-    let permit = Arc::clone(connections).acquire_owned().await.ok()?;
-    match listener.accept().await {
-        Ok((stream, _)) => {
-            // Answers are small and wait for nothing.
-            let _ = stream.set_nodelay(true);
-            Some((stream, permit))
-        }
-        Err(error) => {
-            // Out of file descriptors, most often: others must finish first.
-            tracing::warn!(%error, "cannot take a webhook connection");
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            None
-        }
-    }
+        async move { Ok::<_, Infallible>(ingest.answer(request).await) }
+    });
+    listen::serve("webhooks", listener, connections_max, service, stop).await;
 }
 
 /// An answer to a webhook's sender.

@@ -20,6 +20,7 @@ pub mod digest;
 pub mod history;
 pub mod inbox;
 pub mod ingest;
+mod listen;
 pub mod measures;
 pub mod node;
 pub mod propagate;

@@ -20,11 +20,17 @@ use crate::ingest::{self, Ingest};
 use crate::measures::Measures;
 use crate::propagate::{self, Pusher};
 use crate::replica::{Replica, Shared};
-use crate::{clock, history, submit};
+use crate::{clock, history, listen, submit};
 
 /// How often the leader looks whether something is due that no command would bring up.
 const CHORES: Duration = Duration::from_millis(500);
 const CHORE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long what is going on may take to end; leadership is handed over in any case.
+const STOP: Duration = Duration::from_secs(10);
+const _: () = assert!(
+    STOP.as_secs() > listen::DRAIN.as_secs(),
+    "answers in progress would be cut off without a word"
+);
 /// How long handing leadership over may take.
 const HAND_OVER: Duration = Duration::from_secs(2);
 /// The file that says whose a data directory is.
@@ -173,7 +179,9 @@ impl Node {
             why = self.raft.fatal() => Some(why),
         };
         self.stop.cancel();
-        self.tasks.wait().await;
+        if tokio::time::timeout(STOP, self.tasks.wait()).await.is_err() {
+            tracing::warn!("some work was still going on after {} s", STOP.as_secs());
+        }
         self.hand_over().await;
         self.raft.shutdown().await;
         fatal.map_or(Ok(()), Err)

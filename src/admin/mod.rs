@@ -18,6 +18,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::middleware;
 use cluster::{ProposeError, Raft, codec};
+use hyper_util::service::TowerToHyperService;
 use state::{Command, Reply};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -28,12 +29,15 @@ use utoipa_axum::routes;
 
 use crate::config::{Config, Scope};
 use crate::inbox::Inbox;
+use crate::listen;
 use crate::measures::Measures;
 use crate::replica::{Replica, Shared};
 use problem::Problem;
 
 /// How long a request may wait for the cluster's agreement.
 const AGREEMENT: Duration = Duration::from_secs(5);
+/// Connections at once; further ones wait.
+const CONNECTIONS_MAX: usize = 512;
 /// Bytes of a request's body.
 const BODY_BYTES_MAX: usize = 4 << 20;
 /// Items of one page of a list.
@@ -147,12 +151,8 @@ fn router(admin: &Admin) -> (Router<Admin>, utoipa::openapi::OpenApi) {
     (router, api)
 }
 
-/// Serves until `stop`.
-pub async fn serve(
-    listener: TcpListener,
-    admin: Admin,
-    stop: CancellationToken,
-) -> std::io::Result<()> {
+/// Serves until `stop`, then finishes what is in progress.
+pub async fn serve(listener: TcpListener, admin: Admin, stop: CancellationToken) {
     let (router, api) = router(&admin);
     let app = router
         .fallback(problem::not_found)
@@ -161,5 +161,6 @@ pub async fn serve(
         .layer(axum::extract::DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(middleware::map_response(problem::reshape))
         .with_state(admin);
-    axum::serve(listener, app).with_graceful_shutdown(stop.cancelled_owned()).await
+    let service = TowerToHyperService::new(app);
+    listen::serve("the API", listener, CONNECTIONS_MAX, service, stop).await;
 }
