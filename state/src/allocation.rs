@@ -118,40 +118,32 @@ fn share(available: i64, sharing: &[&String], policy: &Policy, channel: &str) ->
 }
 
 /// Whether a glob of `*` and `?` matches all of a text. Takes time in proportion to the product of
-/// their lengths at the most, whatever the pattern.
+/// their lengths at the most, whatever the pattern, and no memory.
 #[must_use]
 pub fn matches(glob: &str, text: &str) -> bool {
-    let glob: Vec<char> = glob.chars().collect();
-    let mut reached = alloc::vec![false; glob.len() + 1];
-    if let Some(start) = reached.first_mut() {
-        *start = true;
-    }
-    let step = |reached: &mut Vec<bool>| {
-        for (n, wanted) in glob.iter().enumerate() {
-            if *wanted == '*' && reached.get(n) == Some(&true) {
-                reached.get_mut(n + 1).into_iter().for_each(|next| *next = true);
+    let (mut glob, mut text) = (glob.chars(), text.chars());
+    // Behind the last `*`, and how much of the text it has swallowed.
+    let mut star = None;
+    loop {
+        let (mut rest_of_glob, mut rest_of_text) = (glob.clone(), text.clone());
+        match (rest_of_glob.next(), rest_of_text.next()) {
+            (None, None) => return true,
+            (Some('*'), _) => {
+                star = Some((rest_of_glob.clone(), text.clone()));
+                glob = rest_of_glob;
+            }
+            (Some(wanted), Some(found)) if wanted == '?' || wanted == found => {
+                (glob, text) = (rest_of_glob, rest_of_text);
+            }
+            _ => {
+                let Some((behind, swallowed)) = &mut star else { return false };
+                if swallowed.next().is_none() {
+                    return false;
+                }
+                (glob, text) = (behind.clone(), swallowed.clone());
             }
         }
-    };
-    step(&mut reached);
-    for character in text.chars() {
-        let mut next = alloc::vec![false; glob.len() + 1];
-        for (n, wanted) in glob.iter().enumerate() {
-            if reached.get(n) != Some(&true) {
-                continue;
-            }
-            let to = match wanted {
-                '*' => n,
-                '?' => n + 1,
-                wanted if *wanted == character => n + 1,
-                _ => continue,
-            };
-            next.get_mut(to).into_iter().for_each(|state| *state = true);
-        }
-        step(&mut next);
-        reached = next;
     }
-    reached.last() == Some(&true)
 }
 
 #[cfg(test)]

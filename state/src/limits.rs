@@ -34,7 +34,7 @@ pub const INTENT_SKUS_MAX: usize = 250;
 /// Channels of a cluster.
 pub const CHANNELS_MAX: usize = 256;
 /// Allocation policies.
-pub const POLICIES_MAX: usize = 1_000;
+pub const POLICIES_MAX: usize = 100;
 /// Components of a listing's settings.
 pub const LISTING_SETTINGS_MAX: usize = 16;
 
@@ -52,6 +52,12 @@ pub const ANSWER_KEEP_MS: Millis = DAY_MS;
 pub const ANSWERS_MAX: usize = 100_000;
 /// An order that nothing was heard of for so long is forgotten; an older fact becomes a dead letter.
 pub const ORDER_KEEP_MS: Millis = 180 * DAY_MS;
+/// Orders kept at the most. Beyond it the one that was heard of first is forgotten, and is counted.
+pub const ORDERS_MAX: usize = 4_000_000;
+/// How long the id of a movement asked for is kept: a second one with the same id changes nothing.
+pub const MOVEMENT_ID_KEEP_MS: Millis = 90 * DAY_MS;
+/// Movement ids kept at the most, apart from the keys of deliveries, which are many more.
+pub const MOVEMENT_IDS_MAX: usize = 2_000_000;
 /// Dead letters listed at the most; beyond it the oldest leaves the list, and is counted.
 pub const DEAD_LETTERS_MAX: usize = 100_000;
 /// Process starts of one node whose sequences are remembered.

@@ -37,8 +37,10 @@ pub struct Data {
     pub stock: Buckets<String, Stock>,
     /// Orders by channel and the channel's id.
     pub orders: Expiring<(String, String), Order>,
-    /// Deliveries and movements seen.
+    /// Deliveries seen.
     pub seen: Expiring<Key, Seen>,
+    /// Movements asked for and booked, by the caller's id.
+    pub booked: Expiring<Key, Seen>,
     /// First answers by idempotency key.
     pub answers: Expiring<Key, Answer>,
     /// Dead letters by log index and number in the entry.
@@ -100,6 +102,9 @@ impl Data {
         }
         for (n, writes, entries) in self.seen.entries().buckets() {
             visitor.bucket("seen", n, writes, entries);
+        }
+        for (n, writes, entries) in self.booked.entries().buckets() {
+            visitor.bucket("booked", n, writes, entries);
         }
         for (n, writes, entries) in self.answers.entries().buckets() {
             visitor.bucket("answers", n, writes, entries);
@@ -226,6 +231,7 @@ impl State {
         let now = work.stamp.now;
         // Keys were put in with their own end, and nothing touches them after.
         self.data.seen.expire(now, |_| 0);
+        self.data.booked.expire(now, |_| 0);
         self.data.answers.expire(now, |_| 0);
         self.data.dead.expire(now, |_| 0);
         self.data.orders.expire(now, |order| order.touched + limits::ORDER_KEEP_MS);

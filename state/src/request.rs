@@ -99,7 +99,7 @@ impl State {
                 return Err("too_old: the order may have been forgotten already");
             }
             let expires = now + limits::ORDER_KEEP_MS;
-            self.data.orders.insert(place.clone(), Order::default(), expires, usize::MAX);
+            self.data.orders.insert(place.clone(), Order::default(), expires, limits::ORDERS_MAX);
         }
         let Some(known) = self.data.orders.get_mut(&place) else { return Err("no order") };
         known.touched = now;
@@ -199,7 +199,7 @@ impl State {
         let mut outcomes = Vec::new();
         for request in requests {
             let verdict = match ids.insert(request.key, request.body) {
-                None => self.data.seen.verdict(&request.key, &request.body),
+                None => self.data.booked.verdict(&request.key, &request.body),
                 Some(body) if body == request.body => Verdict::Duplicate,
                 Some(_) => Verdict::Conflict,
             };
@@ -243,7 +243,7 @@ impl State {
     }
 
     fn movement(&mut self, work: &mut Work, request: &MovementRequest) -> MovementOutcome {
-        match self.data.seen.verdict(&request.key, &request.body) {
+        match self.data.booked.verdict(&request.key, &request.body) {
             Verdict::New => {}
             Verdict::Duplicate => return MovementOutcome::Duplicate,
             Verdict::Conflict => return MovementOutcome::Conflict,
@@ -269,8 +269,8 @@ impl State {
         }
         let Stamp { index, now } = work.stamp;
         let seen = Seen { body: request.body, index, time: now };
-        let expires = now + limits::DEDUP_WINDOW_DEFAULT_MS;
-        self.data.seen.insert(request.key, seen, expires, limits::DELIVERY_KEYS_MAX);
+        let expires = now + limits::MOVEMENT_ID_KEEP_MS;
+        self.data.booked.insert(request.key, seen, expires, limits::MOVEMENT_IDS_MAX);
         MovementOutcome::Applied
     }
 
