@@ -5,38 +5,27 @@
 //! start, under an incarnation drawn at random, so that neither an inbox that starts empty nor a disk
 //! that went back to an older image can reuse a number that the cluster has seen.
 
+mod writer;
+
 use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use cluster::codec;
-use cluster::durable::{self, Batch, Db, Records};
+use cluster::durable::{self, Db, Records};
 use serde::{Deserialize, Serialize};
-use state::command::{Delivery, Fact};
+use state::command::Delivery;
 use state::origin::{Lane, Origin};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::clock;
 use crate::measures::Measures;
 
-/// Deliveries in one segment at the most.
-const SEGMENT_DELIVERIES_MAX: usize = 256;
-/// Bytes in one segment at the most, but for its last delivery: together they must fit one proposal.
-const SEGMENT_BYTES_MAX: usize = 256 * 1024;
-/// What a delivery takes beside its facts, and a line beside its names, in bytes.
-const DELIVERY_BYTES: usize = 128;
-const LINE_BYTES: usize = 16;
 /// Deliveries between the listener and the writer at the most.
 const WAITING_MAX: usize = 4096;
-/// Segments whose deliveries stay in memory, so that proposing them reads no disk.
-const CACHED_MAX: usize = 64;
 /// Bytes kept after agreement at the most, however young.
 const KEPT_BYTES_MAX: u64 = 256 << 20;
 /// Old segments removed with one write: removing thousands at once stalls the store.
 const REMOVED_PER_WRITE: usize = 4;
-/// How often the mark of what was agreed on is written when nothing else is.
-const IDLE_WRITE: Duration = Duration::from_secs(1);
 
 const LANES: [Lane; 2] = [Lane::Urgent, Lane::Normal];
 const SEGMENT: u8 = 1;
@@ -170,7 +159,7 @@ impl Inbox {
         let of_thread = Arc::clone(&shared);
         std::thread::Builder::new()
             .name("inbox".into())
-            .spawn(move || write_all(&of_thread, waiting))
+            .spawn(move || writer::write_all(&of_thread, waiting))
             .unwrap_or_else(|error| durable::halt("cannot start the inbox", &error));
         Ok(Self { origin, writer, shared })
     }
@@ -350,142 +339,6 @@ fn read_back(db: &Db) -> Result<Queue, durable::Error> {
         });
     }
     Ok(queue)
-}
-
-/// The writer: gathers, writes, flushes, answers; until every handle is gone.
-fn write_all(shared: &Shared, mut waiting: mpsc::Receiver<Waiting>) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
-    let runtime = runtime.unwrap_or_else(|error| durable::halt("cannot start the inbox", &error));
-    loop {
-        // The timer needs the runtime's context already when it is made.
-        let first =
-            runtime.block_on(async { tokio::time::timeout(IDLE_WRITE, waiting.recv()).await });
-        let mut gathered = Gathered::default();
-        match first {
-            Ok(Some(first)) => gathered.add(first),
-            Ok(None) => break,
-            Err(_) => {}
-        }
-        while gathered.has_room() {
-            let Ok(next) = waiting.try_recv() else { break };
-            gathered.add(next);
-        }
-        if let Err(error) = write_once(shared, gathered) {
-            durable::halt("the inbox cannot be written", &error);
-        }
-    }
-    if let Err(error) = write_once(shared, Gathered::default()) {
-        durable::halt("the inbox cannot be written", &error);
-    }
-}
-
-#[derive(Default)]
-struct Gathered {
-    lanes: [(Vec<Delivery>, Vec<Answer>); 2],
-    bytes: usize,
-}
-
-impl Gathered {
-    fn add(&mut self, waiting: Waiting) {
-        self.bytes += size(&waiting.delivery);
-        let [urgent, normal] = &mut self.lanes;
-        let (deliveries, answers) = match waiting.lane {
-            Lane::Urgent => urgent,
-            Lane::Normal => normal,
-        };
-        deliveries.push(waiting.delivery);
-        answers.push(waiting.answer);
-    }
-
-    fn has_room(&self) -> bool {
-        let most = self.lanes.iter().map(|(deliveries, _)| deliveries.len()).max();
-        most < Some(SEGMENT_DELIVERIES_MAX) && self.bytes < SEGMENT_BYTES_MAX
-    }
-}
-
-/// About as many bytes as a delivery takes in its segment, and never far fewer.
-fn size(delivery: &Delivery) -> usize {
-    let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
-    let fact = |fact: &Fact| -> usize {
-        match fact {
-            Fact::Dead { reason, body } => reason.len() + body.len(),
-            Fact::Image { lines, .. } => {
-                lines.iter().map(|line| line.id.len() + text(&line.sku) + LINE_BYTES).sum()
-            }
-            Fact::Refund { lines, .. } => {
-                let names =
-                    lines.iter().map(|line| line.id.len() + line.line.len() + text(&line.sku));
-                names.map(|bytes| bytes + LINE_BYTES).sum()
-            }
-        }
-    };
-    DELIVERY_BYTES + delivery.facts.iter().map(fact).sum::<usize>()
-}
-
-fn write_once(shared: &Shared, gathered: Gathered) -> Result<(), durable::Error> {
-    let now = clock::now_ms();
-    let mut batch = Batch::default();
-    let mut written = Vec::new();
-    {
-        let mut queue = shared.queue();
-        for (lane, (deliveries, answers)) in LANES.into_iter().zip(gathered.lanes) {
-            if deliveries.is_empty() {
-                continue;
-            }
-            let id = queue.next_id;
-            queue.next_id += 1;
-            let count = u64::try_from(deliveries.len()).unwrap_or(0);
-            let stored = Stored { lane, written_ms: now, deliveries };
-            let bytes = codec::encode(&stored);
-            batch.put(&segment_key(id), &bytes);
-            let segment = Segment {
-                id,
-                bytes: u64::try_from(bytes.len()).unwrap_or(0),
-                written_ms: now,
-                count,
-                cached: Some(Arc::new(stored.deliveries)),
-            };
-            written.push((lane, segment, answers));
-        }
-        if std::mem::take(&mut queue.mark_changed) {
-            let marks = LANES.map(|lane| queue.lane(lane).mark);
-            batch.put(MARK, &codec::encode(&marks));
-        }
-        for id in queue.take_expired(now, shared.bounds.keep_ms) {
-            batch.remove(&segment_key(id));
-        }
-    }
-    if batch.is_empty() {
-        return Ok(());
-    }
-    shared.db.write(batch)?;
-    shared.db.make_durable()?;
-    publish(shared, written);
-    Ok(())
-}
-
-type Written = (Lane, Segment, Vec<Answer>);
-
-/// What is durable now may be answered, and proposed.
-fn publish(shared: &Shared, written: Vec<Written>) {
-    for (lane, mut segment, answers) in written {
-        shared.measures.accepted.inc_by(segment.count);
-        shared.measures.backlog.inc_by(i64::try_from(segment.count).unwrap_or(0));
-        let mut queue = shared.queue();
-        queue.waiting_bytes += segment.bytes;
-        let segments = queue.lane_mut(lane);
-        if segments.waiting.len() >= CACHED_MAX {
-            segment.cached = None;
-        }
-        segments.waiting.push_back(segment);
-        let sequence = segments.agreed + u64::try_from(segments.waiting.len()).unwrap_or(0);
-        drop(queue);
-        for answer in answers {
-            // Whoever hung up sends again; the delivery's key absorbs it.
-            let _ = answer.send(Ok(Place { lane, sequence }));
-        }
-    }
-    shared.changed.send_modify(|n| *n += 1);
 }
 
 fn decode(db: &Db, id: u64, bytes: &[u8]) -> Result<Stored, durable::Error> {
