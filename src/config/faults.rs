@@ -251,7 +251,7 @@ mod tests {
             ]
         );
         // What was missing from the start is a fault of its own, wherever it is.
-        let channel = "[[channel]]\nname = 5\nsecrets = []\n\n";
+        let channel = "[[channel]]\nname = \"a\"\nsecrets = 5\n\n";
         let said = faults(&format!("{channel}{channel}[admin]\ntokens = [{{ name = \"a\" }}]\n"));
         assert_eq!(said.len(), 5, "{said:?}");
         assert_eq!(said.iter().filter(|line| line.ends_with("missing key `kind`")).count(), 2);
