@@ -9,7 +9,7 @@ use super::secret::Secret;
 use super::values::Millis;
 
 /// The kinds of channel that this release speaks with.
-const KINDS: [&str; 1] = ["shopify"];
+pub(crate) const KINDS: [&str; 1] = ["shopify"];
 /// Kinds that it knows of and cannot speak with yet.
 const OTHER_KINDS: [&str; 6] = ["woocommerce", "amazon", "ebay", "walmart", "odoo", "generic"];
 
@@ -24,7 +24,8 @@ pub struct Channel {
     /// Any one of them verifies a webhook; several while a secret is rotated.
     #[serde(default)]
     pub secrets: Vec<Secret>,
-    /// The node that pushes to it while alive; without one, the voter with the lowest id.
+    /// The node that pushes to it; without one, the voter with the lowest id. While it is down its pushes
+    /// wait: no other node takes them over in this release.
     pub home: Option<u64>,
     /// The ledger's location that its orders draw from.
     #[serde(default = "main_location")]
@@ -57,8 +58,37 @@ pub struct Api {
     pub location_id: Option<String>,
 }
 
+/// The oldest version of Shopify's API whose way of setting quantities is spoken here.
+const API_VERSION_MIN: &str = "2026-04";
+
 fn api_version() -> String {
-    "2026-04".into()
+    API_VERSION_MIN.into()
+}
+
+impl Api {
+    /// What Shopify's needs beyond what every API does.
+    fn check_shopify(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        if self.location_id.as_deref().is_none_or(str::is_empty) {
+            let example = "gid://shopify/Location/1";
+            faults.push(format!("api needs location_id, whose quantity is set: {example:?}"));
+        }
+        // Dated versions of one format sort as text.
+        if !is_year_month(&self.version) {
+            faults.push(format!("api.version: a year and month like {API_VERSION_MIN:?}"));
+        } else if self.version.as_str() < API_VERSION_MIN {
+            faults.push(format!("api.version: {API_VERSION_MIN:?} or later"));
+        }
+        faults
+    }
+}
+
+fn is_year_month(text: &str) -> bool {
+    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    text.split_once('-').is_some_and(|(year, month)| {
+        let is_month = matches!(month.parse(), Ok(1..=12_u8));
+        year.len() == 4 && digits(year) && month.len() == 2 && digits(month) && is_month
+    })
 }
 
 /// Calls that a channel allows.
@@ -204,6 +234,56 @@ pub(super) fn check(
             if let Err(why) = crate::channel::check_base_url(&api.base_url) {
                 at_channel(format!("api.base_url: {why}"));
             }
+            if channel.kind == "shopify" {
+                api.check_shopify().into_iter().for_each(&mut at_channel);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use crate::config::Config;
+
+    fn faults(api: &str) -> Vec<String> {
+        let text = format!(
+            "[node]\nid = 1\nregion = \"eu\"\ndata_dir = \"data\"\n\
+             [[channel]]\nname = \"a\"\nkind = \"shopify\"\nsecrets = [\"file:/dev/null\"]\n\
+             api = {{ token = \"file:/dev/null\", {api} }}\n"
+        );
+        let faults = Config::parse(&text, Path::new("F")).unwrap_err();
+        let said = faults.all().iter().map(|fault| fault.message.clone());
+        said.filter(|message| !message.contains("a secret has")).collect()
+    }
+
+    // Without a location every push fails, with an older version too, and a host that begins like loopback
+    // may be anywhere: the token would travel there in the clear.
+    #[test]
+    fn an_api_that_cannot_be_pushed_to_is_a_fault() {
+        let url = |url: &str| format!("base_url = \"{url}\", location_id = \"gid://l/1\"");
+        for good in
+            ["https://a.example", "http://127.0.0.1:9", "http://[::1]:9", "http://localhost"]
+        {
+            assert_eq!(faults(&url(good)), Vec::<String>::new(), "{good}");
+        }
+        let evil =
+            ["http://127.0.0.1.evil.example.com", "http://localhost.example", "http://10.0.0.1"];
+        for bad in evil.iter().chain(&["ftp://localhost", "https://", "no url"]) {
+            let said = faults(&url(bad)).concat();
+            assert!(said.contains("api.base_url: "), "{bad}: {said}");
+        }
+        let said = faults("base_url = \"https://u:pass-word@a.example\"").concat();
+        assert!(said.contains("api needs location_id") && !said.contains("pass-word"), "{said}");
+        let version = |version: &str| {
+            let good = url("https://a.example");
+            faults(&format!("{good}, version = \"{version}\"")).concat()
+        };
+        assert_eq!(version("2026-07") + &version("2031-01"), "");
+        assert!(version("2026-01").contains("or later"));
+        for bad in ["unstable", "2026-13", "2026-7", "20260-07", "2026-+7"] {
+            assert!(version(bad).contains("a year and month"), "{bad}");
         }
     }
 }
