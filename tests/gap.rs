@@ -6,6 +6,7 @@ mod support;
 use serde_json::json;
 use support::Cluster;
 use support::book::{Book, Traffic};
+use support::orders::Webhook;
 
 // Several segments of one inbox are on their way at once. When leadership moves, the first of them may
 // fail and a later one succeed; "the highest number so far" would then forget the first.
@@ -40,4 +41,29 @@ async fn leadership_that_moves_all_the_time_loses_nothing() {
         book.check(node).await;
     }
     println!("{moved} transfers, {:?}", book.totals());
+}
+
+// A segment that arrives before its predecessor is refused, and still costs an entry of the log and another
+// try: while nothing is wrong, none should.
+#[tokio::test(flavor = "multi_thread")]
+async fn while_nothing_is_wrong_no_segment_is_proposed_twice() {
+    let cluster = Cluster::start(3, |_| ()).await;
+    let n = (cluster.leader().await + 1) % 3;
+    let last_log = async || {
+        cluster.settle().await;
+        let status = cluster.nodes[n].get("/cluster/status").await;
+        (status["last_log"].as_u64().unwrap(), status["accepted"].as_u64().unwrap())
+    };
+    let (entries_before, accepted_before) = last_log().await;
+    // So large that each is a segment of its own.
+    let letter = |n| Webhook::new("orders/create", format!("large-{n}"), vec![b'x'; 260 * 1024]);
+    let letters: Vec<Webhook> = (0..60).map(letter).collect();
+    let sent = letters.iter().map(|letter| cluster.nodes[n].webhook(letter));
+    let answers = futures::future::join_all(sent).await;
+    assert!(answers.iter().all(|answer| answer.as_ref().is_ok_and(|answer| answer.status == 202)));
+    let (entries, accepted) = last_log().await;
+    let (entries, accepted) = (entries - entries_before, accepted - accepted_before);
+    println!("{entries} entries for {accepted} deliveries");
+    // A few more, should somebody have stood for election on a busy machine.
+    assert!(entries <= accepted * 5 / 4, "{entries} entries for {accepted} deliveries");
 }
