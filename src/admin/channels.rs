@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use state::allocation::{Mode, Policy};
 use state::channel::Definition;
 use state::{Command, Reply};
 use utoipa::ToSchema;
 
+use super::extract::{Json, Path};
 use super::view::Page;
 use super::{Admin, Problem};
 use crate::replica::Replica;

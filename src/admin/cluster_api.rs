@@ -1,13 +1,12 @@
 //! `/cluster`: founding, watching and changing the cluster itself.
 
-use axum::Json;
-use axum::body::Bytes;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use cluster::{ChangeError, InitError, Member, Role};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::extract::{Body, Json, Path};
 use super::{AGREEMENT, Admin, Problem};
 use crate::channel::hex;
 
@@ -149,12 +148,8 @@ const DONE: Json<Done> = Json(Done { ok: true });
 #[utoipa::path(post, path = "/cluster/init", tag = "cluster",
     request_body(content = Founding, description = "May be empty"),
     responses((status = 200, body = Done), (status = 409, body = Problem)))]
-pub(super) async fn init(State(admin): State<Admin>, body: Bytes) -> Result<Json<Done>, Problem> {
-    let founding: Founding = if body.is_empty() {
-        Founding::default()
-    } else {
-        serde_json::from_slice(&body).map_err(|error| Problem::bad_request(error.to_string()))?
-    };
+pub(super) async fn init(State(admin): State<Admin>, body: Body) -> Result<Json<Done>, Problem> {
+    let founding: Founding = if body.0.is_empty() { Founding::default() } else { body.json()? };
     let mut members: Vec<Member> = founding.members.into_iter().map(Member::from).collect();
     let this = admin.config.member();
     members.retain(|member| member.id != this.id);

@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
@@ -11,6 +10,7 @@ use state::order::Removal;
 use state::reply::Kept;
 use utoipa::ToSchema;
 
+use super::extract::{Json, Path, Query};
 use super::view::{Page, Paging};
 use super::{Admin, Problem};
 use crate::clock::rfc3339;

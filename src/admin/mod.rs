@@ -4,6 +4,7 @@ mod access;
 mod channels;
 mod cluster_api;
 mod deliveries;
+mod extract;
 mod health;
 mod movements;
 mod pages;
@@ -159,7 +160,6 @@ pub async fn serve(listener: TcpListener, admin: Admin, stop: CancellationToken)
         .method_not_allowed_fallback(problem::method_not_allowed)
         .layer(axum::Extension(Arc::new(api)))
         .layer(axum::extract::DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .layer(middleware::map_response(problem::reshape))
         .with_state(admin);
     let service = TowerToHyperService::new(app);
     listen::serve("the API", listener, CONNECTIONS_MAX, service, stop).await;

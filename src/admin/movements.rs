@@ -1,7 +1,5 @@
 //! `POST /v1/movements`: changes of stock that do not come from a channel.
 
-use axum::Json;
-use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -12,6 +10,7 @@ use state::limits::{NAME_LEN_MAX, REQUEST_MOVEMENTS_MAX};
 use state::{Command, Key, MovementOutcome, Reply};
 use utoipa::ToSchema;
 
+use super::extract::{Body, Json};
 use super::{Admin, Problem};
 use crate::channel::key;
 use crate::clock;
@@ -78,10 +77,9 @@ pub(super) struct Outcome {
 pub(super) async fn post(
     State(admin): State<Admin>,
     headers: HeaderMap,
-    body: Bytes,
+    body: Body,
 ) -> Result<Response, Problem> {
-    let request: Request =
-        serde_json::from_slice(&body).map_err(|error| Problem::bad_request(error.to_string()))?;
+    let request: Request = body.json()?;
     if request.movements.is_empty() || request.movements.len() > REQUEST_MOVEMENTS_MAX {
         let most = REQUEST_MOVEMENTS_MAX;
         return Err(Problem::bad_request(format!("movements: send between 1 and {most}")));
@@ -92,7 +90,7 @@ pub(super) async fn post(
         let checked = asked.check().map_err(|why| format!("movements[{n}].{why}"));
         movements.push(checked.map_err(Problem::bad_request)?);
     }
-    let idempotency = idempotency(&headers, &body)?;
+    let idempotency = idempotency(&headers, &body.0)?;
     let atomic = request.atomic;
     let command = Command::Movements(Movements { idempotency, atomic, movements });
     let (index, reply) = admin.propose(&command).await?;

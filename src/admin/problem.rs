@@ -5,9 +5,6 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-/// Bytes of a refusal by the framework.
-const REFUSAL_BYTES_MAX: usize = 16 * 1024;
-
 /// What went wrong, and what to do.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub(super) struct Problem {
@@ -43,6 +40,11 @@ impl Problem {
 
     pub(super) fn missing(detail: String) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not_found", "There is no such thing", detail)
+    }
+
+    pub(super) fn timeout(detail: &str) -> Self {
+        let title = "The request took too long";
+        Self::new(StatusCode::REQUEST_TIMEOUT, "timeout", title, detail.into())
     }
 
     pub(super) fn conflict(kind: &'static str, detail: String) -> Self {
@@ -87,25 +89,6 @@ impl IntoResponse for Problem {
         }
         response
     }
-}
-
-/// What the framework refuses by itself (a body that is no JSON, a path that is no number), in the shape
-/// of all other errors.
-pub(super) async fn reshape(response: Response) -> Response {
-    let status = response.status();
-    let kind = response.headers().get(header::CONTENT_TYPE);
-    let is_text = kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/plain"));
-    if !is_text || !status.is_client_error() {
-        return response;
-    }
-    let text = axum::body::to_bytes(response.into_body(), REFUSAL_BYTES_MAX).await;
-    let detail = text.map_or_else(|error| error.to_string(), |text| lossy(&text));
-    let title = "The request cannot be understood";
-    Problem::new(status, "bad_request", title, detail).into_response()
-}
-
-fn lossy(text: &[u8]) -> String {
-    String::from_utf8_lossy(text).into_owned()
 }
 
 pub(super) async fn not_found(uri: axum::http::Uri) -> Problem {

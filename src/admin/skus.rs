@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use state::command::ListingSpec;
 use state::limits::{LISTING_SETTINGS_MAX, NAME_LEN_MAX};
 use state::{Command, Reply};
 use utoipa::ToSchema;
 
+use super::extract::{Json, Path};
 use super::{Admin, Problem};
 
 /// The mapping of a SKU.

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 
+use super::extract::{Json, Path, Query};
 use super::view::{self, Line, Page, Paging, Stock};
 use super::{Admin, Problem};
 
