@@ -72,13 +72,9 @@ const fn role_name(role: Role) -> &'static str {
 #[utoipa::path(get, path = "/cluster/status", tag = "cluster",
     responses((status = 200, body = Status)))]
 pub(super) async fn status(State(admin): State<Admin>) -> Result<Json<Status>, Problem> {
-    let (frozen, digester) = {
-        let replica = admin.read();
-        (replica.freeze(), replica.digester())
-    };
-    let index = frozen.index;
-    let digest = tokio::task::spawn_blocking(move || frozen.digest(&digester));
-    let digest = digest.await.map_err(|error| Problem::internal(error.to_string()))?;
+    let digester = admin.read().digester();
+    let look = admin.look(move |frozen, _| Ok((frozen.index, frozen.digest(&digester))));
+    let (index, digest) = look.await?;
     let status = admin.raft.status();
     let members = status.members.into_iter().map(|known| MemberView {
         id: known.member.id,

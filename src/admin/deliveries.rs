@@ -15,9 +15,13 @@ use super::view::{Page, Paging};
 use super::{Admin, Problem};
 use crate::clock::rfc3339;
 use crate::history::History;
+use crate::replica::Frozen;
 
 /// The topic under which webhooks that could not be applied are listed.
 const TOPIC: &str = "deliveries";
+
+/// Bytes of bodies after which a page of dead letters ends.
+const PAGE_BYTES_MAX: usize = 8 << 20;
 
 /// An order as merged from everything heard about it.
 #[derive(Serialize, ToSchema)]
@@ -111,26 +115,37 @@ pub(super) async fn dead(
         return Err(Problem::missing(format!("there is no topic {topic:?}, only {TOPIC:?}")));
     }
     let after = paging.cursor.as_deref().map(parse_id).transpose()?;
-    let (history, mut letters) = {
-        let replica = admin.read();
-        let letters = replica.state().data().dead.entries().iter();
-        let letters = letters.filter(|(id, _)| after.is_none_or(|after| **id > after));
-        let letters: Vec<_> = letters.map(|(id, letter)| (*id, letter.clone())).collect();
-        (replica.history(), letters)
-    };
+    admin
+        .look(move |frozen, history| letters(frozen, history, after, paging.limit()))
+        .await
+        .map(Json)
+}
+
+/// The letters after an id, as many as were asked for, or fewer where their bodies are large.
+fn letters(
+    frozen: &Frozen,
+    history: &History,
+    after: Option<(u64, u32)>,
+    limit: usize,
+) -> Result<Page<Dead>, Problem> {
+    let letters = frozen.data.dead.entries().iter();
+    let mut letters: Vec<_> =
+        letters.filter(|(id, _)| after.is_none_or(|after| **id > after)).collect();
     letters.sort_unstable_by_key(|(id, _)| *id);
-    let more = letters.len() > paging.limit();
-    letters.truncate(paging.limit());
-    let next = letters.last().filter(|_| more).map(|((index, n), _)| format!("{index}.{n}"));
-    let mut items = Vec::with_capacity(letters.len());
-    for ((index, n), letter) in letters {
-        let (body, base64, understood) = body(&history, index, n)?;
+    let mut items = Vec::new();
+    let mut bytes = 0;
+    for ((index, n), letter) in &letters {
+        if items.len() == limit || bytes >= PAGE_BYTES_MAX {
+            break;
+        }
+        let (body, base64, understood) = body(history, *index, *n)?;
+        bytes += [&body, &understood].into_iter().flatten().map(String::len).sum::<usize>();
         items.push(Dead {
             id: format!("{index}.{n}"),
-            reason: letter.reason,
-            channel: letter.channel,
-            topic: letter.topic,
-            delivery: letter.delivery,
+            reason: letter.reason.clone(),
+            channel: letter.channel.clone(),
+            topic: letter.topic.clone(),
+            delivery: letter.delivery.clone(),
             received: rfc3339(letter.received),
             time: rfc3339(letter.time),
             body,
@@ -138,7 +153,8 @@ pub(super) async fn dead(
             understood,
         });
     }
-    Ok(Json(Page { items, next }))
+    let next = items.last().filter(|_| items.len() < letters.len()).map(|last| last.id.clone());
+    Ok(Page { items, next })
 }
 
 fn body(

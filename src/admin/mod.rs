@@ -29,10 +29,11 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::config::{Config, Scope};
+use crate::history::History;
 use crate::inbox::Inbox;
 use crate::listen;
 use crate::measures::Measures;
-use crate::replica::{Replica, Shared};
+use crate::replica::{Frozen, Replica, Shared};
 use problem::Problem;
 
 /// How long a request may wait for the cluster's agreement.
@@ -63,6 +64,20 @@ pub struct Admin {
 impl Admin {
     fn read(&self) -> RwLockReadGuard<'_, Replica> {
         self.replica.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Looks through the state as it is now, on a thread that may take its time: whatever is applied
+    /// does not wait for it.
+    async fn look<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Frozen, &History) -> Result<T, Problem> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let (frozen, history) = {
+            let replica = self.read();
+            (replica.freeze(), replica.history())
+        };
+        let done = tokio::task::spawn_blocking(move || work(&frozen, &history)).await;
+        done.map_err(|error| Problem::internal(error.to_string()))?
     }
 
     /// Proposes a command and waits for the reply.

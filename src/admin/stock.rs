@@ -9,6 +9,8 @@ use utoipa::{IntoParams, ToSchema};
 use super::extract::{Json, Path, Query};
 use super::view::{self, Line, Page, Paging, Stock};
 use super::{Admin, Problem};
+use crate::history::History;
+use crate::replica::Frozen;
 
 /// How fresh a reading must be.
 #[derive(Clone, Copy, Debug, Default, Deserialize, ToSchema)]
@@ -47,7 +49,10 @@ pub(super) async fn get(
     Query(reading): Query<Reading>,
 ) -> Result<Json<Stock>, Problem> {
     reading.wait(&admin).await?;
-    let stock = view::stock(&admin.read(), &sku);
+    let stock = {
+        let replica = admin.read();
+        view::stock(replica.state().data(), replica.index(), &sku)
+    };
     stock.map(Json).ok_or_else(|| Problem::missing(format!("there is no SKU {sku:?}")))
 }
 
@@ -58,10 +63,14 @@ pub(super) async fn list(
     State(admin): State<Admin>,
     Query(paging): Query<Paging>,
 ) -> Result<Json<Page<Stock>>, Problem> {
-    let replica = admin.read();
+    let page = admin.look(move |frozen, _| Ok(page(frozen, &paging))).await?;
+    Ok(Json(page))
+}
+
+fn page(frozen: &Frozen, paging: &Paging) -> Page<Stock> {
     let after = paging.cursor.as_deref();
     let mut first: BTreeSet<&str> = BTreeSet::new();
-    for (sku, _) in replica.state().data().stock.iter() {
+    for (sku, _) in frozen.data.stock.iter() {
         if after.is_none_or(|after| sku.as_str() > after) {
             first.insert(sku);
             if first.len() > paging.limit() + 1 {
@@ -72,8 +81,9 @@ pub(super) async fn list(
     let more = first.len() > paging.limit();
     let skus: Vec<&str> = first.into_iter().take(paging.limit()).collect();
     let next = skus.last().filter(|_| more).map(|sku| (*sku).to_string());
-    let items = skus.iter().filter_map(|sku| view::stock(&replica, sku)).collect();
-    Ok(Json(Page { items, next }))
+    let items =
+        skus.iter().filter_map(|sku| view::stock(&frozen.data, frozen.index, sku)).collect();
+    Page { items, next }
 }
 
 /// The lines of the ledger about one SKU, newest first.
@@ -85,23 +95,20 @@ pub(super) async fn movements(
     Path(sku): Path<String>,
     Query(paging): Query<Paging>,
 ) -> Result<Json<Page<Line>>, Problem> {
-    let (history, newest) = {
-        let replica = admin.read();
-        let stock = replica.state().data().stock.get(&sku).map(|stock| stock.newest);
-        let missing = || Problem::missing(format!("there is no SKU {sku:?}"));
-        (replica.history(), stock.ok_or_else(missing)?)
-    };
+    let newest = admin.read().state().data().stock.get(&sku).map(|stock| stock.newest);
+    let newest = newest.ok_or_else(|| Problem::missing(format!("there is no SKU {sku:?}")))?;
     // A cursor is the entry to begin with, and how many of its lines were shown already.
     let (from, shown) = match paging.cursor.as_deref() {
         None => (newest, 0),
         Some(cursor) => parse_cursor(cursor)?,
     };
     let limit = paging.limit();
-    let read = move || {
+    let read = move |_: &Frozen, history: &History| {
         let mut items = Vec::new();
         let (mut entry, mut seen) = (from, 0);
         for line in history.of_sku(&sku, from).skip(shown) {
-            let (index, movement, hash) = line?;
+            let (index, movement, hash) =
+                line.map_err(|error| Problem::internal(error.to_string()))?;
             if index != entry {
                 (entry, seen) = (index, 0);
             }
@@ -114,10 +121,7 @@ pub(super) async fn movements(
         }
         Ok(Page { items, next: None })
     };
-    let page = tokio::task::spawn_blocking(read).await;
-    let page: Result<_, crate::history::Error> =
-        page.map_err(|error| Problem::internal(error.to_string()))?;
-    page.map(Json).map_err(|error| Problem::internal(error.to_string()))
+    admin.look(read).await.map(Json)
 }
 
 fn parse_cursor(cursor: &str) -> Result<(u64, usize), Problem> {

@@ -11,7 +11,6 @@ use super::{PAGE_DEFAULT, PAGE_MAX};
 use crate::channel::hex;
 use crate::clock::rfc3339;
 use crate::history::Hash;
-use crate::replica::Replica;
 
 /// One page of a list.
 #[derive(Serialize, ToSchema)]
@@ -154,13 +153,8 @@ impl Quantities {
     }
 }
 
-pub(super) fn as_of(replica: &Replica) -> AsOf {
-    AsOf { index: replica.index(), time: rfc3339(replica.state().data().now) }
-}
-
-/// A SKU as this replica knows it.
-pub(super) fn stock(replica: &Replica, sku: &str) -> Option<Stock> {
-    let data = replica.state().data();
+/// A SKU as a replica knows it that has come as far as `index`.
+pub(super) fn stock(data: &Data, index: u64, sku: &str) -> Option<Stock> {
     let known = data.stock.get(&sku.to_string())?;
     let mut total = Quantities::default();
     let mut locations = BTreeMap::new();
@@ -175,7 +169,8 @@ pub(super) fn stock(replica: &Replica, sku: &str) -> Option<Stock> {
     let channels = listings
         .filter_map(|channel| Some((channel.clone(), listing(data, channel, sku)?)))
         .collect();
-    Some(Stock { sku: sku.into(), total, locations, channels, shortfall, as_of: as_of(replica) })
+    let as_of = AsOf { index, time: rfc3339(data.now) };
+    Some(Stock { sku: sku.into(), total, locations, channels, shortfall, as_of })
 }
 
 fn listing(data: &Data, channel: &str, sku: &str) -> Option<Listing> {
