@@ -72,6 +72,12 @@ pub(super) struct Listing {
     sent: Option<i64>,
     confirmed: Option<i64>,
     observed: Option<i64>,
+    /// What the channel shows, as far as was heard; null until it was observed once.
+    shown: Option<i64>,
+    /// Since when it shows something else than it should; null while it does not.
+    stale_since: Option<String>,
+    /// When it must show what it should, if it does not.
+    deadline: Option<String>,
     /// The most that may still arrive from it as sales; null until it was observed.
     exposure: Option<i64>,
     /// Why the channel takes no push, if it does not.
@@ -185,6 +191,9 @@ fn listing(data: &Data, channel: &str, sku: &str) -> Option<Listing> {
         sent: listing.in_flight.map(|push| push.quantity).or(confirmed),
         confirmed,
         observed: listing.observed.map(|(quantity, _)| quantity),
+        shown: listing.shown,
+        stale_since: listing.stale.map(|stale| rfc3339(stale.since)),
+        deadline: listing.stale.map(|stale| rfc3339(stale.deadline)),
         exposure: listing.exposure(data.now),
         fault: listing.fault.clone(),
     })
