@@ -6,12 +6,14 @@ use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use state::allocation::{Mode, Policy};
 use state::channel::Definition;
+use state::limits::{DEDUP_WINDOW_MAX_MS, MINUTE_MS, NAME_LEN_MAX};
 use state::{Command, Reply};
 use utoipa::ToSchema;
 
 use super::extract::{Json, Path};
 use super::view::Page;
 use super::{Admin, Problem};
+use crate::config::{CHANNEL_NAME_RULE, is_channel_name, unknown_kind};
 use crate::replica::Replica;
 
 /// A channel without its secrets, and how it is doing.
@@ -58,6 +60,28 @@ pub(super) struct Defined {
     /// Settings of its kind that are no secrets.
     #[serde(default)]
     settings: BTreeMap<String, String>,
+}
+
+impl Defined {
+    /// The same rules as a config's.
+    fn check(&self) -> Result<(), String> {
+        if let Some(why) = unknown_kind(&self.kind) {
+            return Err(why);
+        }
+        if !(1..=NAME_LEN_MAX).contains(&self.location.len()) {
+            return Err(format!("location: between 1 and {NAME_LEN_MAX} bytes"));
+        }
+        if self.rate_milli == 0 {
+            return Err("rate_milli: 1 or more".into());
+        }
+        if self.burst == 0 {
+            return Err("burst: 1 or more".into());
+        }
+        if !(MINUTE_MS..=DEDUP_WINDOW_MAX_MS).contains(&self.dedup_window_ms) {
+            return Err("dedup_window_ms: between a minute and 90 days".into());
+        }
+        Ok(())
+    }
 }
 
 impl From<Definition> for Defined {
@@ -139,12 +163,11 @@ pub(super) async fn put(
     Path(name): Path<String>,
     Json(defined): Json<Defined>,
 ) -> Result<Json<Defined>, Problem> {
-    let definition: Definition = defined.into();
-    let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-    if name.len() > 64 || !name.chars().all(plain) {
-        let rule = "a channel's name has 1 to 64 letters, digits, - and _";
-        return Err(Problem::unprocessable("name", rule));
+    if !is_channel_name(&name) {
+        return Err(Problem::unprocessable("name", CHANNEL_NAME_RULE));
     }
+    defined.check().map_err(|why| Problem::unprocessable("definition", why))?;
+    let definition: Definition = defined.into();
     let command = Command::PutChannel { name, definition: definition.clone() };
     done(admin.propose(&command).await?.1, definition.into())
 }

@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use serde::Deserialize;
+use state::limits::{DEDUP_WINDOW_MAX_MS, MINUTE_MS, NAME_LEN_MAX};
 
 use super::secret::Secret;
 use super::values::Millis;
 
 /// The kinds of channel that this release speaks with.
-pub(crate) const KINDS: [&str; 1] = ["shopify"];
+const KINDS: [&str; 1] = ["shopify"];
 /// Kinds that it knows of and cannot speak with yet.
 const OTHER_KINDS: [&str; 6] = ["woocommerce", "amazon", "ebay", "walmart", "odoo", "generic"];
 
@@ -189,6 +190,26 @@ impl Channel {
     }
 }
 
+/// What a channel's name is made of.
+pub(crate) const CHANNEL_NAME_RULE: &str = "a name has 1 to 64 letters, digits, - and _";
+
+pub(crate) fn is_channel_name(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    (1..=64).contains(&name.len()) && name.chars().all(plain)
+}
+
+/// Why a channel cannot be of this kind, if it cannot.
+pub(crate) fn unknown_kind(kind: &str) -> Option<String> {
+    if KINDS.contains(&kind) {
+        return None;
+    }
+    Some(if OTHER_KINDS.contains(&kind) {
+        format!("kind {kind:?} is not in this release; it speaks with shopify")
+    } else {
+        format!("there is no kind {kind:?}; did you mean shopify?")
+    })
+}
+
 pub(super) fn check(
     channels: &mut [Channel],
     path: &Path,
@@ -201,20 +222,24 @@ pub(super) fn check(
         let quoted = format!("\"{name}\"");
         let mut at_channel =
             |message: String| fault(&quoted, format!("channel {name:?}: {message}"));
-        let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-        if name.is_empty() || name.len() > 64 || !name.chars().all(plain) {
-            at_channel("a name has 1 to 64 letters, digits, - and _".into());
+        if !is_channel_name(&name) {
+            at_channel(CHANNEL_NAME_RULE.into());
         }
         if !names.insert(name.clone()) {
             at_channel("there are two of this name".into());
         }
-        if OTHER_KINDS.contains(&channel.kind.as_str()) {
-            at_channel(format!(
-                "kind {:?} is not in this release; it speaks with shopify",
-                channel.kind
-            ));
-        } else if !KINDS.contains(&channel.kind.as_str()) {
-            at_channel(format!("there is no kind {:?}; did you mean shopify?", channel.kind));
+        if let Some(why) = unknown_kind(&channel.kind) {
+            at_channel(why);
+        }
+        if !(1..=NAME_LEN_MAX).contains(&channel.location.len()) {
+            at_channel(format!("location: between 1 and {NAME_LEN_MAX} bytes"));
+        }
+        if channel.rate.burst == 0 {
+            at_channel("rate.burst must be at least 1".into());
+        }
+        let window = channel.dedup_window.map(|window| window.0);
+        if window.is_some_and(|window| !(MINUTE_MS..=DEDUP_WINDOW_MAX_MS).contains(&window)) {
+            at_channel("dedup_window must be between 1m and 90d".into());
         }
         if channel.secrets.is_empty() {
             at_channel("needs secrets: webhooks are always verified".into());

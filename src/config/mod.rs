@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 pub use channels::{Api, Channel, Policy};
+pub(crate) use channels::{CHANNEL_NAME_RULE, is_channel_name, unknown_kind};
 pub use faults::{Fault, Faults};
 #[cfg(feature = "planted-bugs")]
 pub use secret::planted_bug;
@@ -287,6 +288,10 @@ impl Config {
         // A body that cannot be understood is kept whole, in one log entry.
         if !(1024..=BODY_BYTES_MAX).contains(&self.ingest.max_body.0) {
             fault("max_body", "ingest.max_body: between 1KiB and 4MiB".into());
+        }
+        let window = state::limits::MINUTE_MS..=state::limits::DEDUP_WINDOW_MAX_MS;
+        if !window.contains(&self.ingest.dedup_window.0) {
+            fault("dedup_window", "ingest.dedup_window: between 1m and 90d".into());
         }
         if self.raft.election.0 < 2 * self.raft.heartbeat.0 {
             fault("election", "raft.election: must be at least twice raft.heartbeat".into());
