@@ -36,9 +36,11 @@ async fn many_large_orders_at_once_are_all_agreed_on() {
     let webhooks = (1..=60).map(|n| large(n, if n % 3 == 0 { 950 } else { 3_400 }));
     let webhooks: Vec<Webhook> = webhooks.collect();
     let answers = futures::future::join_all(webhooks.iter().map(|webhook| node.webhook(webhook)));
-    for answer in answers.await {
+    for (n, answer) in (1..).zip(answers.await) {
         let answer = answer.unwrap();
-        assert_eq!(answer.status, 200, "{}", answer.text());
+        // More lines than an order may have are kept as they came.
+        let expected = if n % 3 == 0 { 200 } else { 202 };
+        assert_eq!(answer.status, expected, "{}", answer.text());
     }
     let small = orders::create(7_000, "MUG", 1);
     assert_eq!(node.webhook(&small).await.unwrap().status, 200);
