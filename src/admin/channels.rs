@@ -133,8 +133,8 @@ fn view(admin: &Admin, replica: &Replica, name: &str) -> Option<Channel> {
 }
 
 /// All channels.
-#[utoipa::path(get, path = "/v1/channels", tag = "channels",
-    responses((status = 200, body = Page<Channel>)))]
+#[utoipa::path(get, path = "/v1/channels", operation_id = "list_channels",
+    tag = "channels",     responses((status = 200, body = Page<Channel>)))]
 pub(super) async fn list(State(admin): State<Admin>) -> Json<Page<Channel>> {
     let replica = admin.read();
     let names = replica.state().data().channels.keys();
@@ -143,8 +143,8 @@ pub(super) async fn list(State(admin): State<Admin>) -> Json<Page<Channel>> {
 }
 
 /// One channel.
-#[utoipa::path(get, path = "/v1/channels/{channel}", tag = "channels",
-    params(("channel" = String, Path)),
+#[utoipa::path(get, path = "/v1/channels/{channel}", operation_id = "get_channel",
+    tag = "channels",     params(("channel" = String, Path)),
     responses((status = 200, body = Channel), (status = 404, body = Problem)))]
 pub(super) async fn get(
     State(admin): State<Admin>,
@@ -155,8 +155,8 @@ pub(super) async fn get(
 }
 
 /// Adds or changes a channel. Its secrets stay in the nodes' own files.
-#[utoipa::path(put, path = "/v1/channels/{channel}", tag = "channels",
-    params(("channel" = String, Path)), request_body = Defined,
+#[utoipa::path(put, path = "/v1/channels/{channel}", operation_id = "put_channel",
+    tag = "channels",     params(("channel" = String, Path)), request_body = Defined,
     responses((status = 200, body = Defined), (status = 422, body = Problem)))]
 pub(super) async fn put(
     State(admin): State<Admin>,
@@ -200,8 +200,8 @@ pub(super) enum ModeView {
 }
 
 /// Allocation policies, in order.
-#[utoipa::path(get, path = "/v1/policies", tag = "channels",
-    responses((status = 200, body = Policies)))]
+#[utoipa::path(get, path = "/v1/policies", operation_id = "get_policies",
+    tag = "channels",     responses((status = 200, body = Policies)))]
 pub(super) async fn policies(State(admin): State<Admin>) -> Json<Policies> {
     let replica = admin.read();
     let view = |policy: &Policy| PolicyView {
@@ -221,7 +221,8 @@ pub(super) async fn policies(State(admin): State<Admin>) -> Json<Policies> {
 }
 
 /// Replaces the allocation policies; quantities are pushed accordingly.
-#[utoipa::path(put, path = "/v1/policies", tag = "channels", request_body = Policies,
+#[utoipa::path(put, path = "/v1/policies", operation_id = "put_policies",
+    tag = "channels", request_body = Policies,
     responses((status = 200, body = Policies), (status = 422, body = Problem)))]
 pub(super) async fn put_policies(
     State(admin): State<Admin>,

@@ -69,8 +69,8 @@ const fn role_name(role: Role) -> &'static str {
 }
 
 /// This node's view of the cluster.
-#[utoipa::path(get, path = "/cluster/status", tag = "cluster",
-    responses((status = 200, body = Status)))]
+#[utoipa::path(get, path = "/cluster/status", operation_id = "cluster_status",
+    tag = "cluster",     responses((status = 200, body = Status)))]
 pub(super) async fn status(State(admin): State<Admin>) -> Result<Json<Status>, Problem> {
     let digester = admin.read().digester();
     let look = admin.look(move |frozen, _| Ok((frozen.index, frozen.digest(&digester))));
@@ -141,8 +141,8 @@ const DONE: Json<Done> = Json(Done { ok: true });
 
 /// Founds a cluster: of this node alone, or with the nodes named. Channels and policies of this node's
 /// file become the cluster's.
-#[utoipa::path(post, path = "/cluster/init", tag = "cluster",
-    request_body(content = Founding, description = "May be empty"),
+#[utoipa::path(post, path = "/cluster/init", operation_id = "init_cluster",
+    tag = "cluster",     request_body(content = Option<Founding>, description = "May be empty"),
     responses((status = 200, body = Done), (status = 409, body = Problem)))]
 pub(super) async fn init(State(admin): State<Admin>, body: Body) -> Result<Json<Done>, Problem> {
     let founding: Founding = if body.0.is_empty() { Founding::default() } else { body.json()? };
@@ -174,7 +174,8 @@ async fn wait_for_seed(admin: &Admin) -> Result<(), Problem> {
 }
 
 /// Adds a node, which learns the log and does not vote yet.
-#[utoipa::path(post, path = "/cluster/members", tag = "cluster", request_body = MemberSpec,
+#[utoipa::path(post, path = "/cluster/members", operation_id = "add_member",
+    tag = "cluster", request_body = MemberSpec,
     responses((status = 201, body = Done), (status = 409, body = Problem)))]
 pub(super) async fn add(
     State(admin): State<Admin>,
@@ -185,8 +186,8 @@ pub(super) async fn add(
 }
 
 /// Gives a learner its vote.
-#[utoipa::path(post, path = "/cluster/members/{id}/promote", tag = "cluster",
-    params(("id" = u64, Path)), responses((status = 200, body = Done)))]
+#[utoipa::path(post, path = "/cluster/members/{id}/promote", operation_id = "promote_member",
+    tag = "cluster",     params(("id" = u64, Path)), responses((status = 200, body = Done), (status = 409, body = Problem)))]
 pub(super) async fn promote(
     State(admin): State<Admin>,
     Path(id): Path<u64>,
@@ -196,8 +197,8 @@ pub(super) async fn promote(
 }
 
 /// Takes a voter's vote; it goes on learning.
-#[utoipa::path(post, path = "/cluster/members/{id}/demote", tag = "cluster",
-    params(("id" = u64, Path)), responses((status = 200, body = Done)))]
+#[utoipa::path(post, path = "/cluster/members/{id}/demote", operation_id = "demote_member",
+    tag = "cluster",     params(("id" = u64, Path)), responses((status = 200, body = Done), (status = 409, body = Problem)))]
 pub(super) async fn demote(
     State(admin): State<Admin>,
     Path(id): Path<u64>,
@@ -207,8 +208,8 @@ pub(super) async fn demote(
 }
 
 /// Removes a node for good; its id is never used again.
-#[utoipa::path(delete, path = "/cluster/members/{id}", tag = "cluster",
-    params(("id" = u64, Path)), responses((status = 200, body = Done)))]
+#[utoipa::path(delete, path = "/cluster/members/{id}", operation_id = "remove_member",
+    tag = "cluster",     params(("id" = u64, Path)), responses((status = 200, body = Done), (status = 409, body = Problem)))]
 pub(super) async fn remove(
     State(admin): State<Admin>,
     Path(id): Path<u64>,
@@ -225,8 +226,9 @@ pub(super) struct Transfer {
 }
 
 /// Asks the leader to hand over to a voter.
-#[utoipa::path(post, path = "/cluster/transfer-leadership", tag = "cluster", request_body = Transfer,
-    responses((status = 200, body = Done)))]
+#[utoipa::path(post, path = "/cluster/transfer-leadership", operation_id = "transfer_leadership",
+    tag = "cluster", request_body = Transfer,
+    responses((status = 200, body = Done), (status = 409, body = Problem)))]
 pub(super) async fn transfer(
     State(admin): State<Admin>,
     Json(transfer): Json<Transfer>,
@@ -236,8 +238,8 @@ pub(super) async fn transfer(
 }
 
 /// Builds a snapshot on this node now.
-#[utoipa::path(post, path = "/cluster/snapshot", tag = "cluster",
-    responses((status = 200, body = Done)))]
+#[utoipa::path(post, path = "/cluster/snapshot", operation_id = "build_snapshot",
+    tag = "cluster",     responses((status = 200, body = Done)))]
 pub(super) async fn snapshot(State(admin): State<Admin>) -> Result<Json<Done>, Problem> {
     let built = admin.raft.snapshot().await;
     built.map_err(|error| Problem::internal(error.to_string()))?;

@@ -49,8 +49,8 @@ pub(super) struct OrderLine {
 }
 
 /// What the ledger believes of an order, line by line.
-#[utoipa::path(get, path = "/v1/orders/{channel}/{order}", tag = "deliveries",
-    params(("channel" = String, Path), ("order" = String, Path)),
+#[utoipa::path(get, path = "/v1/orders/{channel}/{order}", operation_id = "get_order",
+    tag = "deliveries",     params(("channel" = String, Path), ("order" = String, Path)),
     responses((status = 200, body = Order), (status = 404, body = Problem)))]
 pub(super) async fn order(
     State(admin): State<Admin>,
@@ -103,8 +103,8 @@ pub(super) struct Dead {
 }
 
 /// Deliveries that could not be applied, oldest first, with their bodies. The topic is `deliveries`.
-#[utoipa::path(get, path = "/v1/topics/{topic}/dead", tag = "deliveries",
-    params(("topic" = String, Path), Paging),
+#[utoipa::path(get, path = "/v1/topics/{topic}/dead", operation_id = "list_dead_deliveries",
+    tag = "deliveries",     params(("topic" = String, Path), Paging),
     responses((status = 200, body = Page<Dead>), (status = 404, body = Problem)))]
 pub(super) async fn dead(
     State(admin): State<Admin>,

@@ -24,7 +24,8 @@ pub(super) struct Readiness {
 }
 
 /// The process lives.
-#[utoipa::path(get, path = "/healthz", tag = "probes", security(()),
+#[utoipa::path(get, path = "/healthz", operation_id = "healthz",
+    tag = "probes", security(()),
     responses((status = 200, body = Health)))]
 pub(super) async fn healthz() -> Json<Health> {
     Json(Health { ok: true })
@@ -32,7 +33,10 @@ pub(super) async fn healthz() -> Json<Health> {
 
 /// This node can make webhooks durable and its replica is not far behind. With `?leader` a known
 /// leader is asked for too.
-#[utoipa::path(get, path = "/readyz", tag = "probes", security(()),
+#[utoipa::path(get, path = "/readyz", operation_id = "readyz",
+    tag = "probes", security(()),
+    params(("leader" = Option<bool>, Query,
+        description = "Asks for a known leader too; needs no value")),
     responses((status = 200, body = Readiness), (status = 503, body = Readiness)))]
 pub(super) async fn readyz(State(admin): State<Admin>, RawQuery(query): RawQuery) -> Response {
     let mut reasons = Vec::new();
@@ -47,7 +51,9 @@ pub(super) async fn readyz(State(admin): State<Admin>, RawQuery(query): RawQuery
     if behind > admin.config.ready.max_lag {
         reasons.push(format!("the replica is {behind} log entries behind"));
     }
-    if query.is_some_and(|query| query.starts_with("leader")) && status.leader.is_none() {
+    let names = query.iter().flat_map(|query| query.split('&'));
+    let asks = names.filter_map(|pair| pair.split('=').next()).any(|name| name == "leader");
+    if asks && status.leader.is_none() {
         reasons.push("no leader is known".into());
     }
     let ready = reasons.is_empty();
@@ -56,8 +62,8 @@ pub(super) async fn readyz(State(admin): State<Admin>, RawQuery(query): RawQuery
 }
 
 /// Metrics in Prometheus' text format.
-#[utoipa::path(get, path = "/metrics", tag = "probes",
-    responses((status = 200, body = String, content_type = "text/plain")))]
+#[utoipa::path(get, path = "/metrics", operation_id = "metrics",
+    tag = "probes",     responses((status = 200, body = String, content_type = "application/openmetrics-text")))]
 pub(super) async fn metrics(State(admin): State<Admin>) -> Result<Response, Problem> {
     let text = admin.measures.render().map_err(|error| Problem::internal(error.to_string()))?;
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";

@@ -4,6 +4,7 @@ mod access;
 mod channels;
 mod cluster_api;
 mod deliveries;
+mod describe;
 mod extract;
 mod health;
 mod movements;
@@ -23,8 +24,6 @@ use hyper_util::service::TowerToHyperService;
 use state::{Command, Reply};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use utoipa::OpenApi;
-use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -106,22 +105,8 @@ impl From<ProposeError> for Problem {
     }
 }
 
-#[derive(OpenApi)]
-#[openapi(
-    info(
-        title = "stockraft",
-        description = "Operates one cluster: the ledger, its channels, and the nodes themselves. \
-                       Every node answers; changes are forwarded to the leader. Errors are RFC 9457 \
-                       problem documents. Quantities are whole units, times are RFC 3339 in UTC.",
-        license(name = "Apache-2.0", identifier = "Apache-2.0"),
-    ),
-    security(("token" = [])),
-)]
-struct Api;
-
-fn router(admin: &Admin) -> (Router<Admin>, utoipa::openapi::OpenApi) {
-    let guard =
-        |scope: Scope| middleware::from_fn_with_state((admin.clone(), scope), access::check);
+/// The operations, by the scope that they need.
+fn routes() -> [(OpenApiRouter<Admin>, Option<Scope>); 4] {
     let read = OpenApiRouter::new()
         .routes(routes!(stock::get))
         .routes(routes!(stock::list))
@@ -133,14 +118,12 @@ fn router(admin: &Admin) -> (Router<Admin>, utoipa::openapi::OpenApi) {
         .routes(routes!(channels::policies))
         .routes(routes!(skus::get))
         .routes(routes!(cluster_api::status))
-        .routes(routes!(health::metrics))
-        .layer(guard(Scope::Read));
+        .routes(routes!(health::metrics));
     let write = OpenApiRouter::new()
         .routes(routes!(movements::post))
         .routes(routes!(skus::put))
         .routes(routes!(channels::put))
-        .routes(routes!(channels::put_policies))
-        .layer(guard(Scope::Write));
+        .routes(routes!(channels::put_policies));
     let operate = OpenApiRouter::new()
         .routes(routes!(cluster_api::init))
         .routes(routes!(cluster_api::add))
@@ -148,23 +131,32 @@ fn router(admin: &Admin) -> (Router<Admin>, utoipa::openapi::OpenApi) {
         .routes(routes!(cluster_api::demote))
         .routes(routes!(cluster_api::remove))
         .routes(routes!(cluster_api::transfer))
-        .routes(routes!(cluster_api::snapshot))
-        .layer(guard(Scope::Admin));
+        .routes(routes!(cluster_api::snapshot));
     let open = OpenApiRouter::new()
         .routes(routes!(health::healthz))
         .routes(routes!(health::readyz))
         .routes(routes!(pages::openapi))
         .routes(routes!(pages::docs))
         .routes(routes!(pages::dashboard));
-    let (router, mut api) = OpenApiRouter::with_openapi(Api::openapi())
-        .merge(read)
-        .merge(write)
-        .merge(operate)
-        .merge(open)
-        .split_for_parts();
-    let scheme = SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build());
-    api.components.get_or_insert_default().security_schemes.insert("token".into(), scheme.into());
-    (router, api)
+    [
+        (read, Some(Scope::Read)),
+        (write, Some(Scope::Write)),
+        (operate, Some(Scope::Admin)),
+        (open, None),
+    ]
+}
+
+fn router(admin: &Admin) -> (Router<Admin>, utoipa::openapi::OpenApi) {
+    let mut all = OpenApiRouter::with_openapi(describe::base());
+    for (mut group, scope) in routes() {
+        describe::complete(group.get_openapi_mut(), scope);
+        if let Some(scope) = scope {
+            let state = (admin.clone(), scope);
+            group = group.layer(middleware::from_fn_with_state(state, access::check));
+        }
+        all = all.merge(group);
+    }
+    all.split_for_parts()
 }
 
 /// Serves until `stop`, then finishes what is in progress.
@@ -178,4 +170,66 @@ pub async fn serve(listener: TcpListener, admin: Admin, stop: CancellationToken)
         .with_state(admin);
     let service = TowerToHyperService::new(app);
     listen::serve("the API", listener, CONNECTIONS_MAX, service, stop).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::Value;
+
+    use super::*;
+
+    fn description() -> Value {
+        let mut all = OpenApiRouter::<Admin>::with_openapi(describe::base());
+        for (mut group, scope) in routes() {
+            describe::complete(group.get_openapi_mut(), scope);
+            all = all.merge(group);
+        }
+        serde_json::to_value(all.into_openapi()).unwrap()
+    }
+
+    fn references<'a>(value: &'a Value, found: &mut Vec<&'a str>) {
+        match value {
+            Value::Object(fields) => {
+                found.extend(fields.get("$ref").and_then(Value::as_str));
+                fields.values().for_each(|value| references(value, found));
+            }
+            Value::Array(items) => items.iter().for_each(|value| references(value, found)),
+            _ => {}
+        }
+    }
+
+    // A generator of clients trips over each of these.
+    #[test]
+    fn the_description_is_whole() {
+        let api = description();
+        let mut found = Vec::new();
+        references(&api, &mut found);
+        for reference in found {
+            let place = reference.trim_start_matches('#');
+            assert!(api.pointer(place).is_some(), "{reference} leads nowhere");
+        }
+        let mut ids = BTreeSet::new();
+        for (path, item) in api["paths"].as_object().unwrap() {
+            for (method, operation) in item.as_object().unwrap() {
+                let id = operation["operationId"].as_str().unwrap();
+                assert!(ids.insert(id.to_string()), "{id} is there twice");
+                let answers = operation["responses"].as_object().unwrap();
+                let guarded = operation.get("security").is_none();
+                let refused = ["401", "403"].iter().all(|status| answers.contains_key(*status));
+                assert_eq!(guarded, refused, "{method} {path}");
+                for (status, answer) in answers {
+                    let said = answer["description"].as_str().is_some_and(|said| !said.is_empty());
+                    assert!(said, "{method} {path} {status} has no description");
+                    let plain = answer["content"]["application/json"]["schema"]["$ref"].as_str();
+                    assert_ne!(plain, Some("#/components/schemas/Problem"), "{method} {path}");
+                }
+            }
+        }
+        let body = &api["paths"]["/cluster/init"]["post"]["requestBody"];
+        assert_ne!(body["required"], true, "{body}");
+        let leader = &api["paths"]["/readyz"]["get"]["parameters"][0];
+        assert_eq!(leader["name"], "leader", "{leader}");
+    }
 }

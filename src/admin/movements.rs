@@ -69,7 +69,8 @@ pub(super) struct Outcome {
 
 /// Books movements. Each is applied once by its id; with an `Idempotency-Key` the whole first answer is
 /// repeated for 24 hours.
-#[utoipa::path(post, path = "/v1/movements", tag = "stock", request_body = Request,
+#[utoipa::path(post, path = "/v1/movements", operation_id = "book_movements",
+    tag = "stock", request_body = Request,
     params(("Idempotency-Key" = Option<String>, Header, description = "Yours, up to 256 characters")),
     responses((status = 200, body = Answer), (status = 400, body = Problem),
         (status = 409, description = "atomic, and one was refused", body = Answer),

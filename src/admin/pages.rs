@@ -17,7 +17,8 @@ fn page(html: &'static str) -> Response {
 }
 
 /// The description of this API, for programs.
-#[utoipa::path(get, path = "/openapi.json", tag = "pages", security(()),
+#[utoipa::path(get, path = "/openapi.json", operation_id = "openapi",
+    tag = "pages", security(()),
     responses((status = 200, content_type = "application/json")))]
 pub(super) async fn openapi(
     Extension(api): Extension<Arc<utoipa::openapi::OpenApi>>,
@@ -26,14 +27,16 @@ pub(super) async fn openapi(
 }
 
 /// The same as a page.
-#[utoipa::path(get, path = "/docs", tag = "pages", security(()),
+#[utoipa::path(get, path = "/docs", operation_id = "docs",
+    tag = "pages", security(()),
     responses((status = 200, content_type = "text/html")))]
 pub(super) async fn docs() -> Response {
     page(include_str!("pages/docs.html"))
 }
 
 /// The dashboard. It asks for a token and keeps it for as long as the tab is open.
-#[utoipa::path(get, path = "/", tag = "pages", security(()),
+#[utoipa::path(get, path = "/", operation_id = "dashboard",
+    tag = "pages", security(()),
     responses((status = 200, content_type = "text/html")))]
 pub(super) async fn dashboard() -> Response {
     page(include_str!("pages/dashboard.html"))

@@ -41,7 +41,8 @@ pub(super) struct Component {
 }
 
 /// The listings of a SKU.
-#[utoipa::path(get, path = "/v1/skus/{sku}", tag = "mapping", params(("sku" = String, Path)),
+#[utoipa::path(get, path = "/v1/skus/{sku}", operation_id = "get_sku",
+    tag = "mapping", params(("sku" = String, Path)),
     responses((status = 200, body = Mapping), (status = 404, body = Problem)))]
 pub(super) async fn get(
     State(admin): State<Admin>,
@@ -59,7 +60,8 @@ pub(super) async fn get(
 
 /// Says which listings a SKU has, all of them; creates the SKU if it is new. Quantities are pushed to
 /// them from now on.
-#[utoipa::path(put, path = "/v1/skus/{sku}", tag = "mapping", params(("sku" = String, Path)),
+#[utoipa::path(put, path = "/v1/skus/{sku}", operation_id = "put_sku",
+    tag = "mapping", params(("sku" = String, Path)),
     request_body = Mapping, responses((status = 200, body = Mapping), (status = 422, body = Problem)))]
 pub(super) async fn put(
     State(admin): State<Admin>,

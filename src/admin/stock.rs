@@ -28,6 +28,7 @@ pub(super) enum Consistency {
 pub(super) struct Reading {
     /// How fresh: `local` (the default) or `linearizable`.
     #[serde(default)]
+    #[param(inline)]
     consistency: Consistency,
 }
 
@@ -41,8 +42,10 @@ impl Reading {
 }
 
 /// One SKU: quantities by location, and what each channel shows.
-#[utoipa::path(get, path = "/v1/stock/{sku}", tag = "stock", params(("sku" = String, Path), Reading),
-    responses((status = 200, body = Stock), (status = 404, body = Problem)))]
+#[utoipa::path(get, path = "/v1/stock/{sku}", operation_id = "get_stock",
+    tag = "stock", params(("sku" = String, Path), Reading),
+    responses((status = 200, body = Stock), (status = 404, body = Problem),
+        (status = 503, body = Problem)))]
 pub(super) async fn get(
     State(admin): State<Admin>,
     Path(sku): Path<String>,
@@ -57,7 +60,8 @@ pub(super) async fn get(
 }
 
 /// All SKUs, by name.
-#[utoipa::path(get, path = "/v1/stock", tag = "stock", params(Paging),
+#[utoipa::path(get, path = "/v1/stock", operation_id = "list_stock",
+    tag = "stock", params(Paging),
     responses((status = 200, body = Page<Stock>)))]
 pub(super) async fn list(
     State(admin): State<Admin>,
@@ -87,8 +91,8 @@ fn page(frozen: &Frozen, paging: &Paging) -> Page<Stock> {
 }
 
 /// The lines of the ledger about one SKU, newest first.
-#[utoipa::path(get, path = "/v1/stock/{sku}/movements", tag = "stock",
-    params(("sku" = String, Path), Paging),
+#[utoipa::path(get, path = "/v1/stock/{sku}/movements", operation_id = "list_movements",
+    tag = "stock",     params(("sku" = String, Path), Paging),
     responses((status = 200, body = Page<Line>), (status = 404, body = Problem)))]
 pub(super) async fn movements(
     State(admin): State<Admin>,
