@@ -1,7 +1,7 @@
 //! Asking a node's API, and printing what it answers.
 
 use hyper::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{Failure, Output, Target, say};
 use crate::client::{Client, Error};
@@ -22,6 +22,39 @@ pub(super) async fn ask(
         Error::Setup(why) => Failure::Usage(why),
         other => Failure::Operation(other.to_string()),
     })
+}
+
+/// Items of one page, the most that a node gives.
+const PAGE_MAX: u64 = 1000;
+
+/// Asks for a list page by page, to its end or until there are `most` items. The answer is one page:
+/// `next` is null if it is the whole list.
+pub(super) async fn ask_all(target: &Target, path: &str, most: u64) -> Result<Value, Failure> {
+    let mut items = Vec::new();
+    let mut left = most;
+    let mut cursor = String::new();
+    loop {
+        let limit = left.min(PAGE_MAX);
+        let page = format!("{path}?limit={limit}{cursor}");
+        let mut answer = ask(target, Method::GET, &page, None).await?;
+        let some = answer.get_mut("items").and_then(Value::as_array_mut);
+        let some = some.map(std::mem::take).unwrap_or_default();
+        left = left.saturating_sub(u64::try_from(some.len()).unwrap_or(u64::MAX));
+        items.extend(some);
+        match answer.get("next").and_then(Value::as_str) {
+            Some(next) if left > 0 => cursor = format!("&cursor={}", encode(next)),
+            next => return Ok(json!({ "items": items, "next": next })),
+        }
+    }
+}
+
+/// A part of a URL: everything but unreserved characters is percent-encoded (RFC 3986).
+pub(super) fn encode(text: &str) -> String {
+    let unreserved = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    let part = |byte: u8| {
+        if unreserved(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }
+    };
+    text.bytes().map(part).collect()
 }
 
 /// Prints an answer as JSON, or as the lines that `table` makes of it.

@@ -5,8 +5,8 @@ use clap::{Args, Subcommand};
 use hyper::Method;
 use serde_json::{Value, json};
 
-use super::ask::{ask, cell, show};
-use super::{Failure, Target};
+use super::ask::{ask, ask_all, cell, encode, show};
+use super::{Failure, Target, say_error};
 
 #[derive(Subcommand)]
 pub(super) enum Command {
@@ -25,10 +25,13 @@ pub(super) enum Command {
         target: Target,
     },
     /// Shows the lines of the ledger about a SKU, newest first.
-    #[command(after_help = "Example:\n  stockraft stock movements MUG-01")]
+    #[command(after_help = "Example:\n  stockraft stock movements MUG-01 --limit 500")]
     Movements {
         /// The SKU.
         sku: String,
+        /// How many lines at the most.
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
+        limit: u64,
         #[command(flatten)]
         target: Target,
     },
@@ -73,15 +76,15 @@ pub(super) async fn run(command: Command) -> Result<(), Failure> {
             show(&target, &answer, |stock| vec![header(), row(stock)]);
         }
         Command::List { target } => {
-            let answer = ask(&target, Method::GET, "/v1/stock?limit=1000", None).await?;
+            let answer = ask_all(&target, "/v1/stock", u64::MAX).await?;
             let items = |answer: &Value| answer["items"].as_array().cloned().unwrap_or_default();
             show(&target, &answer, |answer| {
                 std::iter::once(header()).chain(items(answer).iter().map(row)).collect()
             });
         }
-        Command::Movements { sku, target } => {
+        Command::Movements { sku, limit, target } => {
             let path = format!("/v1/stock/{}/movements", encode(&sku));
-            let answer = ask(&target, Method::GET, &path, None).await?;
+            let answer = ask_all(&target, &path, limit).await?;
             let columns =
                 ["time", "kind", "quantity", "location", "on_hand", "available", "delivery"];
             show(&target, &answer, |answer| {
@@ -90,6 +93,9 @@ pub(super) async fn run(command: Command) -> Result<(), Failure> {
                 let header = columns.map(Into::into).to_vec();
                 std::iter::once(header).chain(lines.iter().map(cells)).collect()
             });
+            if !answer["next"].is_null() {
+                say_error(&format!("there are more than these {limit}: see --limit"));
+            }
         }
         Command::Receive(change) => book("receipt", change).await?,
         Command::Adjust(change) => book("adjustment", change).await?,
@@ -131,13 +137,4 @@ async fn book(kind: &str, change: Change) -> Result<(), Failure> {
             cell(&result["why"])
         ))),
     }
-}
-
-/// A path segment: everything but unreserved characters is percent-encoded (RFC 3986).
-fn encode(text: &str) -> String {
-    let unreserved = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-    let part = |byte: u8| {
-        if unreserved(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }
-    };
-    text.bytes().map(part).collect()
 }
