@@ -133,6 +133,9 @@ impl Config {
             // A member that lost its disk is brought up to date. The other choice stops the leader,
             // and then the next one.
             allow_log_reversion: Some(true),
+            // A leader replicates while it flushes. One that is killed may lose entries that others hold
+            // already; were it to lead on in the same term, it would write others in their places.
+            enable_leader_restore: Some(false),
             ..openraft::Config::default()
         };
         config.validate().map_err(|error| Error::Config(error.to_string()))

@@ -59,11 +59,15 @@ impl Services {
                 let Call { id, ask } = wire::read(&frame?)?;
                 let permit = Arc::clone(&room).acquire_owned().await.map_err(io::Error::other)?;
                 let (services, answers) = (self.clone(), answers.clone());
-                tokio::spawn(async move {
+                let mut work = Box::pin(async move {
                     let reply = services.answer(ask, purpose, from).await;
                     let _ = answers.send(Answer { id, reply }).await;
                     drop(permit);
                 });
+                // Begun here, so that proposals are taken in the order in which they came.
+                if futures::poll!(&mut work).is_pending() {
+                    tokio::spawn(work);
+                }
             }
             Ok(())
         };
