@@ -73,13 +73,15 @@ impl Router {
         }
         let Some(member) = member else { return Err(Refusal::NotLeader) };
         let peer = self.peers.get(&Member { id: leader, ..member });
+        // A change of members may remove the very leader that carries it out, and is answered by it.
+        let is_change = matches!(lead, Lead::Change { .. });
         let moved = wait_for(&mut metrics, |metrics| {
             metrics.current_leader.is_some_and(|now| now != leader)
         });
         let answer = tokio::select! {
             answer = timeout_at(until, peer.forward.call(Ask::Lead(lead))) => answer,
             // The old one may be gone without a word, and take the rest of the time to be missed.
-            _ = moved => return Err(Refusal::Unknown("another node leads now".to_owned())),
+            _ = moved, if !is_change => return Err(Refusal::Unknown("another node leads now".to_owned())),
         };
         match answer {
             Ok(Ok(Reply::Led(answer))) => answer,
