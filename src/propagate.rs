@@ -121,10 +121,13 @@ impl Pusher {
                 return Ok(());
             }
         };
-        let is_unknown = |next: &&Intended| next.step == Step::Observe;
-        let unknown =
-            intended.iter().filter(is_unknown).map(|next| (next.sku.clone(), 0)).collect();
-        let mut outcomes = self.read_back(client, unknown, pace).await;
+        let unknown = intended.iter().filter(|next| next.step == Step::Observe);
+        let unknown = unknown.map(|next| Asked {
+            sku: next.sku.clone(),
+            listing: self.listing(&next.sku),
+            revision: 0,
+        });
+        let mut outcomes = self.read_back(client, unknown.collect(), pace).await;
         outcomes.extend(self.push(client, &intended, pace).await);
         self.settle(epoch, outcomes).await
     }
@@ -149,29 +152,25 @@ impl Pusher {
 
     /// Reads what the channel shows. Listings that it did not answer for are left out; one that spoils
     /// the call for the others is found by halving.
-    async fn read_back(
-        &self,
-        client: &Client,
-        skus: Vec<(String, u64)>,
-        pace: &mut Pace,
-    ) -> Vec<Outcome> {
+    async fn read_back(&self, client: &Client, asked: Vec<Asked>, pace: &mut Pace) -> Vec<Outcome> {
         let mut outcomes = Vec::new();
-        let mut parts = vec![skus];
+        let mut parts = vec![asked];
         while let Some(mut part) = parts.pop() {
             if part.is_empty() {
                 continue;
             }
-            let listings: Vec<String> = part.iter().map(|(sku, _)| self.listing(sku)).collect();
+            let listings: Vec<String> = part.iter().map(|asked| asked.listing.clone()).collect();
             pace.take().await;
             match client.read(&listings).await {
                 Ok(answered) => {
                     pace.succeeded(answered.wait);
-                    outcomes.extend(part.into_iter().zip(answered.value).map(observed));
+                    let shown = part.into_iter().zip(answered.value);
+                    outcomes.extend(shown.map(|(asked, shown)| asked.shows(shown)));
                 }
                 Err(PushError::Suspect(why)) => match part.pop() {
-                    Some((sku, revision)) if part.is_empty() => {
+                    Some(asked) if part.is_empty() => {
                         self.count_failure();
-                        outcomes.push(Outcome { sku, revision, result: Settled::Failed(why) });
+                        outcomes.push(asked.became(Settled::Failed(why)));
                     }
                     last => {
                         part.extend(last);
@@ -203,6 +202,7 @@ impl Pusher {
             let (before, mut untouched) = (part.len(), Vec::new());
             let results = self.set(client, &part, pace).await;
             for ((row, revision), result) in part.into_iter().zip(results) {
+                let asked = Asked { sku: row.sku.clone(), listing: row.listing.clone(), revision };
                 let result = match result {
                     RowOutcome::Confirmed => Settled::Confirmed,
                     RowOutcome::Refused => Settled::Refused,
@@ -213,24 +213,23 @@ impl Pusher {
                     }
                     RowOutcome::Stale => {
                         // This push is over; the reading is one of its own.
-                        unread.push((row.sku.clone(), 0));
+                        unread.push(Asked { revision: 0, ..asked.clone() });
                         Settled::Refused
                     }
                     RowOutcome::Unknown => {
-                        unread.push((row.sku, revision));
+                        unread.push(asked);
                         continue;
                     }
                 };
-                outcomes.push(Outcome { sku: row.sku, revision, result });
+                outcomes.push(asked.became(result));
             }
             // The others go without those at fault; if nobody knows which those are, by halves.
             if untouched.len() == before && before > 1 {
                 parts.push(untouched.split_off(before / 2));
             } else if untouched.len() == before {
-                let alone = untouched.drain(..).map(|(row, revision)| Outcome {
-                    sku: row.sku,
-                    revision,
-                    result: Settled::Refused,
+                let alone = untouched.drain(..).map(|(row, revision)| {
+                    let Row { sku, listing, .. } = row;
+                    Asked { sku, listing, revision }.became(Settled::Refused)
                 });
                 outcomes.extend(alone);
             }
@@ -238,7 +237,7 @@ impl Pusher {
         }
         while !unread.is_empty() {
             let known = self.read_back(client, unread.clone(), pace).await;
-            unread.retain(|(sku, _)| !known.iter().any(|outcome| outcome.sku == *sku));
+            unread.retain(|asked| !known.iter().any(|outcome| outcome.sku == asked.sku));
             outcomes.extend(known);
         }
         outcomes
@@ -327,9 +326,25 @@ impl Pusher {
     }
 }
 
-fn observed(((sku, revision), shown): ((String, u64), Option<i64>)) -> Outcome {
-    let unknown = || Settled::Failed("the channel does not know this listing".into());
-    Outcome { sku, revision, result: shown.map_or_else(unknown, Settled::Observed) }
+/// What the channel is asked about.
+#[derive(Clone)]
+struct Asked {
+    sku: String,
+    listing: String,
+    /// Of the push; 0 of a reading without one.
+    revision: u64,
+}
+
+impl Asked {
+    fn became(self, result: Settled) -> Outcome {
+        let Self { sku, listing, revision } = self;
+        Outcome { sku, listing, revision, result }
+    }
+
+    fn shows(self, shown: Option<i64>) -> Outcome {
+        let unknown = || Settled::Failed("the channel does not know this listing".into());
+        self.became(shown.map_or_else(unknown, Settled::Observed))
+    }
 }
 
 /// The same for the same rows of the same intent, so that a repetition is recognised as one.

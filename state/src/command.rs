@@ -189,6 +189,9 @@ pub struct ListingSpec {
 pub struct Outcome {
     /// The SKU.
     pub sku: String,
+    /// The channel's own id of what was pushed or read. An outcome of a listing that the SKU has no longer
+    /// says nothing of the one that it has now.
+    pub listing: String,
     /// The revision of the push that it answers; 0 of a read-back without a push.
     pub revision: u64,
     /// What became of it.

@@ -392,9 +392,12 @@ impl State {
         if !self.is_owner(channel, epoch) {
             return Reply::Fenced;
         }
-        for Outcome { sku, revision, result } in outcomes {
+        for Outcome { sku, listing: id, revision, result } in outcomes {
             let place = (channel.to_string(), sku.clone());
             let confirmed = self.change_listing(&place, |listing| {
+                if listing.spec.id != id {
+                    return None;
+                }
                 let push = listing.in_flight.filter(|push| push.revision == revision);
                 match (result, push) {
                     (Settled::Confirmed, Some(push)) => {

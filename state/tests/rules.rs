@@ -15,7 +15,7 @@ use common::{
 use state::Reply;
 use state::allocation::Mode;
 use state::channel::Definition;
-use state::command::{Command, Settled};
+use state::command::{Command, Outcome, Settled};
 use state::ledger::Kind;
 use state::limits::{ORDER_LINES_MAX, QUANTITY_MAX};
 use state::order::Removal;
@@ -42,6 +42,21 @@ fn a_failure_of_another_push_does_not_end_the_one_in_flight() {
     let listing = &node.state.data().stock.get(&"MUG".to_string()).unwrap().listings["shop"];
     assert_eq!(listing.in_flight.map(|push| push.quantity), Some(9));
     assert_eq!(listing.exposure(START), Some(9));
+}
+
+#[test]
+fn a_reading_of_a_former_listing_says_nothing_of_the_new_one() {
+    // A SKU gets another listing while the old one is read: a wrong quantity would count as shown.
+    let mut node = shop(true);
+    let claim = Command::Claim { channel: "shop".into(), node: 1 };
+    let Reply::Claimed { epoch } = node.apply(claim).0 else { panic!() };
+    for (listing, shown) in [("shop/a former one", None), ("shop/MUG", Some(2))] {
+        let (sku, listing) = ("MUG".into(), listing.into());
+        let outcomes = vec![Outcome { sku, listing, revision: 0, result: Settled::Observed(2) }];
+        node.apply(Command::Settle { channel: "shop".into(), epoch, outcomes });
+        let stock = node.state.data().stock.get(&"MUG".to_string()).unwrap();
+        assert_eq!(stock.listings["shop"].shown, shown);
+    }
 }
 
 #[test]

@@ -155,10 +155,10 @@ fn command(taste: Taste) -> BoxedStrategy<Command> {
         1 => Just(Settled::Failed("gone".into())),
     ];
     let settle = (channel(), number(taste), sku(), number(taste), settled).prop_map(
-        |(channel, epoch, sku, revision, result)| Command::Settle {
-            channel,
-            epoch,
-            outcomes: vec![Outcome { sku, revision, result }],
+        |(channel, epoch, sku, revision, result)| {
+            let listing = format!("{channel}/{sku}");
+            let outcomes = vec![Outcome { sku, listing, revision, result }];
+            Command::Settle { channel, epoch, outcomes }
         },
     );
     let intend = (channel(), number(taste), proptest::collection::vec(sku(), 0..4))

@@ -158,6 +158,7 @@ pub fn movements(movements: Vec<MovementRequest>) -> Command {
 }
 
 pub fn settle(channel: &str, epoch: u64, sku: &str, revision: u64, result: Settled) -> Command {
-    let outcomes = vec![Outcome { sku: sku.into(), revision, result }];
+    let listing = format!("{channel}/{sku}");
+    let outcomes = vec![Outcome { sku: sku.into(), listing, revision, result }];
     Command::Settle { channel: channel.into(), epoch, outcomes }
 }
