@@ -89,9 +89,13 @@ fn newcomer_config() -> std::io::Result<PathBuf> {
          [[channel]]\nname = \"demo\"\nkind = \"shopify\"\nsecrets = [\"{secret}\"]\n"
     );
     std::fs::create_dir_all(dir)?;
+    // Whole or not at all: half a config would be a fault at every later start.
+    let new = path.with_extension("new");
     let mut options = std::fs::OpenOptions::new();
-    let mut file = options.write(true).create_new(true).mode(0o600).open(&path)?;
+    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&new)?;
     file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    std::fs::rename(&new, &path)?;
     say(&format!(
         "A cluster of one, on loopback. This is printed once; {} keeps it.\n\n\
          export STOCKRAFT_TOKEN={token}\n\

@@ -14,7 +14,8 @@ pub struct Definition {
     pub kind: String,
     /// The location that its orders draw from.
     pub location: String,
-    /// The node that pushes to it while alive; without one, the voter with the lowest id.
+    /// The node that pushes to it, and that its pushes wait for while it is down; without one, the voter
+    /// with the lowest id.
     pub home: Option<NodeId>,
     /// Whether quantities are pushed to it at all: false where no API is configured.
     pub pushes: bool,
