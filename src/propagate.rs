@@ -6,6 +6,7 @@
 
 mod pace;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -24,6 +25,9 @@ use crate::measures::{self, Measures};
 use crate::replica::Shared;
 use pace::Pace;
 
+/// Why a listing that nobody can address is not pushed to.
+const NO_LOCATION: &str =
+    "no location: set location_id in the channel's api or in the SKU's listing";
 /// How often a push without an answer is sent.
 const SEND_TRIES: u32 = 3;
 const PROPOSE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -122,11 +126,7 @@ impl Pusher {
             }
         };
         let unknown = intended.iter().filter(|next| next.step == Step::Observe);
-        let unknown = unknown.map(|next| Asked {
-            sku: next.sku.clone(),
-            listing: self.listing(&next.sku),
-            revision: 0,
-        });
+        let unknown = unknown.map(|next| self.ask(&next.sku, 0));
         let mut outcomes = self.read_back(client, unknown.collect(), pace).await;
         outcomes.extend(self.push(client, &intended, pace).await);
         self.settle(epoch, outcomes).await
@@ -154,14 +154,18 @@ impl Pusher {
     /// the call for the others is found by halving.
     async fn read_back(&self, client: &Client, asked: Vec<Asked>, pace: &mut Pace) -> Vec<Outcome> {
         let mut outcomes = Vec::new();
-        let mut parts = vec![asked];
+        let mut by_location: BTreeMap<String, Vec<Asked>> = BTreeMap::new();
+        for asked in asked {
+            by_location.entry(asked.location.clone()).or_default().push(asked);
+        }
+        let nowhere = by_location.remove("").unwrap_or_default().into_iter();
+        outcomes.extend(nowhere.map(|asked| asked.became(Settled::Failed(NO_LOCATION.into()))));
+        let mut parts: Vec<Vec<Asked>> = by_location.into_values().collect();
         while let Some(mut part) = parts.pop() {
-            if part.is_empty() {
-                continue;
-            }
+            let Some(location) = part.first().map(|asked| asked.location.clone()) else { continue };
             let listings: Vec<String> = part.iter().map(|asked| asked.listing.clone()).collect();
             pace.take().await;
-            match client.read(&listings).await {
+            match client.read(&location, &listings).await {
                 Ok(answered) => {
                     pace.succeeded(answered.wait);
                     let shown = part.into_iter().zip(answered.value);
@@ -188,8 +192,8 @@ impl Pusher {
     async fn push(&self, client: &Client, intended: &[Intended], pace: &mut Pace) -> Vec<Outcome> {
         let rows = intended.iter().filter_map(|Intended { sku, step }| match *step {
             Step::Push { quantity, from, revision } => {
-                let row = Row { sku: sku.clone(), listing: self.listing(sku), quantity, from };
-                Some((row, revision))
+                let Asked { sku, listing, location, revision } = self.ask(sku, revision);
+                Some((Row { sku, listing, location, quantity, from }, revision))
             }
             Step::Observe => None,
         });
@@ -202,7 +206,7 @@ impl Pusher {
             let (before, mut untouched) = (part.len(), Vec::new());
             let results = self.set(client, &part, pace).await;
             for ((row, revision), result) in part.into_iter().zip(results) {
-                let asked = Asked { sku: row.sku.clone(), listing: row.listing.clone(), revision };
+                let asked = Asked::of(&row, revision);
                 let result = match result {
                     RowOutcome::Confirmed => Settled::Confirmed,
                     RowOutcome::Refused => Settled::Refused,
@@ -227,10 +231,9 @@ impl Pusher {
             if untouched.len() == before && before > 1 {
                 parts.push(untouched.split_off(before / 2));
             } else if untouched.len() == before {
-                let alone = untouched.drain(..).map(|(row, revision)| {
-                    let Row { sku, listing, .. } = row;
-                    Asked { sku, listing, revision }.became(Settled::Refused)
-                });
+                let alone = untouched
+                    .drain(..)
+                    .map(|(row, revision)| Asked::of(&row, revision).became(Settled::Refused));
                 outcomes.extend(alone);
             }
             parts.push(untouched);
@@ -311,11 +314,20 @@ impl Pusher {
         self.measures.push_failures.get_or_create(&measures::of(&self.channel.name)).inc();
     }
 
-    fn listing(&self, sku: &str) -> String {
+    /// How a SKU is addressed there: its listing, at the location that the listing names, or else the
+    /// channel's own.
+    fn ask(&self, sku: &str, revision: u64) -> Asked {
         let replica = self.replica.read().unwrap_or_else(PoisonError::into_inner);
         let stock = replica.state().data().stock.get(&sku.to_string());
-        let listing = stock.and_then(|stock| stock.listings.get(&self.channel.name));
-        listing.map(|listing| listing.spec.id.clone()).unwrap_or_default()
+        let spec = stock.and_then(|stock| stock.listings.get(&self.channel.name)).map(|l| &l.spec);
+        let own = || self.channel.api.as_ref().and_then(|api| api.location_id.clone());
+        let location = spec.and_then(|spec| spec.settings.get("location_id").cloned()).or_else(own);
+        Asked {
+            sku: sku.into(),
+            listing: spec.map(|spec| spec.id.clone()).unwrap_or_default(),
+            location: location.unwrap_or_default(),
+            revision,
+        }
     }
 
     async fn propose(&self, command: &Command) -> Result<Reply, ProposeError> {
@@ -331,13 +343,19 @@ impl Pusher {
 struct Asked {
     sku: String,
     listing: String,
+    location: String,
     /// Of the push; 0 of a reading without one.
     revision: u64,
 }
 
 impl Asked {
+    fn of(row: &Row, revision: u64) -> Self {
+        let Row { sku, listing, location, .. } = row.clone();
+        Self { sku, listing, location, revision }
+    }
+
     fn became(self, result: Settled) -> Outcome {
-        let Self { sku, listing, revision } = self;
+        let Self { sku, listing, revision, .. } = self;
         Outcome { sku, listing, revision, result }
     }
 

@@ -28,7 +28,7 @@ pub(super) struct Mapping {
 pub(super) struct Listed {
     /// The channel's own id of what is set: of Shopify, `gid://shopify/InventoryItem/…`.
     id: String,
-    /// What else is known of it.
+    /// What else is known of it: of Shopify, `location_id`, where that is not the channel's.
     #[serde(flatten)]
     settings: BTreeMap<String, String>,
 }

@@ -7,6 +7,8 @@ pub struct Row {
     pub sku: String,
     /// The channel's own id of what is set.
     pub listing: String,
+    /// The channel's own id of where, if it has such.
+    pub location: String,
     /// What it shall show.
     pub quantity: i64,
     /// What it is believed to show.

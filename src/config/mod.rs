@@ -315,7 +315,8 @@ impl Config {
         self.channels.iter().map(|channel| (channel.name.clone(), define(channel))).collect()
     }
 
-    /// Channels that a policy names and no `[[channel]]` has: a spelling mistake, or one to come.
+    /// What may be meant as it is and often is not: channels that a policy names and no `[[channel]]` has,
+    /// an API without a location.
     #[must_use]
     pub fn notes(&self) -> Vec<String> {
         let known: Vec<&str> = self.channels.iter().map(|channel| channel.name.as_str()).collect();
@@ -328,7 +329,14 @@ impl Config {
             let hint = hint.map(|near| format!("; did you mean {near:?}?")).unwrap_or_default();
             format!("policy {sku:?} names {name:?}, which is no channel here{hint}")
         };
-        let notes: std::collections::BTreeSet<String> = unknown.map(note).collect();
+        let mut notes: std::collections::BTreeSet<String> = unknown.map(note).collect();
+        for channel in &self.channels {
+            if channel.api.as_ref().is_some_and(|api| api.location_id.is_none()) {
+                let name = &channel.name;
+                let cure = "each listing's mapping must name one";
+                notes.insert(format!("channel {name:?}: api has no location_id, so {cure}"));
+            }
+        }
         notes.into_iter().collect()
     }
 

@@ -170,7 +170,10 @@ async fn stock_up(nodes: &Nodes, stores: &[Store], warehouse: &Warehouse) -> Res
         let listings = stores.iter().map(|store| {
             let item = store.options().items.iter().find(|item| item.sku == name);
             let id = item.map_or(0, |item| item.inventory_item_id);
-            let listing = json!({ "id": format!("gid://shopify/InventoryItem/{id}") });
+            let listing = json!({
+                "id": format!("gid://shopify/InventoryItem/{id}"),
+                "location_id": location(store),
+            });
             (store.options().name.clone(), listing)
         });
         let listings: serde_json::Map<_, _> = listings.collect();
@@ -197,6 +200,11 @@ fn subscribe(nodes: &Nodes, stores: &[Store]) -> Result<(), String> {
         store.set_targets(&targets).map_err(|error| error.to_string())?;
     }
     Ok(())
+}
+
+/// The one location of a store, as its API names it.
+fn location(store: &Store) -> String {
+    format!("gid://shopify/Location/{}", store.options().location_id)
 }
 
 fn sku(n: u64) -> String {

@@ -38,14 +38,12 @@ impl Plan {
                 channels,
                 "\n[[channel]]\nname = \"{}\"\nkind = \"shopify\"\nsecrets = [\"{}\"]\n\
                  home = {home}\nrate = {{ per_second = 20, burst = 40 }}\n\
-                 [channel.api]\nbase_url = \"http://{}\"\ntoken = \"{}\"\nversion = \"{}\"\n\
-                 location_id = \"gid://shopify/Location/{}\"\n",
+                 [channel.api]\nbase_url = \"http://{}\"\ntoken = \"{}\"\nversion = \"{}\"\n",
                 options.name,
                 options.secret,
                 store.address(),
                 options.access_token,
                 options.api_version,
-                options.location_id,
             );
         }
         channels.push_str("\n[[policy]]\nsku = \"*\"\nmode = \"split\"\n");

@@ -49,7 +49,6 @@ pub struct Client {
     http: HttpClient<HttpsConnector<HttpConnector>, Full<Bytes>>,
     url: String,
     token: config::Secret,
-    location_id: String,
 }
 
 /// An answer, and how long the store wants us to wait before the next call.
@@ -125,7 +124,6 @@ impl Client {
             http: HttpClient::builder(TokioExecutor::new()).build(https),
             url: format!("{base}/admin/api/{}/graphql.json", api.version),
             token: api.token.clone(),
-            location_id: api.location_id.clone().unwrap_or_default(),
         })
     }
 
@@ -140,7 +138,7 @@ impl Client {
             .map(|row| {
                 json!({
                     "inventoryItemId": row.listing,
-                    "locationId": self.location_id,
+                    "locationId": row.location,
                     "quantity": row.quantity,
                     "changeFromQuantity": row.from,
                 })
@@ -156,9 +154,13 @@ impl Client {
         Ok(Answered { value: outcomes(rows.len(), &errors)?, wait: answered.wait })
     }
 
-    /// Reads what the store shows; `None` for what it does not know.
-    pub async fn read(&self, listings: &[String]) -> Result<Answered<Vec<Option<i64>>>, PushError> {
-        let variables = json!({ "ids": listings, "locationId": self.location_id });
+    /// Reads what the store shows at one location; `None` for what it does not know.
+    pub async fn read(
+        &self,
+        location: &str,
+        listings: &[String],
+    ) -> Result<Answered<Vec<Option<i64>>>, PushError> {
+        let variables = json!({ "ids": listings, "locationId": location });
         let answered = self.call(READ, &variables).await?;
         let nodes = answered.value.get("nodes").and_then(Value::as_array);
         let nodes = nodes.ok_or_else(|| PushError::Unknown("the answer has no nodes".into()))?;
