@@ -15,10 +15,23 @@ use serde_json::Value;
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 
+/// What all requests of this process go out through: HTTPS, or HTTP where the URL says so.
+pub(crate) type Https = HttpClient<HttpsConnector<HttpConnector>, Full<Bytes>>;
+
+/// A client that trusts the authorities that browsers do.
+pub(crate) fn https() -> Result<Https, rustls::Error> {
+    let connector = HttpsConnectorBuilder::new()
+        .with_provider_and_webpki_roots(rustls::crypto::ring::default_provider())?
+        .https_or_http()
+        .enable_http1()
+        .build();
+    Ok(HttpClient::builder(TokioExecutor::new()).build(connector))
+}
+
 /// One node's API.
 #[derive(Clone)]
 pub struct Client {
-    http: HttpClient<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    http: Https,
     node: String,
     token: String,
 }
@@ -52,13 +65,7 @@ pub enum Error {
 impl Client {
     /// A client of the node at a URL, with an admin token.
     pub fn new(node: &str, token: &str) -> Result<Self, Error> {
-        let https = HttpsConnectorBuilder::new()
-            .with_provider_and_webpki_roots(rustls::crypto::ring::default_provider())
-            .map_err(|error| Error::Setup(error.to_string()))?
-            .https_or_http()
-            .enable_http1()
-            .build();
-        let http = HttpClient::builder(TokioExecutor::new()).build(https);
+        let http = https().map_err(|error| Error::Setup(error.to_string()))?;
         Ok(Self { http, node: node.trim_end_matches('/').into(), token: token.into() })
     }
 

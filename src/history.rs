@@ -4,7 +4,7 @@
 //! chained: each one's hash covers it and the one before, over the whole ledger.
 
 use std::io::{Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use cluster::codec;
 use cluster::durable::{self, Batch, Db, Records};
@@ -29,7 +29,6 @@ pub struct Lines(pub Vec<(Movement, Hash)>);
 #[derive(Clone, Debug)]
 pub struct History {
     db: Db,
-    dir: PathBuf,
 }
 
 /// What went wrong with a history.
@@ -52,13 +51,7 @@ type Framed = Option<(Vec<u8>, Vec<u8>)>;
 impl History {
     /// Opens or creates the history in a directory.
     pub fn open(dir: &Path) -> Result<Self, Error> {
-        Ok(Self { db: Db::open(dir, Records::Medium)?, dir: dir.to_path_buf() })
-    }
-
-    /// Where it lies.
-    #[must_use]
-    pub fn dir(&self) -> &Path {
-        &self.dir
+        Ok(Self { db: Db::open(dir, Records::Medium)? })
     }
 
     /// Writes what entries left behind; not durable before [`make_durable`](Self::make_durable).

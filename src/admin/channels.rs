@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
+use state::Command;
 use state::allocation::{Mode, Policy};
 use state::channel::Definition;
 use state::limits::{DEDUP_WINDOW_MAX_MS, MINUTE_MS, NAME_LEN_MAX};
-use state::{Command, Reply};
 use utoipa::ToSchema;
 
 use super::extract::{Json, Path};
@@ -169,7 +169,8 @@ pub(super) async fn put(
     defined.check().map_err(|why| Problem::unprocessable("definition", why))?;
     let definition: Definition = defined.into();
     let command = Command::PutChannel { name, definition: definition.clone() };
-    done(admin.propose(&command).await?.1, definition.into())
+    admin.change(&command).await?;
+    Ok(Json(definition.into()))
 }
 
 /// How SKUs are allocated to channels.
@@ -242,13 +243,6 @@ pub(super) async fn put_policies(
             .collect(),
     };
     let command = Command::PutPolicies(wanted.policies.iter().map(policy).collect());
-    done(admin.propose(&command).await?.1, wanted)
-}
-
-fn done<T>(reply: Reply, answer: T) -> Result<Json<T>, Problem> {
-    match reply {
-        Reply::Done => Ok(Json(answer)),
-        Reply::Rejected(why) => Err(Problem::unprocessable("rejected", why)),
-        other => Err(Problem::internal(format!("unexpected reply {other:?}"))),
-    }
+    admin.change(&command).await?;
+    Ok(Json(wanted))
 }

@@ -87,6 +87,15 @@ impl Admin {
         Ok((reply.index, decoded))
     }
 
+    /// Proposes a change that is done or rejected, with nothing to say in the first case.
+    async fn change(&self, command: &Command) -> Result<(), Problem> {
+        match self.propose(command).await?.1 {
+            Reply::Done => Ok(()),
+            Reply::Rejected(why) => Err(Problem::unprocessable("rejected", why)),
+            other => Err(Problem::internal(format!("unexpected reply {other:?}"))),
+        }
+    }
+
     /// Waits until this node's replica holds everything agreed on before now.
     async fn barrier(&self) -> Result<(), Problem> {
         self.raft.barrier(AGREEMENT).await?;

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
+use state::Command;
 use state::command::ListingSpec;
 use state::limits::{LISTING_SETTINGS_MAX, NAME_LEN_MAX};
-use state::{Command, Reply};
 use utoipa::ToSchema;
 
 use super::extract::{Json, Path};
@@ -90,9 +90,6 @@ pub(super) async fn put(
         (channel.clone(), ListingSpec { id, settings })
     });
     let command = Command::Map { sku, listings: specs.collect() };
-    match admin.propose(&command).await?.1 {
-        Reply::Done => Ok(Json(mapping)),
-        Reply::Rejected(why) => Err(Problem::unprocessable("rejected", why)),
-        other => Err(Problem::internal(format!("unexpected reply {other:?}"))),
-    }
+    admin.change(&command).await?;
+    Ok(Json(mapping))
 }

@@ -97,26 +97,28 @@ fn size(delivery: &Delivery) -> usize {
 
 fn write_once(shared: &Shared, gathered: Gathered) -> Result<(), durable::Error> {
     let now = clock::now_ms();
+    // Encoded before the queue is locked: every webhook looks into it.
+    let filled = LANES.into_iter().zip(gathered.lanes).filter(|(_, (d, _))| !d.is_empty());
+    let encoded: Vec<_> = filled
+        .map(|(lane, (deliveries, answers))| {
+            let stored = Stored { lane, written_ms: now, deliveries };
+            (codec::encode(&stored), stored, answers)
+        })
+        .collect();
     let mut batch = Batch::default();
     let mut written = Vec::new();
     {
         let mut queue = shared.queue();
-        for (lane, (deliveries, answers)) in LANES.into_iter().zip(gathered.lanes) {
-            if deliveries.is_empty() {
-                continue;
-            }
+        for (bytes, Stored { lane, deliveries, .. }, answers) in encoded {
             let id = queue.next_id;
             queue.next_id += 1;
-            let count = u64::try_from(deliveries.len()).unwrap_or(0);
-            let stored = Stored { lane, written_ms: now, deliveries };
-            let bytes = codec::encode(&stored);
             batch.put(&segment_key(id), &bytes);
             let segment = Segment {
                 id,
                 bytes: u64::try_from(bytes.len()).unwrap_or(0),
                 written_ms: now,
-                count,
-                cached: Some(Arc::new(stored.deliveries)),
+                count: u64::try_from(deliveries.len()).unwrap_or(0),
+                cached: Some(Arc::new(deliveries)),
             };
             written.push((lane, segment, answers));
         }

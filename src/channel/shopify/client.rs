@@ -5,18 +5,14 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::header::{CONTENT_TYPE, RETRY_AFTER};
 use hyper::{Method, Request, StatusCode};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client as HttpClient;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::channel::outcome::{PushError, Row, RowOutcome};
+use crate::client::{Https, https};
 use crate::config;
 
 /// Rows that one mutation takes.
@@ -46,7 +42,7 @@ const TRY_AGAIN: [&str; 3] = [
 
 /// A store's API.
 pub struct Client {
-    http: HttpClient<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    http: Https,
     url: String,
     token: config::Secret,
 }
@@ -113,15 +109,9 @@ impl Client {
     #[must_use]
     pub fn new(channel: &config::Channel) -> Option<Self> {
         let api = channel.api.as_ref()?;
-        let https = HttpsConnectorBuilder::new()
-            .with_provider_and_webpki_roots(rustls::crypto::ring::default_provider())
-            .ok()?
-            .https_or_http()
-            .enable_http1()
-            .build();
         let base = api.base_url.trim_end_matches('/');
         Some(Self {
-            http: HttpClient::builder(TokioExecutor::new()).build(https),
+            http: https().ok()?,
             url: format!("{base}/admin/api/{}/graphql.json", api.version),
             token: api.token.clone(),
         })
