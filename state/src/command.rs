@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::allocation::Policy;
 use crate::channel::Definition;
 use crate::ledger::Kind;
-use crate::order::{LineImage, RefundLine};
+use crate::order::{LineImage, RemovalLine};
 use crate::origin::{Lane, Origin};
 use crate::{Key, Millis, NodeId};
 
@@ -86,12 +86,12 @@ pub struct Segment {
     pub deliveries: Vec<Delivery>,
 }
 
-/// One authentic webhook, understood.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// One authentic delivery, understood: a webhook, a message of a queue, or an answer to a poll.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Delivery {
     /// Hash of `id`.
     pub key: Key,
-    /// Hash of the body: the same key with another body is a conflict.
+    /// Hash of what it says: the same key with another body is a conflict.
     pub body: Key,
     /// `{channel}:{sender's id}`, the name under which people find it.
     pub id: String,
@@ -103,28 +103,32 @@ pub struct Delivery {
     pub received_ms: Millis,
     /// What it says.
     pub facts: Vec<Fact>,
+    /// The body as it was received, where a line in it may have to wait for a mapping; else empty.
+    pub raw: Vec<u8>,
 }
 
 /// One thing that a channel says has happened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Fact {
-    /// An order as the channel shows it, whole.
+    /// Lines of an order as the channel shows them.
     Image {
         /// The channel's id of the order.
         order: String,
-        /// Grows with each change of the order: the channel's own time of change.
+        /// Grows with each change of the order: the channel's own time of change, in milliseconds.
         version: u64,
+        /// Whether these are all lines of the order, so that one that is not named has been taken out.
+        whole: bool,
         /// Its lines that stand for stock.
         lines: Vec<LineImage>,
     },
-    /// Units taken out of an order: grow-only, by their own ids.
-    Refund {
+    /// Units taken out of what is owed of an order: grow-only, by their own ids.
+    Removals {
         /// The channel's id of the order.
         order: String,
         /// When, by the channel's clock.
         version: u64,
-        /// The refunded lines.
-        lines: Vec<RefundLine>,
+        /// What was taken out.
+        lines: Vec<RemovalLine>,
     },
     /// Authentic but not understood: kept with its body, so that nothing is lost.
     Dead {
@@ -133,6 +137,73 @@ pub enum Fact {
         /// The body as it was received.
         body: Vec<u8>,
     },
+    /// The channel's id of something that it sells belongs to this SKU: learned from a payload that names
+    /// both.
+    Listed {
+        /// The channel's id.
+        listing: String,
+        /// The SKU, as the channel spells it.
+        sku: String,
+        /// When, by the channel's clock: the newest counts.
+        version: u64,
+    },
+    /// What the channel shows. An observation: it never moves stock.
+    Shown {
+        /// The channel's id of what is shown.
+        listing: String,
+        /// The SKU, where the payload names one.
+        sku: Option<String>,
+        /// The channel's id of the place, where it has several.
+        location: Option<String>,
+        /// Units that it shows.
+        quantity: i64,
+        /// When, by the channel's clock: the newest counts.
+        version: u64,
+    },
+    /// Stock that moved outside of any order: a receipt, a transfer, a shipment of a warehouse.
+    Moved(Moved),
+    /// The order changed, and this delivery does not say how: it must be fetched.
+    Reload {
+        /// The channel's id of the order.
+        order: String,
+        /// When, by the channel's clock.
+        version: u64,
+    },
+    /// The order was fetched after all that asked for it up to `asked`.
+    Fetched {
+        /// The channel's id of the order.
+        order: String,
+        /// Log index of the newest [`Fact::Reload`] that this answers.
+        asked: u64,
+    },
+    /// Everything up to this place was polled and stands in deliveries before this one.
+    Polled {
+        /// Where to go on: opaque, as the channel's kind writes it.
+        cursor: String,
+    },
+}
+
+/// Stock that moved outside of any order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Moved {
+    /// The channel's own id of the movement: the same one twice moves stock once.
+    pub id: String,
+    /// What kind of movement.
+    pub kind: Kind,
+    /// The channel's id of what moved, where it has one beside the SKU.
+    pub listing: Option<String>,
+    /// The SKU, where the payload names one.
+    pub sku: Option<String>,
+    /// Units: positive, but for an adjustment, which may be negative.
+    pub quantity: i64,
+    /// The ledger's location; the channel's own where none is said.
+    pub location: Option<String>,
+    /// Where to, of a transfer.
+    pub to_location: Option<String>,
+    /// What it belongs to.
+    pub reference: Option<String>,
+    /// When, by the channel's clock.
+    pub version: u64,
 }
 
 /// Movements asked for together.

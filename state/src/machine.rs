@@ -283,12 +283,13 @@ impl State {
         for fact in facts {
             let outcome = match &fact {
                 Fact::Dead { reason, .. } => Err(reason.clone()),
-                Fact::Image { order, version, lines } => self
+                Fact::Image { order, version, lines, .. } => self
                     .image(work, &delivery, (order, *version), lines)
                     .map_err(ToString::to_string),
-                Fact::Refund { order, version, lines } => self
+                Fact::Removals { order, version, lines } => self
                     .refund(work, &delivery, (order, *version), lines)
                     .map_err(ToString::to_string),
+                _ => Ok(()),
             };
             if let Err(reason) = outcome {
                 let kept = match fact {

@@ -15,23 +15,31 @@ use crate::Millis;
 use crate::ledger::Kind;
 
 /// One line of an order's image.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LineImage {
     /// The channel's id of the line.
     pub id: String,
+    /// The channel's id of what was ordered (a variant, a product), where it has one beside the SKU.
+    pub listing: Option<String>,
     /// The SKU, where the payload names one.
     pub sku: Option<String>,
-    /// Units ordered.
+    /// Units ordered and not taken out by an edit; 0 once the order is cancelled as a whole.
     pub quantity: i64,
+    /// Units shipped so far, where the image says so itself; else 0.
+    pub fulfilled: i64,
+    /// Units that came back so far, where the image says so itself; else 0.
+    pub returned: i64,
 }
 
-/// Units taken out of one line.
+/// Units taken out of what is owed of one line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RefundLine {
+pub struct RemovalLine {
     /// The channel's id of this removal.
     pub id: String,
     /// The line.
     pub line: String,
+    /// The channel's id of what was ordered, where it has one beside the SKU.
+    pub listing: Option<String>,
     /// The SKU, where the payload names one.
     pub sku: Option<String>,
     /// Units.
@@ -40,7 +48,7 @@ pub struct RefundLine {
     pub removal: Removal,
 }
 
-/// What becomes of units taken out of an order.
+/// What becomes of units taken out of what is owed of an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Removal {
     /// They were not shipped and can be sold again.
@@ -49,6 +57,8 @@ pub enum Removal {
     Returned,
     /// Stock does not change.
     NoRestock,
+    /// They were shipped.
+    Fulfilled,
 }
 
 /// An order as merged from everything heard about it.

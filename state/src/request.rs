@@ -10,7 +10,7 @@ use crate::ledger::{Kind, Movement, Refusal, Stock, is_quantity};
 use crate::limits;
 use crate::listing::{InFlight, Stale};
 use crate::machine::{Answer, Stamp, State, Work};
-use crate::order::{Line, LineImage, Order, RefundLine};
+use crate::order::{Line, LineImage, Order, RemovalLine};
 use crate::reply::{Confirmed, Intended, Step};
 use crate::{Key, MovementOutcome, Reply};
 
@@ -57,7 +57,7 @@ impl State {
         work: &mut Work,
         delivery: &Delivery,
         order: (&str, u64),
-        lines: &[RefundLine],
+        lines: &[RemovalLine],
     ) -> Result<(), &'static str> {
         if !lines.iter().all(|line| (0..=limits::QUANTITY_MAX).contains(&line.quantity)) {
             return Err("a refunded quantity is out of range");

@@ -140,21 +140,21 @@ fn believed(deliveries: &[Delivery]) -> BTreeMap<(String, String), (i64, i64)> {
     for Delivery { channel, facts, .. } in deliveries {
         for fact in facts {
             match fact {
-                Fact::Image { order, version, lines: images } => {
+                Fact::Image { order, version, lines: images, .. } => {
                     for image in images {
                         let line = lines.entry((channel, order, &image.id)).or_default();
                         line.sku = line.sku.or(image.sku.as_deref());
                         line.image = line.image.max((*version, image.quantity));
                     }
                 }
-                Fact::Refund { order, lines: refunds, .. } => {
+                Fact::Removals { order, lines: refunds, .. } => {
                     for refund in refunds {
                         let line = lines.entry((channel, order, &refund.line)).or_default();
                         line.sku = line.sku.or(refund.sku.as_deref());
                         line.removals.insert(&refund.id, (refund.removal, refund.quantity));
                     }
                 }
-                Fact::Dead { .. } => {}
+                _ => {}
             }
         }
     }

@@ -12,7 +12,7 @@ use state::command::{
 };
 use state::ledger::Kind;
 use state::limits::{self, DAY_MS};
-use state::order::{LineImage, RefundLine, Removal};
+use state::order::{LineImage, Removal, RemovalLine};
 use state::origin::{Lane, Origin};
 use state::{Effects, Key, Millis, Reply, Stamp, State};
 
@@ -108,6 +108,7 @@ pub fn delivery(id: &str, channel: &str, received_ms: Millis, facts: Vec<Fact>) 
         topic: "test".into(),
         received_ms,
         facts,
+        raw: Vec::new(),
     }
 }
 
@@ -116,8 +117,14 @@ pub fn image(order: &str, version: u64, lines: &[(&str, Option<&str>, i64)]) -> 
         id: (*id).into(),
         sku: sku.map(Into::into),
         quantity: *quantity,
+        ..LineImage::default()
     };
-    Fact::Image { order: order.into(), version, lines: lines.iter().map(line).collect() }
+    Fact::Image {
+        order: order.into(),
+        version,
+        whole: false,
+        lines: lines.iter().map(line).collect(),
+    }
 }
 
 pub fn refund(
@@ -128,8 +135,9 @@ pub fn refund(
     removal: Removal,
 ) -> Fact {
     let sku = sku.map(Into::into);
-    let line = RefundLine { id: id.into(), line: line.into(), sku, quantity, removal };
-    Fact::Refund { order: order.into(), version, lines: vec![line] }
+    let (id, line) = (id.into(), line.into());
+    let line = RemovalLine { id, line, listing: None, sku, quantity, removal };
+    Fact::Removals { order: order.into(), version, lines: vec![line] }
 }
 
 pub fn segment(node: u64, sequence: u64, deliveries: Vec<Delivery>) -> Segment {

@@ -5,12 +5,11 @@
 
 use serde::Deserialize;
 use state::command::Fact;
-use state::limits::{NAME_LEN_MAX, ORDER_LINES_MAX};
-use state::order::{LineImage, RefundLine, Removal};
+use state::limits::ORDER_LINES_MAX;
+use state::order::{LineImage, Removal, RemovalLine};
 
-use crate::channel::Understood;
-use crate::clock;
-use crate::signature::Verified;
+use crate::json::{self, shortened};
+use crate::{Understood, Verified, time};
 
 #[derive(Deserialize)]
 struct Order {
@@ -59,7 +58,7 @@ struct RefundedLine {
 
 /// What a delivery of this topic says.
 #[must_use]
-pub fn parse(topic: &str, body: Verified<'_>) -> Understood {
+pub(super) fn parse(topic: &str, body: Verified<'_>) -> Understood {
     let parsed = match topic {
         "orders/create"
         | "orders/updated"
@@ -69,7 +68,7 @@ pub fn parse(topic: &str, body: Verified<'_>) -> Understood {
         | "orders/partially_fulfilled" => order(body),
         "refunds/create" => refund(body),
         "inventory_levels/update" | "inventory_levels/connect" | "inventory_levels/disconnect" => {
-            return Understood::Ignored("what a channel shows is no movement");
+            return Understood::Ignored("what a channel shows is no movement".into());
         }
         "inventory_items/create"
         | "inventory_items/update"
@@ -81,7 +80,7 @@ pub fn parse(topic: &str, body: Verified<'_>) -> Understood {
         | "customers/data_request"
         | "customers/redact"
         | "shop/redact" => {
-            return Understood::Ignored("this topic changes no stock");
+            return Understood::Ignored("this topic changes no stock".into());
         }
         "orders/edited" => Err("an edit carries no order: it must be fetched".to_string()),
         "" => Err("the X-Shopify-Topic header is missing".to_string()),
@@ -91,22 +90,26 @@ pub fn parse(topic: &str, body: Verified<'_>) -> Understood {
 }
 
 fn order(body: Verified<'_>) -> Result<Understood, String> {
-    let order: Order = read(body)?;
+    let order: Order = json::read(body.bytes())?;
     if order.test {
-        return Ok(Understood::Ignored("a test order"));
+        return Ok(Understood::Ignored("a test order".into()));
     }
-    let version =
-        clock::parse_rfc3339(&order.updated_at).map_err(|why| format!("updated_at: {why}"))?;
+    let version = time::rfc3339(&order.updated_at).map_err(|why| format!("updated_at: {why}"))?;
     if order.line_items.len() > ORDER_LINES_MAX {
         return Err(format!("the order has more than {ORDER_LINES_MAX} lines"));
     }
     let mut lines = Vec::new();
     for line in order.line_items.into_iter().filter(Line::stands_for_stock) {
-        check_quantity(line.quantity)?;
+        json::quantity(line.quantity)?;
         let sku = line.sku()?;
-        lines.push(LineImage { id: line.id.to_string(), sku, quantity: line.quantity });
+        lines.push(LineImage {
+            id: line.id.to_string(),
+            sku,
+            quantity: line.quantity,
+            ..LineImage::default()
+        });
     }
-    let mut facts = vec![Fact::Image { order: order.id.to_string(), version, lines }];
+    let mut facts = vec![Fact::Image { order: order.id.to_string(), version, whole: true, lines }];
     for embedded in order.refunds {
         if embedded.order_id != order.id {
             return Err(format!(
@@ -120,7 +123,7 @@ fn order(body: Verified<'_>) -> Result<Understood, String> {
 }
 
 fn refund(body: Verified<'_>) -> Result<Understood, String> {
-    let refund: Refund = read(body)?;
+    let refund: Refund = json::read(body.bytes())?;
     Ok(Understood::Facts(vec![refund.fact()?]))
 }
 
@@ -130,26 +133,20 @@ impl Line {
     }
 
     fn sku(&self) -> Result<Option<String>, String> {
-        let sku = self.sku.as_deref().map(str::trim).filter(|sku| !sku.is_empty());
-        match sku {
-            Some(sku) if sku.len() > NAME_LEN_MAX => {
-                Err(format!("a SKU is longer than {NAME_LEN_MAX} bytes"))
-            }
-            sku => Ok(sku.map(str::to_string)),
-        }
+        json::sku(self.sku.as_deref())
     }
 }
 
 impl Refund {
     fn fact(self) -> Result<Fact, String> {
         let version =
-            clock::parse_rfc3339(&self.created_at).map_err(|why| format!("created_at: {why}"))?;
+            time::rfc3339(&self.created_at).map_err(|why| format!("created_at: {why}"))?;
         let mut lines = Vec::new();
         for line in self.lines {
             if line.line_item.as_ref().is_some_and(|item| !item.stands_for_stock()) {
                 continue;
             }
-            check_quantity(line.quantity)?;
+            json::quantity(line.quantity)?;
             let removal = match line.restock_type.as_str() {
                 "cancel" => Removal::Cancelled,
                 // Deprecated, and still on old refunds: restocked, whether shipped or not.
@@ -157,33 +154,15 @@ impl Refund {
                 "no_restock" => Removal::NoRestock,
                 other => return Err(format!("restock_type {:?} is unknown", shortened(other))),
             };
-            lines.push(RefundLine {
+            lines.push(RemovalLine {
                 id: line.id.to_string(),
                 line: line.line_item_id.to_string(),
+                listing: None,
                 sku: line.line_item.as_ref().map_or(Ok(None), Line::sku)?,
                 quantity: line.quantity,
                 removal,
             });
         }
-        Ok(Fact::Refund { order: self.order_id.to_string(), version, lines })
+        Ok(Fact::Removals { order: self.order_id.to_string(), version, lines })
     }
-}
-
-fn read<'a, T: Deserialize<'a>>(body: Verified<'a>) -> Result<T, String> {
-    serde_json::from_slice(body.bytes()).map_err(|error| {
-        let category = if error.is_data() { "unexpected shape" } else { "bad JSON" };
-        format!("{category}: {error}")
-    })
-}
-
-fn check_quantity(quantity: i64) -> Result<(), String> {
-    if (0..=state::limits::QUANTITY_MAX).contains(&quantity) {
-        Ok(())
-    } else {
-        Err(format!("a quantity of {quantity} is out of range"))
-    }
-}
-
-fn shortened(text: &str) -> String {
-    text.chars().take(64).collect()
 }
