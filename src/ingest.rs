@@ -98,7 +98,14 @@ impl Ingest {
             Ok(Err(_)) => return Err(refuse(StatusCode::BAD_REQUEST, "the body broke off")),
             Err(_) => return Err(refuse(StatusCode::REQUEST_TIMEOUT, "the body took too long")),
         };
-        let verified = channel::verify(channel, &head.headers, &body)
+        let request = channels::Request {
+            method: &head.method,
+            target: head.uri.path_and_query().map_or("/", |target| target.as_str()),
+            headers: &head.headers,
+            body: &body,
+            now_ms: received_ms,
+        };
+        let verified = channel::verify(channel, &request)
             .map_err(|refused| refuse(StatusCode::UNAUTHORIZED, &refused.to_string()))?;
         let (delivery, ignored) = channel::deliver(channel, &head.headers, verified, received_ms);
         if let Err(why) = ignored {
@@ -124,7 +131,7 @@ impl Ingest {
         let id = delivery.id.clone();
         let dead = delivery.facts.iter().find_map(|fact| match fact {
             Fact::Dead { reason, .. } => Some(reason.clone()),
-            Fact::Image { .. } | Fact::Refund { .. } => None,
+            _ => None,
         });
         let lane = channel::lane(&delivery);
         let place = self.inbox.accept(lane, delivery).await.map_err(|busy: Busy| {

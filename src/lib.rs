@@ -1,7 +1,6 @@
 //! The node: it listens, verifies, stores, submits, pushes and shows. It acts and does not decide.
 //!
 //! ```text
-//!  ingest ─► signature ─► channel (parse) ─► inbox ═► submit ═► cluster ─► replica (state + history)
 //!  propagate ◄═ what is due in the replica      admin ◄─ reads it all     node wires them together
 //! ```
 //!
@@ -25,5 +24,4 @@ pub mod measures;
 pub mod node;
 pub mod propagate;
 pub mod replica;
-pub mod signature;
 pub mod submit;

@@ -1,12 +1,14 @@
-//! Sales channels: how each signs, what its deliveries mean, and how it is told a quantity.
+//! Sales channels: from a verified request to a [`Delivery`], and the clients of the channels' APIs.
 //!
-//! To add a channel: one folder here, one line in each `match` below, one folder of samples in `tests`.
+//! How each channel signs and what its payloads mean is the room `channels`.
 
 pub mod outcome;
 pub mod shopify;
 
 use std::net::IpAddr;
 
+use channels::signature::{self, Refused, Request, Verified};
+use channels::{Parsed, Understood};
 use hyper::HeaderMap;
 use sha2::{Digest, Sha256};
 use state::Key;
@@ -14,30 +16,17 @@ use state::command::{Delivery, Fact};
 use state::origin::Lane;
 
 use crate::config;
-use crate::signature::{self, Refused, Verified};
 
 pub use outcome::{PushError, Row, RowOutcome};
-
-/// An authentic webhook, understood.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Understood {
-    /// It says something about stock.
-    Facts(Vec<Fact>),
-    /// It changes no stock.
-    Ignored(&'static str),
-    /// It cannot be understood, for this reason: kept as a dead letter.
-    Dead(String),
-}
 
 /// Verifies a body as the channel's kind signs it.
 pub fn verify<'a>(
     channel: &config::Channel,
-    headers: &HeaderMap,
-    body: &'a [u8],
+    request: &Request<'a>,
 ) -> Result<Verified<'a>, Refused> {
     let secrets = channel.secrets.iter().map(|secret| secret.expose().as_bytes());
     match channel.kind.as_str() {
-        "shopify" => signature::shopify(headers, body, secrets),
+        "shopify" => signature::shopify::verify(request.headers, request.body, secrets),
         _ => Err(Refused),
     }
 }
@@ -48,32 +37,36 @@ pub fn deliver(
     headers: &HeaderMap,
     body: Verified<'_>,
     received_ms: u64,
-) -> (Delivery, Result<(), &'static str>) {
-    let header = |name| headers.get(name).and_then(|value| value.to_str().ok());
-    let (sender_id, topic, understood) = match channel.kind.as_str() {
-        "shopify" => {
-            let topic = shopify::topic(&header).unwrap_or_default();
-            (shopify::delivery_id(&header), topic, shopify::parse::parse(topic, body))
-        }
-        _ => (None, "", Understood::Dead("the channel's kind is not spoken here".into())),
+) -> (Delivery, Result<(), String>) {
+    let parsed = match channel.kind.as_str() {
+        "shopify" => channels::shopify::parse(headers, body),
+        _ => Parsed::new("", Understood::Dead("the channel's kind is not spoken here".into())),
     };
-    let hash = Sha256::digest(body.bytes());
-    let sender_id = sender_id.map_or_else(|| hex(&hash), str::to_string);
-    let id = format!("{}:{sender_id}", channel.name);
-    let (facts, ignored) = match understood {
+    delivery(&channel.name, parsed, body.bytes(), received_ms)
+}
+
+fn delivery(
+    channel: &str,
+    parsed: Parsed,
+    raw: &[u8],
+    received_ms: u64,
+) -> (Delivery, Result<(), String>) {
+    let sender_id = parsed.id.unwrap_or_else(|| hex(&Sha256::digest(raw)));
+    let id = format!("{channel}:{sender_id}");
+    let (facts, ignored) = match parsed.understood {
         Understood::Facts(facts) => (facts, Ok(())),
         Understood::Ignored(why) => (Vec::new(), Err(why)),
-        Understood::Dead(reason) => {
-            (vec![Fact::Dead { reason, body: body.bytes().to_vec() }], Ok(()))
-        }
+        Understood::Dead(reason) => (vec![Fact::Dead { reason, body: raw.to_vec() }], Ok(())),
+        Understood::Confirm(_) => (Vec::new(), Err("a subscription".into())),
     };
     let delivery = Delivery {
         key: key(id.as_bytes()),
-        body: key(body.bytes()),
+        body: key(parsed.essence.as_deref().unwrap_or(raw)),
         id,
-        channel: channel.name.clone(),
-        topic: topic.chars().take(state::limits::NAME_LEN_MAX).collect(),
+        channel: channel.into(),
+        topic: parsed.topic,
         received_ms,
+        raw: Vec::new(),
         facts,
     };
     (delivery, ignored)
