@@ -179,6 +179,7 @@ impl Channel {
             location: self.location.clone(),
             home: self.home,
             pushes: self.api.is_some(),
+            fetches: self.api.is_some(),
             dedup_window_ms: self.dedup_window.map_or(dedup_window, |window| window.0),
             rate_milli: self.rate.milli().unwrap_or(1),
             burst: self.rate.burst.max(1),
