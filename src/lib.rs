@@ -19,6 +19,8 @@ pub mod digest;
 pub mod history;
 pub mod inbox;
 pub mod ingest;
+pub mod intake;
+pub mod issuers;
 mod listen;
 pub mod measures;
 pub mod node;

@@ -7,58 +7,55 @@ pub mod shopify;
 
 use std::net::IpAddr;
 
-use channels::signature::{self, Refused, Request, Verified};
-use channels::{Parsed, Understood};
+use channels::{Parsed, Understood, Verified};
 use hyper::HeaderMap;
 use sha2::{Digest, Sha256};
 use state::Key;
 use state::command::{Delivery, Fact};
-use state::origin::Lane;
 
 use crate::config;
 
 pub use outcome::{PushError, Row, RowOutcome};
 
-/// Verifies a body as the channel's kind signs it.
-pub fn verify<'a>(
-    channel: &config::Channel,
-    request: &Request<'a>,
-) -> Result<Verified<'a>, Refused> {
-    let secrets = channel.secrets.iter().map(|secret| secret.expose().as_bytes());
+/// Takes a verified webhook apart as the channel's kind means it. Pure.
+#[must_use]
+pub fn parse(channel: &config::Channel, headers: &HeaderMap, body: Verified<'_>) -> Parsed {
     match channel.kind.as_str() {
-        "shopify" => signature::shopify::verify(request.headers, request.body, secrets),
-        _ => Err(Refused),
+        "shopify" => channels::shopify::parse(headers, body),
+        "woocommerce" => channels::woocommerce::parse(headers, body),
+        "amazon" => channels::amazon::parse(body),
+        "ebay" => channels::ebay::parse(headers, body),
+        "walmart" => channels::walmart::parse(headers, body),
+        "odoo" => channels::odoo::parse(headers, body, &channel.odoo_settings),
+        "generic" => channels::generic::parse(headers, body, &channel.generic_settings),
+        _ => Parsed::new("", Understood::Dead("the channel's kind is not spoken here".into())),
     }
 }
 
-/// Makes a delivery of a verified body. Pure: the time is an argument.
-pub fn deliver(
-    channel: &config::Channel,
-    headers: &HeaderMap,
-    body: Verified<'_>,
-    received_ms: u64,
-) -> (Delivery, Result<(), String>) {
-    let parsed = match channel.kind.as_str() {
-        "shopify" => channels::shopify::parse(headers, body),
-        _ => Parsed::new("", Understood::Dead("the channel's kind is not spoken here".into())),
-    };
-    delivery(&channel.name, parsed, body.bytes(), received_ms)
+/// What becomes of an authentic delivery.
+#[derive(Debug)]
+pub enum Meant {
+    /// It must be kept. With a reason: as a dead letter.
+    Delivery(Box<Delivery>, Option<String>),
+    /// It changes nothing, for this reason.
+    Ignored(String),
+    /// A subscription asks to be confirmed by a visit of this URL.
+    Confirm(String),
 }
 
-fn delivery(
-    channel: &str,
-    parsed: Parsed,
-    raw: &[u8],
-    received_ms: u64,
-) -> (Delivery, Result<(), String>) {
+/// Makes a delivery of what was understood of a body. Pure: the time is an argument.
+#[must_use]
+pub fn deliver(channel: &str, parsed: Parsed, raw: &[u8], received_ms: u64) -> Meant {
+    let (facts, dead) = match parsed.understood {
+        Understood::Facts(facts) => (facts, None),
+        Understood::Ignored(why) => return Meant::Ignored(why),
+        Understood::Confirm(url) => return Meant::Confirm(url),
+        Understood::Dead(reason) => {
+            (vec![Fact::Dead { reason: reason.clone(), body: raw.to_vec() }], Some(reason))
+        }
+    };
     let sender_id = parsed.id.unwrap_or_else(|| hex(&Sha256::digest(raw)));
     let id = format!("{channel}:{sender_id}");
-    let (facts, ignored) = match parsed.understood {
-        Understood::Facts(facts) => (facts, Ok(())),
-        Understood::Ignored(why) => (Vec::new(), Err(why)),
-        Understood::Dead(reason) => (vec![Fact::Dead { reason, body: raw.to_vec() }], Ok(())),
-        Understood::Confirm(_) => (Vec::new(), Err("a subscription".into())),
-    };
     let delivery = Delivery {
         key: key(id.as_bytes()),
         body: key(parsed.essence.as_deref().unwrap_or(raw)),
@@ -66,17 +63,19 @@ fn delivery(
         channel: channel.into(),
         topic: parsed.topic,
         received_ms,
-        raw: Vec::new(),
+        raw: if facts.iter().any(may_wait) { raw.to_vec() } else { Vec::new() },
         facts,
     };
-    (delivery, ignored)
+    Meant::Delivery(Box::new(delivery), dead)
 }
 
-/// Decrements go first.
-#[must_use]
-pub fn lane(delivery: &Delivery) -> Lane {
-    let is_sale = |fact: &Fact| matches!(fact, Fact::Image { .. });
-    if delivery.facts.iter().any(is_sale) { Lane::Urgent } else { Lane::Normal }
+/// Whether something in it names no SKU, and may have to wait for a mapping.
+fn may_wait(fact: &Fact) -> bool {
+    match fact {
+        Fact::Image { lines, .. } => lines.iter().any(|line| line.sku.is_none()),
+        Fact::Moved(moved) => moved.sku.is_none(),
+        _ => false,
+    }
 }
 
 /// The first half of a SHA-256: what the agreed state knows of names and bodies.
