@@ -168,7 +168,7 @@ impl Ingest {
         if code.is_empty() || code.len() > 256 || !code.chars().all(is_plain) {
             return None;
         }
-        let response = signature::challenge(code, token.expose(), endpoint);
+        let response = signature::ebay::challenge(code, token.expose(), endpoint);
         Some((StatusCode::OK, json!({ "challengeResponse": response })))
     }
 

@@ -26,8 +26,8 @@ pub fn parse(channel: &config::Channel, headers: &HeaderMap, body: Verified<'_>)
         "amazon" => channels::amazon::parse(body),
         "ebay" => channels::ebay::parse(headers, body),
         "walmart" => channels::walmart::parse(headers, body),
-        "odoo" => channels::odoo::parse(headers, body, &channel.odoo_settings),
-        "generic" => channels::generic::parse(headers, body, &channel.generic_settings),
+        "odoo" => channels::odoo::parse(headers, body, &channel.meaning.odoo),
+        "generic" => channels::generic::parse(headers, body, &channel.meaning.generic),
         _ => Parsed::new("", Understood::Dead("the channel's kind is not spoken here".into())),
     }
 }

@@ -61,9 +61,21 @@ pub struct Channel {
     /// Generic: types of deliveries that change no stock.
     #[serde(default)]
     pub ignore: Vec<String>,
-    /// How it signs, made of the above.
+    /// How it signs, made of the above; `None` where it has no webhooks.
     #[serde(skip)]
     pub scheme: Option<Arc<Scheme>>,
+    /// What its payloads mean, where that hangs on the above.
+    #[serde(skip)]
+    pub meaning: Meaning,
+}
+
+/// What the parsers of some kinds have to know.
+#[derive(Clone, Debug, Default)]
+pub struct Meaning {
+    /// Odoo's locations.
+    pub odoo: channels::odoo::Settings,
+    /// What a generic channel sends that changes no stock.
+    pub generic: channels::generic::Settings,
 }
 
 fn main_location() -> String {
@@ -249,6 +261,12 @@ pub(super) fn check(
         if let Some(sqs) = &mut channel.sqs {
             sqs.check(path, private).into_iter().for_each(&mut at_channel);
         }
+        match channel.odoo.as_ref().map(Odoo::settings) {
+            Some(Ok(settings)) => channel.meaning.odoo = settings,
+            Some(Err(why)) => at_channel(why),
+            None => {}
+        }
+        channel.meaning.generic.ignore.clone_from(&channel.ignore);
         if !unresolved {
             match super::verify::scheme(channel) {
                 Ok(scheme) => channel.scheme = scheme.map(Arc::new),

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 pub use api::Api;
-pub use channels::Channel;
+pub use channels::{Channel, Meaning};
 pub(crate) use channels::{CHANNEL_NAME_RULE, is_channel_name, unknown_kind};
 pub use faults::{Fault, Faults};
 #[cfg(feature = "planted-bugs")]
