@@ -12,7 +12,7 @@ use http::HeaderValue;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use std::sync::LazyLock;
-use support::{Case, Sent, TOLERANCE_MS, own_cases};
+use support::{Case, Sent, TOLERANCE_MS, hex, own_cases};
 
 /// A good request of each scheme, and where in it the sender claims something.
 static GOOD: LazyLock<Vec<Case>> = LazyLock::new(|| {
@@ -110,10 +110,7 @@ fn value() -> impl Strategy<Value = Vec<u8>> {
     let like = prop_oneof![
         code.clone().prop_map(move |code| coded(&code)),
         code.clone().prop_map(move |code| format!("v1,{} v1a,{}", coded(&code), coded(&code))),
-        code.clone().prop_map(|code| {
-            let hex: String = code.iter().map(|byte| format!("{byte:02x}")).collect();
-            format!("t=1763650000,v1={hex}")
-        }),
+        code.clone().prop_map(|code| format!("t=1763650000,v1={}", hex(&code))),
         code.prop_map(move |code| {
             let claim = format!(r#"{{"alg":"ecdsa","kid":"9","signature":"{}"}}"#, coded(&code));
             STANDARD.encode(claim)
@@ -140,7 +137,7 @@ proptest! {
     ) {
         let names: Vec<&str> = claims(&case.family).iter().map(|(name, _)| *name).collect();
         let now_ms = if keep_time { case.sent.now_ms } else { now_ms };
-        let mut sent = Sent { body, target, now_ms, ..case.sent.clone() };
+        let mut sent = Sent { target, body, now_ms, ..case.sent.clone() };
         sent.headers.clear();
         for (name, value) in names.iter().chain(&["x-ebay-signature"]).zip(&values) {
             if let Ok(value) = HeaderValue::from_bytes(value) {

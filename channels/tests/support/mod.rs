@@ -15,6 +15,10 @@ pub(crate) const VECTORS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vec
 
 pub(crate) const TOLERANCE_MS: u64 = 300_000;
 
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
+}
+
 /// A request that a test can change before it is judged.
 #[derive(Clone, Debug)]
 pub(crate) struct Sent {
