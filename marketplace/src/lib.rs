@@ -52,10 +52,13 @@
 #![forbid(unsafe_code)]
 
 pub mod clock;
+pub mod generic;
 pub mod history;
 pub mod load;
 pub mod random;
+pub mod sender;
 pub mod shopify;
+pub mod woocommerce;
 
 mod error;
 mod options;
