@@ -52,6 +52,7 @@
 #![forbid(unsafe_code)]
 
 pub mod clock;
+pub mod ebay;
 pub mod generic;
 pub mod history;
 pub mod load;

@@ -152,8 +152,10 @@ fn image(order: &Order) -> Value {
     let line = |line: &crate::sender::book::Line| {
         let mut image =
             json!({"id": line.id.to_string(), "sku": line.sku, "quantity": line.wanted()});
-        if line.fulfilled > 0 {
-            image["fulfilled"] = json!(line.fulfilled);
+        if line.fulfilled > 0
+            && let Some(fields) = image.as_object_mut()
+        {
+            fields.insert("fulfilled".to_owned(), Value::from(line.fulfilled));
         }
         image
     };

@@ -19,6 +19,7 @@
 pub(crate) mod book;
 pub(crate) mod call;
 pub(crate) mod dialect;
+pub(crate) mod tokens;
 
 mod courier;
 mod customers;

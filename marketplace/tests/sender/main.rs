@@ -6,6 +6,7 @@
     reason = "clippy knows the tests themselves, and not the functions that they share"
 )]
 
+mod ebay;
 mod generic;
 mod sending;
 mod support;
