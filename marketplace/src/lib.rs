@@ -59,6 +59,7 @@ pub mod load;
 pub mod random;
 pub mod sender;
 pub mod shopify;
+pub mod walmart;
 pub mod woocommerce;
 
 mod error;

@@ -53,6 +53,7 @@ pub(super) fn of(options: &Options) -> Result<Box<dyn Dialect>, Error> {
     Ok(match options.kind {
         Kind::WooCommerce => Box::new(crate::woocommerce::Shop::new(options)),
         Kind::Ebay => Box::new(crate::ebay::Seller::new(options)),
+        Kind::Walmart => Box::new(crate::walmart::Seller::new(options)),
         Kind::Generic => Box::new(crate::generic::Shop::new(options)?),
         kind => {
             let reason = format!("{kind:?} cannot send yet");

@@ -10,4 +10,5 @@ mod ebay;
 mod generic;
 mod sending;
 mod support;
+mod walmart;
 mod woocommerce;
