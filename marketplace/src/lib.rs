@@ -56,6 +56,7 @@ pub mod ebay;
 pub mod generic;
 pub mod history;
 pub mod load;
+pub mod odoo;
 pub mod random;
 pub mod sender;
 pub mod shopify;

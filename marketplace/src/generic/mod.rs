@@ -84,7 +84,7 @@ impl Shop {
         let shown = book.items.get(item)?;
         let data = json!({"sku": shown.sku, "available": shown.units, "revision": *revision});
         let listing = u64::try_from(item).unwrap_or(0);
-        let mut notice = notice("stock.changed", listing, *revision, at, data);
+        let mut notice = notice("stock.changed", listing, *revision, at, &data);
         notice.reference.clone_from(&shown.sku);
         Some(notice)
     }
@@ -106,7 +106,7 @@ impl Dialect for Shop {
         };
         let Some(order) = book.orders.get(&id) else { return Vec::new() };
         let at = order.modified_ms;
-        let mut notices = vec![notice(topic, id, order.version, at, image(order))];
+        let mut notices = vec![notice(topic, id, order.version, at, &image(order))];
         if !matches!(change, Change::Shipped { .. }) {
             let items = order.lines.iter().map(|line| line.item);
             notices.extend(items.filter_map(|item| self.shown(book, item, at)));
@@ -142,7 +142,7 @@ fn signature(key: &[u8], id: &str, timestamp: &str, body: &[u8]) -> String {
     format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes()))
 }
 
-fn notice(topic: &'static str, subject: u64, version: u32, at: Millis, data: Value) -> Notice {
+fn notice(topic: &'static str, subject: u64, version: u32, at: Millis, data: &Value) -> Notice {
     let mut notice = Notice::new(topic, subject, version, at);
     notice.data = json!({"type": topic, "timestamp": utc_time(at), "data": data});
     notice
@@ -169,5 +169,5 @@ fn moved(book: &Book, id: u64) -> Option<Notice> {
     let sku = &book.items.get(receipt.item)?.sku;
     let (id_text, quantity) = (id.to_string(), receipt.quantity);
     let data = json!({"id": id_text, "kind": receipt.kind, "sku": sku, "quantity": quantity});
-    Some(notice("stock.moved", id, 1, receipt.at_ms, data))
+    Some(notice("stock.moved", id, 1, receipt.at_ms, &data))
 }

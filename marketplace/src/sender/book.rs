@@ -130,7 +130,7 @@ pub(crate) struct Refund {
     pub(crate) quantity: i64,
 }
 
-/// Why stock moved outside of the channel's customers, or to them.
+/// Why stock moved without a customer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum MoveKind {
@@ -140,8 +140,6 @@ pub enum MoveKind {
     Transfer,
     /// Written off.
     Scrap,
-    /// From the shelf to a customer.
-    Delivery,
 }
 
 #[derive(Clone, Debug)]
@@ -153,9 +151,17 @@ pub(crate) struct Move {
     pub(crate) at_ms: Millis,
 }
 
-/// Units of an item outside of its allotment.
+/// Where the units of an item are, beside those that are shown.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Extra {
+    /// Units that are the channel's to sell, at the start.
+    pub(crate) allotted: i64,
+    /// Shipped to customers.
+    pub(crate) delivered: i64,
+    /// When any count of it changed last.
+    pub(crate) changed_ms: Millis,
+    /// Counts these changes.
+    pub(crate) version: u32,
     pub(crate) received: i64,
     pub(crate) scrapped: i64,
     pub(crate) transferred: i64,
@@ -168,8 +174,6 @@ pub(crate) struct Book {
     pub(crate) moves: BTreeMap<u64, Move>,
     /// By item.
     pub(crate) extras: Vec<Extra>,
-    /// The allotment of each item at the start.
-    pub(crate) allotted: Vec<i64>,
     by_modified: BTreeSet<(Millis, u64)>,
     id_last: u64,
 }
@@ -181,8 +185,10 @@ impl Book {
             items: items.to_vec(),
             orders: BTreeMap::new(),
             moves: BTreeMap::new(),
-            extras: vec![Extra::default(); items.len()],
-            allotted: items.iter().map(|item| item.units).collect(),
+            extras: items
+                .iter()
+                .map(|item| Extra { allotted: item.units, ..Extra::default() })
+                .collect(),
             by_modified: BTreeSet::new(),
             id_last: id_base,
         }
@@ -244,6 +250,7 @@ impl Book {
         };
         self.by_modified.insert((now, id));
         self.orders.insert(id, order);
+        self.mark(id);
         Ok((id, Change::Placed { order: id }))
     }
 
@@ -305,8 +312,15 @@ impl Book {
     pub(crate) fn ship(&mut self, id: u64, now: Millis) -> Result<Change, Error> {
         let order = self.open_order(id)?;
         order.status = Status::Shipped;
+        let mut left = Vec::with_capacity(order.lines.len());
         for line in &mut order.lines {
             line.fulfilled = line.wanted();
+            left.push((line.item, line.fulfilled));
+        }
+        for (item, units) in left {
+            if let Some(extra) = self.extras.get_mut(item) {
+                extra.delivered += units;
+            }
         }
         self.touch(id, now);
         Ok(Change::Shipped { order: id })
@@ -339,11 +353,12 @@ impl Book {
         if kind != MoveKind::Receipt && free < units || quantity == 0 {
             return Err(Error::OutOfStock { sku: sku.to_owned(), asked: quantity, shown: free });
         }
+        extra.changed_ms = extra.changed_ms.max(now);
+        extra.version += 1;
         match kind {
             MoveKind::Receipt => extra.received += units,
             MoveKind::Transfer => extra.transferred += units,
             MoveKind::Scrap => extra.scrapped += units,
-            MoveKind::Delivery => return Err(Error::UnknownOrder(0)),
         }
         let id = self.next_id();
         self.moves.insert(id, Move { id, kind, item, quantity: units, at_ms: now });
@@ -381,6 +396,18 @@ impl Book {
         order.modified_ms = now.max(order.modified_ms + 1);
         order.version += 1;
         self.by_modified.insert((order.modified_ms, id));
+        self.mark(id);
+    }
+
+    /// Counts of the items of an order have changed with it.
+    fn mark(&mut self, id: u64) {
+        let Some(order) = self.orders.get(&id) else { return };
+        for line in &order.lines {
+            if let Some(extra) = self.extras.get_mut(line.item) {
+                extra.changed_ms = extra.changed_ms.max(order.modified_ms);
+                extra.version += 1;
+            }
+        }
     }
 
     fn next_id(&mut self) -> u64 {

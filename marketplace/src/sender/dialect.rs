@@ -54,11 +54,8 @@ pub(super) fn of(options: &Options) -> Result<Box<dyn Dialect>, Error> {
         Kind::WooCommerce => Box::new(crate::woocommerce::Shop::new(options)),
         Kind::Ebay => Box::new(crate::ebay::Seller::new(options)),
         Kind::Walmart => Box::new(crate::walmart::Seller::new(options)),
+        Kind::Odoo => Box::new(crate::odoo::Warehouse::new(options)),
         Kind::Generic => Box::new(crate::generic::Shop::new(options)?),
-        kind => {
-            let reason = format!("{kind:?} cannot send yet");
-            return Err(Error::Options { field: "kind", reason });
-        }
     })
 }
 

@@ -92,13 +92,15 @@ fn list(seller: &Seller, book: &Book, call: &Call, now: Millis) -> Result<Value,
     if next < total
         && let Some(fields) = meta.as_object_mut()
     {
-        let filters = ["createdEndDate", "lastModifiedStartDate", "lastModifiedEndDate"];
-        let filters = filters.iter().filter_map(|name| Some((name, call.param(name)?)));
-        let filters: String = filters.map(|(name, value)| format!("&{name}={value}")).collect();
         let created = crate::clock::utc_time(created);
-        let cursor = format!(
-            "?limit={limit}&hasMoreElements=true&soIndex={next}&createdStartDate={created}{filters}"
+        let mut cursor = format!(
+            "?limit={limit}&hasMoreElements=true&soIndex={next}&createdStartDate={created}"
         );
+        for name in ["createdEndDate", "lastModifiedStartDate", "lastModifiedEndDate"] {
+            if let Some(value) = call.param(name) {
+                cursor.extend(["&", name, "=", value]);
+            }
+        }
         fields.insert("nextCursor".to_owned(), Value::from(cursor));
     }
     Ok(json!({"list": {"meta": meta, "elements": {"order": page}}}))

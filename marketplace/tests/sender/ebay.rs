@@ -9,10 +9,9 @@ use ring::{
     signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey},
 };
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 
 use crate::support::{
-    Answered, Receiver, Reply, Seen, add, call, distinct, open, options, soon, truth,
+    Answered, Receiver, Reply, Seen, add, call, distinct, open, options, sha256_hex, soon, truth,
 };
 
 const TOKEN: &str = "simulated_verification_token_of_a_seller";
@@ -25,8 +24,7 @@ fn ebay() -> Options {
 fn challenge(seen: &Seen) -> Option<Reply> {
     let (path, code) = seen.path.split_once("?challenge_code=")?;
     let endpoint = format!("http://{}{path}", seen.header("host"));
-    let hash = Sha256::digest(format!("{code}{TOKEN}{endpoint}"));
-    let hex: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex = sha256_hex(format!("{code}{TOKEN}{endpoint}").as_bytes());
     Some(Reply(200, json!({"challengeResponse": hex}).to_string()))
 }
 

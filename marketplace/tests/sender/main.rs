@@ -8,6 +8,7 @@
 
 mod ebay;
 mod generic;
+mod odoo;
 mod sending;
 mod support;
 mod walmart;

@@ -8,7 +8,7 @@ use marketplace::{
     sender::{Faults, Kind, Options, Sender},
 };
 
-use crate::support::{Receiver, distinct, open, options, soon};
+use crate::support::{Receiver, call, distinct, open, options, soon};
 
 /// A channel that sells what it does not show would make every ledger look wrong.
 #[tokio::test]
@@ -113,6 +113,35 @@ async fn a_retry_goes_to_the_next_target() {
     assert_eq!((first.seen().len(), second.seen().len()), (2, 2));
     assert!(sender.webhooks().iter().all(|w| w.progress == Progress::Acknowledged));
     assert_eq!(sender.stats().retries, 2);
+}
+
+/// An answer that is lost after the webhook was taken is what makes a sender repeat itself.
+#[tokio::test]
+async fn a_lost_answer_makes_a_repetition() {
+    let receiver = Receiver::open(|_, _| 200).await;
+    let faults = Faults { answer_lost: 1.0, ..Faults::default() };
+    let sender = open(&receiver, Options { faults, ..options(Kind::Walmart) }).await;
+    sender.sell(&[("MUG", 1)]).unwrap();
+    soon(sender.drained()).await;
+    let stats = sender.stats();
+    assert_eq!((receiver.seen().len(), stats.answers_lost, stats.given_up), (3, 3, 1));
+    // The seller was told, whatever the sender believes.
+    assert_eq!(sender.webhooks()[0].progress, Progress::Acknowledged);
+}
+
+/// An API that never fails would test no poller.
+#[tokio::test]
+async fn calls_of_the_api_fail_on_order() {
+    let broken = Faults { api_error: 1.0, ..Faults::default() };
+    let sender = Sender::start(Options { faults: broken, ..options(Kind::WooCommerce) });
+    let sender = sender.await.unwrap();
+    let refused = call("GET", &sender.url(), &[], "").await.unwrap();
+    assert_eq!((refused.status, &refused.headers["retry-after"]), (503, &"1".parse().unwrap()));
+    sender.set_faults(Faults { api_answer_lost: 1.0, ..Faults::default() });
+    assert!(call("GET", &sender.url(), &[], "").await.is_err());
+    sender.set_faults(Faults::default());
+    assert_eq!(call("GET", &sender.url(), &[], "").await.unwrap().status, 404);
+    assert_eq!(sender.stats().call_faults, 2);
 }
 
 /// Memory that grows with every webhook ends a long demo.

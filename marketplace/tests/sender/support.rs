@@ -17,7 +17,7 @@ use hyper_util::{
 use marketplace::sender::{Item, Kind, Options, Sender, Totals};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use tokio::{net::TcpListener, sync::watch};
+use tokio::net::TcpListener;
 
 /// Longest wait of any test: one that hangs must fail, not stop the run.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -82,7 +82,6 @@ type Answers = dyn Fn(usize, &Seen) -> Reply + Send + Sync;
 pub(crate) struct Receiver {
     pub(crate) url: String,
     seen: Arc<Mutex<Vec<Seen>>>,
-    count: watch::Sender<usize>,
 }
 
 impl Receiver {
@@ -91,16 +90,15 @@ impl Receiver {
     ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/hooks/north", listener.local_addr().unwrap());
-        let receiver = Self { url, seen: Arc::default(), count: watch::Sender::new(0) };
+        let receiver = Self { url, seen: Arc::default() };
         let answer: Arc<Answers> = Arc::new(move |nth, seen| answer(nth, seen).into());
-        let (seen, count) = (Arc::clone(&receiver.seen), receiver.count.clone());
+        let seen = Arc::clone(&receiver.seen);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let (seen, count, answer) = (Arc::clone(&seen), count.clone(), Arc::clone(&answer));
+                let (seen, answer) = (Arc::clone(&seen), Arc::clone(&answer));
                 let service = hyper::service::service_fn(move |request: Request<_>| {
-                    let (seen, count, answer) =
-                        (Arc::clone(&seen), count.clone(), Arc::clone(&answer));
-                    async move { take(request, &seen, &count, &*answer).await }
+                    let (seen, answer) = (Arc::clone(&seen), Arc::clone(&answer));
+                    async move { take(request, &seen, &*answer).await }
                 });
                 tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
             }
@@ -112,18 +110,11 @@ impl Receiver {
     pub(crate) fn seen(&self) -> Vec<Seen> {
         self.seen.lock().unwrap().clone()
     }
-
-    /// Everything, once there are so many.
-    pub(crate) async fn after(&self, count: usize) -> Vec<Seen> {
-        soon(self.count.subscribe().wait_for(|seen| *seen >= count)).await.unwrap();
-        self.seen()
-    }
 }
 
 async fn take(
     request: Request<hyper::body::Incoming>,
     seen: &Mutex<Vec<Seen>>,
-    count: &watch::Sender<usize>,
     answer: &Answers,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let (parts, body) = request.into_parts();
@@ -142,7 +133,6 @@ async fn take(
         seen.push(arrived);
         reply
     };
-    count.send_modify(|count| *count += 1);
     let mut response = Response::new(Full::new(Bytes::from(body)));
     *response.status_mut() = StatusCode::from_u16(status).unwrap();
     Ok(response)
@@ -200,6 +190,11 @@ pub(crate) fn add(sums: &mut BTreeMap<String, [i64; 4]>, sku: &str, counts: [i64
     for (sum, count) in sum.iter_mut().zip(counts) {
         *sum += count;
     }
+}
+
+/// Lower-case hex of the SHA-256.
+pub(crate) fn sha256_hex(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
 }
 
 pub(crate) fn distinct<T: Ord>(values: impl IntoIterator<Item = T>) -> usize {

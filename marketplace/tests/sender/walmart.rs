@@ -8,10 +8,10 @@ use marketplace::{
     sender::{Faults, Kind, Options, Sender, Stats, WalmartAuth},
 };
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 
 use crate::support::{
-    Answered, Receiver, Seen, add, call, distinct, hmac_sha256, open, options, soon, truth,
+    Answered, Receiver, Seen, add, call, distinct, hmac_sha256, open, options, sha256_hex, soon,
+    truth,
 };
 
 fn walmart() -> Options {
@@ -76,7 +76,7 @@ async fn the_signature_covers_path_time_and_body() {
     sender.sell(&[("MUG", 2)]).unwrap();
     soon(sender.drained()).await;
     let seen = receiver.seen().remove(0);
-    let hash: String = Sha256::digest(&seen.body).iter().map(|b| format!("{b:02x}")).collect();
+    let hash = sha256_hex(&seen.body);
     let time = seen.header("wm_sec.timestamp");
     let text = format!("POST\n/hooks/north?x=1\n{time}\n{hash}");
     let wanted = hmac_sha256(sender.options().secret.as_bytes(), text.as_bytes());
