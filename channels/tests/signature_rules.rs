@@ -11,7 +11,7 @@ use channels::signature::{Description, Judged, Scheme, ebay};
 use hmac::{Hmac, KeyInit, Mac};
 use ring::signature::{Ed25519KeyPair, KeyPair};
 use sha2::Sha256;
-use support::{Case, Sent, TOLERANCE_MS, own_cases};
+use support::{Case, Sent, TOLERANCE_MS, hex, own_cases};
 
 const NOW_MS: u64 = 1_763_650_000_000;
 
@@ -22,10 +22,6 @@ fn mac(key: &[u8], message: &[u8]) -> [u8; 32] {
         .finalize()
         .into_bytes()
         .into()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn own_case(family: &str, name: &str) -> Case {
@@ -64,7 +60,6 @@ fn claims_are_one_claim_bounded_and_text() {
                 case.accepted()
             };
             let huge = [value.as_bytes(), &b"A".repeat(100_000)].concat();
-            let longer = [b"x", value.as_bytes()].concat();
             assert!(with(&[value.as_bytes(), value.as_bytes()]), "{name} twice: {}", case.name);
             for values in [
                 &[value.as_bytes(), b"other"][..],
@@ -73,7 +68,6 @@ fn claims_are_one_claim_bounded_and_text() {
                 &[&huge],
                 &[b"\xff\xfe\xe9"],
                 &[b""],
-                &[&longer],
             ] {
                 assert!(!with(values), "{name}: {} with {} values", case.name, values.len());
             }

@@ -35,7 +35,7 @@ fn published_vectors_are_judged_as_they_say() {
     let (mut judged, mut left) = (0, 0);
     for (family, vectors) in file["schemes"].as_object().unwrap() {
         let Some(cases) = cases(family, vectors) else {
-            let count = vectors["vectors"].as_array().unwrap().len();
+            let count = vectors["vectors"].as_array().map_or(0, Vec::len);
             println!("{family}: unknown here, {count} vectors left out");
             continue;
         };

@@ -15,6 +15,22 @@ pub(crate) const VECTORS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vec
 
 pub(crate) const TOLERANCE_MS: u64 = 300_000;
 
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
+}
+
+/// The schemes of the file that are known here.
+const FAMILIES: [&str; 8] = [
+    "shopify",
+    "woocommerce",
+    "standard_webhooks",
+    "stripe_style",
+    "github_style",
+    "walmart_performance",
+    "aws_sns",
+    "ebay",
+];
+
 /// A request that a test can change before it is judged.
 #[derive(Clone, Debug)]
 pub(crate) struct Sent {
@@ -97,6 +113,10 @@ pub(crate) fn own_cases() -> Vec<Case> {
 
 /// The vectors of one scheme, or `None` if it is none of ours.
 pub(crate) fn cases(name: &str, family: &Value) -> Option<Vec<Case>> {
+    // Asked first: the vectors of an unknown scheme may have any shape.
+    if !FAMILIES.contains(&name) {
+        return None;
+    }
     let vectors = family["vectors"].as_array().unwrap();
     let topics = topics(vectors);
     let cases = vectors.iter().map(|vector| {
@@ -111,7 +131,7 @@ pub(crate) fn cases(name: &str, family: &Value) -> Option<Vec<Case>> {
             "walmart_performance" => Scheme::walmart_performance(&secrets, TOLERANCE_MS),
             "aws_sns" => Scheme::sns(&topics, 3_600_000, true),
             "ebay" => Ok(Scheme::ebay()),
-            _ => return None,
+            other => panic!("no scheme is made of {other}"),
         };
         let key = match name {
             "aws_sns" => {
@@ -132,9 +152,9 @@ pub(crate) fn cases(name: &str, family: &Value) -> Option<Vec<Case>> {
         let text = |field: &str| vector[field].as_str().unwrap_or_default().to_string();
         let (family, name) = (name.to_string(), text("name"));
         let (expect, why) = (text("expect"), text("why"));
-        Some(Case { family, name, expect, why, secrets, scheme, sent, key })
+        Case { family, name, expect, why, secrets, scheme, sent, key }
     });
-    cases.collect()
+    Some(cases.collect())
 }
 
 fn ebay_key(family: &Value, id: &str) -> Option<Key> {
