@@ -10,6 +10,7 @@
 //! Only `signature` can make a [`Verified`], and every `parse` of a pushed body asks for one. What was
 //! fetched from a channel's API over TLS is trusted for that reason, and is read by `<channel>::poll`.
 
+pub mod amazon;
 pub mod ebay;
 pub mod json;
 pub mod poll;

@@ -54,7 +54,7 @@ pub enum Waiter {
 /// All names, and what waits for one.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Names {
-    names: Buckets<Listed, Name>,
+    known: Buckets<Listed, Name>,
     waiting: Buckets<Listed, Vec<Waiter>>,
     /// Listings that have a name by now and whose waiters were not all worked off.
     ready: Vec<Listed>,
@@ -65,7 +65,7 @@ impl Names {
     /// The names.
     #[must_use]
     pub const fn names(&self) -> &Buckets<Listed, Name> {
-        &self.names
+        &self.known
     }
 
     /// What waits, by listing.
@@ -88,7 +88,7 @@ impl Names {
         listing: Option<&str>,
         sku: Option<&str>,
     ) -> Option<String> {
-        let name = |id: &str| self.names.get(&(channel.to_string(), id.to_string()));
+        let name = |id: &str| self.known.get(&(channel.to_string(), id.to_string()));
         let listed = listing.and_then(name);
         let set = |name: &&Name| name.source == Source::Set;
         let set = listed.filter(set).or_else(|| sku.and_then(name).filter(set));
@@ -104,8 +104,8 @@ impl Names {
 
     /// A person takes back what an id stood for, if it stood for this SKU.
     pub(crate) fn unset(&mut self, listed: &Listed, sku: &str) {
-        if self.names.get(listed).is_some_and(|name| name.sku == sku) {
-            self.names.remove(listed);
+        if self.known.get(listed).is_some_and(|name| name.sku == sku) {
+            self.known.remove(listed);
             self.ready.retain(|ready| ready != listed);
         }
     }
@@ -117,8 +117,8 @@ impl Names {
             Source::Set => false,
             Source::Learned(known) => (version, sku) > (known, name.sku.as_str()),
         };
-        let known = self.names.get(&listed);
-        let room = self.names.len() < limits::NAMES_MAX;
+        let known = self.known.get(&listed);
+        let room = self.known.len() < limits::NAMES_MAX;
         if known.map_or(room, newer) {
             self.put(listed, Name { sku: sku.into(), source: Source::Learned(version) });
         }
@@ -128,7 +128,7 @@ impl Names {
         if self.waiting.get(&listed).is_some() && !self.ready.contains(&listed) {
             self.ready.push(listed.clone());
         }
-        self.names.insert(listed, name);
+        self.known.insert(listed, name);
     }
 
     /// Lets something wait for a name. `false`: too much waits already, and it is not noted.

@@ -1,6 +1,8 @@
 //! Shopify.
 
+mod order;
 mod parse;
+pub mod poll;
 
 use http::HeaderMap;
 

@@ -5,164 +5,144 @@
 
 use serde::Deserialize;
 use state::command::Fact;
-use state::limits::ORDER_LINES_MAX;
-use state::order::{LineImage, Removal, RemovalLine};
 
-use crate::json::{self, shortened};
+use super::order::{Fulfillment, Order, Refund};
+use crate::json::{self, dead, shortened};
 use crate::{Understood, Verified, time};
-
-#[derive(Deserialize)]
-struct Order {
-    id: u64,
-    updated_at: String,
-    #[serde(default)]
-    test: bool,
-    line_items: Vec<Line>,
-    #[serde(default)]
-    refunds: Vec<Refund>,
-}
-
-#[derive(Deserialize)]
-struct Line {
-    id: u64,
-    sku: Option<String>,
-    quantity: i64,
-    #[serde(default)]
-    gift_card: bool,
-    /// `null` where the item is not tracked; absent in a subscription without the field.
-    #[serde(default = "tracked")]
-    variant_inventory_management: Option<String>,
-}
-
-#[expect(clippy::unnecessary_wraps, reason = "serde wants the field's own type")]
-fn tracked() -> Option<String> {
-    Some("shopify".into())
-}
-
-#[derive(Deserialize)]
-struct Refund {
-    order_id: u64,
-    created_at: String,
-    #[serde(rename = "refund_line_items")]
-    lines: Vec<RefundedLine>,
-}
-
-#[derive(Deserialize)]
-struct RefundedLine {
-    id: u64,
-    line_item_id: u64,
-    quantity: i64,
-    restock_type: String,
-    line_item: Option<Line>,
-}
 
 /// What a delivery of this topic says.
 #[must_use]
 pub(super) fn parse(topic: &str, body: Verified<'_>) -> Understood {
+    let body = body.bytes();
     let parsed = match topic {
         "orders/create"
         | "orders/updated"
         | "orders/cancelled"
         | "orders/paid"
         | "orders/fulfilled"
-        | "orders/partially_fulfilled" => order(body),
-        "refunds/create" => refund(body),
-        "inventory_levels/update" | "inventory_levels/connect" | "inventory_levels/disconnect" => {
-            return Understood::Ignored("what a channel shows is no movement".into());
-        }
-        "inventory_items/create"
-        | "inventory_items/update"
+        | "orders/partially_fulfilled" => json::read(body).and_then(Order::understood),
+        "orders/edited" => edited(body),
+        "refunds/create" => json::read::<Refund>(body)
+            .and_then(Refund::fact)
+            .map(|fact| Understood::Facts(vec![fact])),
+        "fulfillments/create" | "fulfillments/update" => shipped(body),
+        "inventory_levels/update" | "inventory_levels/connect" => level(body),
+        "inventory_items/create" | "inventory_items/update" => item(body),
+        "products/create" | "products/update" => product(body),
+        "orders/delete" => Ok(ignored("only an order that is over can be deleted")),
+        "inventory_levels/disconnect"
         | "inventory_items/delete"
-        | "products/create"
-        | "products/update"
         | "products/delete"
         | "app/uninstalled"
         | "customers/data_request"
         | "customers/redact"
-        | "shop/redact" => {
-            return Understood::Ignored("this topic changes no stock".into());
-        }
-        "orders/edited" => Err("an edit carries no order: it must be fetched".to_string()),
+        | "shop/redact" => Ok(ignored("this topic changes no stock")),
         "" => Err("the X-Shopify-Topic header is missing".to_string()),
         other => Err(format!("the topic {:?} is unknown", shortened(other))),
     };
-    parsed.unwrap_or_else(Understood::Dead)
+    parsed.unwrap_or_else(|why| dead(&why))
 }
 
-fn order(body: Verified<'_>) -> Result<Understood, String> {
-    let order: Order = json::read(body.bytes())?;
-    if order.test {
-        return Ok(Understood::Ignored("a test order".into()));
+fn ignored(why: &str) -> Understood {
+    Understood::Ignored(why.into())
+}
+
+fn shipped(body: &[u8]) -> Result<Understood, String> {
+    let fact = json::read::<Fulfillment>(body)?.fact()?;
+    let pending = || ignored("a shipment that has not left, or that was called off");
+    Ok(fact.map_or_else(pending, |fact| Understood::Facts(vec![fact])))
+}
+
+/// An edit names lines by what was added and taken away, not the order: that must be fetched.
+fn edited(body: &[u8]) -> Result<Understood, String> {
+    #[derive(Deserialize)]
+    struct Edited {
+        order_edit: Edit,
     }
-    let version = time::rfc3339(&order.updated_at).map_err(|why| format!("updated_at: {why}"))?;
-    if order.line_items.len() > ORDER_LINES_MAX {
-        return Err(format!("the order has more than {ORDER_LINES_MAX} lines"));
+    #[derive(Deserialize)]
+    struct Edit {
+        order_id: u64,
+        committed_at: Option<String>,
+        created_at: Option<String>,
     }
-    let mut lines = Vec::new();
-    for line in order.line_items.into_iter().filter(Line::stands_for_stock) {
-        json::quantity(line.quantity)?;
-        let sku = line.sku()?;
-        lines.push(LineImage {
-            id: line.id.to_string(),
-            sku,
-            quantity: line.quantity,
-            ..LineImage::default()
-        });
+    let Edited { order_edit } = json::read(body)?;
+    let at = order_edit.committed_at.or(order_edit.created_at);
+    let version = at.map_or(Ok(0), |at| time::rfc3339(&at))?;
+    let order = order_edit.order_id.to_string();
+    Ok(Understood::Facts(vec![Fact::Reload { order, version }]))
+}
+
+/// The quantity that one location shows after a change, whatever made it; our own pushes too. `null` where
+/// the item is not tracked.
+fn level(body: &[u8]) -> Result<Understood, String> {
+    #[derive(Deserialize)]
+    struct Level {
+        inventory_item_id: u64,
+        location_id: u64,
+        available: Option<i64>,
+        updated_at: Option<String>,
     }
-    let mut facts = vec![Fact::Image { order: order.id.to_string(), version, whole: true, lines }];
-    for embedded in order.refunds {
-        if embedded.order_id != order.id {
-            return Err(format!(
-                "a refund of order {} stands in order {}",
-                embedded.order_id, order.id
-            ));
+    let level: Level = json::read(body)?;
+    let Some(quantity) = level.available else { return Ok(ignored("an item that is not tracked")) };
+    if quantity.abs() > state::limits::QUANTITY_MAX {
+        return Err(format!("a quantity of {quantity} is out of range"));
+    }
+    let version = level.updated_at.map_or(Ok(0), |at| time::rfc3339(&at))?;
+    Ok(Understood::Facts(vec![Fact::Shown {
+        listing: format!("gid://shopify/InventoryItem/{}", level.inventory_item_id),
+        sku: None,
+        location: Some(format!("gid://shopify/Location/{}", level.location_id)),
+        quantity,
+        version,
+    }]))
+}
+
+fn item(body: &[u8]) -> Result<Understood, String> {
+    #[derive(Deserialize)]
+    struct Item {
+        id: u64,
+        sku: Option<String>,
+        updated_at: Option<String>,
+    }
+    let item: Item = json::read(body)?;
+    let version = item.updated_at.map_or(Ok(0), |at| time::rfc3339(&at))?;
+    let Some(sku) = json::sku(item.sku.as_deref())? else {
+        return Ok(ignored("an item without a SKU"));
+    };
+    let listing = format!("gid://shopify/InventoryItem/{}", item.id);
+    Ok(Understood::Facts(vec![Fact::Listed { listing, sku, version }]))
+}
+
+/// A product teaches what its variants' ids stand for. The quantity that a variant carries is a sum over
+/// locations, and no observation of any of them.
+fn product(body: &[u8]) -> Result<Understood, String> {
+    #[derive(Deserialize)]
+    struct Product {
+        #[serde(default)]
+        variants: Vec<Variant>,
+        updated_at: Option<String>,
+    }
+    #[derive(Deserialize)]
+    struct Variant {
+        id: u64,
+        sku: Option<String>,
+        inventory_item_id: Option<u64>,
+    }
+    let product: Product = json::read(body)?;
+    let version = product.updated_at.map_or(Ok(0), |at| time::rfc3339(&at))?;
+    let mut facts = Vec::new();
+    for variant in &product.variants {
+        let Some(sku) = json::sku(variant.sku.as_deref())? else { continue };
+        let mut learn = |listing| {
+            facts.push(Fact::Listed { listing, sku: sku.clone(), version });
+        };
+        learn(format!("gid://shopify/ProductVariant/{}", variant.id));
+        if let Some(item) = variant.inventory_item_id {
+            learn(format!("gid://shopify/InventoryItem/{item}"));
         }
-        facts.push(embedded.fact()?);
+    }
+    if facts.is_empty() {
+        return Ok(ignored("a product without a SKU"));
     }
     Ok(Understood::Facts(facts))
-}
-
-fn refund(body: Verified<'_>) -> Result<Understood, String> {
-    let refund: Refund = json::read(body.bytes())?;
-    Ok(Understood::Facts(vec![refund.fact()?]))
-}
-
-impl Line {
-    fn stands_for_stock(&self) -> bool {
-        !self.gift_card && self.variant_inventory_management.is_some()
-    }
-
-    fn sku(&self) -> Result<Option<String>, String> {
-        json::sku(self.sku.as_deref())
-    }
-}
-
-impl Refund {
-    fn fact(self) -> Result<Fact, String> {
-        let version =
-            time::rfc3339(&self.created_at).map_err(|why| format!("created_at: {why}"))?;
-        let mut lines = Vec::new();
-        for line in self.lines {
-            if line.line_item.as_ref().is_some_and(|item| !item.stands_for_stock()) {
-                continue;
-            }
-            json::quantity(line.quantity)?;
-            let removal = match line.restock_type.as_str() {
-                "cancel" => Removal::Cancelled,
-                // Deprecated, and still on old refunds: restocked, whether shipped or not.
-                "return" | "legacy_restock" => Removal::Returned,
-                "no_restock" => Removal::NoRestock,
-                other => return Err(format!("restock_type {:?} is unknown", shortened(other))),
-            };
-            lines.push(RemovalLine {
-                id: line.id.to_string(),
-                line: line.line_item_id.to_string(),
-                listing: None,
-                sku: line.line_item.as_ref().map_or(Ok(None), Line::sku)?,
-                quantity: line.quantity,
-                removal,
-            });
-        }
-        Ok(Fact::Removals { order: self.order_id.to_string(), version, lines })
-    }
 }

@@ -3,6 +3,7 @@
 use alloc::collections::BTreeSet;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use core::fmt::Write as _;
 
 use super::{Cause, Held, next_letter};
 use crate::booking::Booking;
@@ -150,11 +151,11 @@ impl State {
     ) -> Result<(), Held> {
         let Some(order) = self.data.orders.get(place) else { return Ok(()) };
         let whole = order.whole;
-        let owes = |line: &Line| line.owed(whole).iter().any(|(_, quantity)| *quantity > 0);
+        let moves = |line: &Line| line.owed(whole).iter().any(|(_, quantity)| *quantity > 0);
         let owed: Vec<(String, Line)> = lines
             .iter()
             .filter_map(|id| Some((id.clone(), order.lines.get(id)?.clone())))
-            .filter(|(_, line)| owes(line))
+            .filter(|(_, line)| moves(line))
             .collect();
         let mut outcome = Ok(());
         let mut waits = Vec::new();
@@ -225,12 +226,12 @@ impl State {
                 line.waits = true;
             }
             let Some(listing) = listing else {
-                reason.push_str(&alloc::format!(" line {id:?} names no SKU and no listing;"));
+                // Writing to a String cannot fail.
+                let _ = write!(reason, " line {id:?} names no SKU and no listing;");
                 continue;
             };
             if reason.len() < limits::NAME_LEN_MAX {
-                let line = alloc::format!(" no SKU is mapped to {listing:?} of line {id:?};");
-                reason.push_str(&line);
+                let _ = write!(reason, " no SKU is mapped to {listing:?} of line {id:?};");
             }
         }
         if let Some(order) = self.data.orders.get_mut(place)
