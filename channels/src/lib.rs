@@ -11,7 +11,9 @@
 //! fetched from a channel's API over TLS is trusted for that reason, and is read by `<channel>::poll`.
 
 pub mod ebay;
+pub mod generic;
 pub mod json;
+pub mod odoo;
 pub mod poll;
 pub mod shopify;
 pub mod signature;
