@@ -52,10 +52,16 @@
 #![forbid(unsafe_code)]
 
 pub mod clock;
+pub mod ebay;
+pub mod generic;
 pub mod history;
 pub mod load;
+pub mod odoo;
 pub mod random;
+pub mod sender;
 pub mod shopify;
+pub mod walmart;
+pub mod woocommerce;
 
 mod error;
 mod options;
