@@ -165,7 +165,9 @@ fn a_line_names_item_and_variation() {
     assert_eq!(listing(json!("41")), "110000000001/41");
     let line = line_of(&order_with(|order| {
         let line = order["lineItems"][0].as_object_mut().unwrap();
-        line.retain(|member, _| !["sku", "legacyItemId", "legacyVariationId"].contains(&member));
+        line.retain(|member, _| {
+            !["sku", "legacyItemId", "legacyVariationId"].contains(&member.as_str())
+        });
     }));
     assert_eq!((line.sku, line.listing, line.quantity), (None, None, 2));
     // Each fits alone, and both together do not.
