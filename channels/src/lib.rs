@@ -12,7 +12,9 @@
 
 pub mod amazon;
 pub mod ebay;
+pub mod generic;
 pub mod json;
+pub mod odoo;
 pub mod poll;
 pub mod shopify;
 pub mod signature;

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use marketplace::sender::{Faults, Kind, Options, Sender};
+use marketplace::sender::{Kind, Options, Sender};
 use ring::{
     digest,
     signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey},
@@ -11,7 +11,8 @@ use ring::{
 use serde_json::{Value, json};
 
 use crate::support::{
-    Answered, Receiver, Reply, Seen, add, call, distinct, open, options, sha256_hex, soon, truth,
+    Answered, Receiver, Reply, Seen, add, busy, call, distinct, open, options, settle, sha256_hex,
+    soon, truth,
 };
 
 const TOKEN: &str = "simulated_verification_token_of_a_seller";
@@ -178,21 +179,8 @@ async fn tokens_expire_and_open_one_door() {
 #[tokio::test]
 async fn the_api_adds_up_to_what_is_expected() {
     let receiver = receiver(|_| 200).await;
-    let faults = Faults {
-        drop: 0.5,
-        cancel: 0.3,
-        ship: 0.5,
-        change_after_max: Duration::from_millis(50),
-        ..Faults::default()
-    };
-    let options = Options { orders_per_second: 200.0, line_quantity_max: 2, faults, ..ebay() };
-    let sender = open(&receiver, options).await;
-    let enough = |s: &marketplace::sender::Stats| {
-        s.orders >= 6 && s.cancellations > 0 && s.shipments > 0 && s.dropped > 0
-    };
-    soon(sender.wait_until(enough)).await;
-    sender.stop_selling();
-    soon(sender.drained()).await;
+    let sender = open(&receiver, busy(Kind::Ebay)).await;
+    settle(&sender, false).await;
     let bearer = seller(&sender).await;
     let filter = "lastmodifieddate%3A%5B2020-01-01T00%3A00%3A00.000Z..%5D";
     let mut next =

@@ -5,12 +5,14 @@ use std::{collections::BTreeMap, time::Duration};
 use marketplace::{
     history::{Outcome, Progress},
     odoo::{CUSTOMERS, SCRAP, SHELF, STOCK, SUPPLIERS},
-    sender::{Faults, Kind, MoveKind, Options, Sender, Stats},
+    sender::{Faults, Kind, MoveKind, Options, Sender},
 };
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-use crate::support::{Answered, Receiver, Seen, add, call, open, options, soon, truth};
+use crate::support::{
+    Answered, Receiver, Seen, add, busy, call, open, options, settle, soon, truth,
+};
 
 fn odoo() -> Options {
     options(Kind::Odoo)
@@ -134,28 +136,9 @@ async fn moves_add_up_to_quants() {
 #[tokio::test]
 async fn the_api_adds_up_to_what_is_expected() {
     let receiver = Receiver::open(|_, _| 200).await;
-    let faults = Faults {
-        drop: 0.5,
-        cancel: 0.3,
-        ship: 0.5,
-        change_after_max: Duration::from_millis(50),
-        ..Faults::default()
-    };
-    let options = Options {
-        orders_per_second: 200.0,
-        moves_per_second: 200.0,
-        line_quantity_max: 2,
-        faults,
-        ..odoo()
-    };
-    let sender = open(&receiver, options).await;
-    let enough = |s: &Stats| {
-        let changes = s.cancellations > 0 && s.shipments > 0;
-        s.orders >= 6 && changes && s.dropped > 0 && s.moves > 20
-    };
-    soon(sender.wait_until(enough)).await;
-    sender.stop_selling();
-    soon(sender.drained()).await;
+    let sender = open(&receiver, Options { moves_per_second: 200.0, ..busy(Kind::Odoo) }).await;
+    soon(sender.wait_until(|stats| stats.moves > 20)).await;
+    settle(&sender, false).await;
     let (mut sums, mut last) = (BTreeMap::new(), 0);
     loop {
         let page = json!({"domain": [["id", ">", last]], "order": "id", "limit": 3});

@@ -14,7 +14,7 @@ use hyper_util::{
     client::legacy::Client,
     rt::{TokioExecutor, TokioIo},
 };
-use marketplace::sender::{Item, Kind, Options, Sender, Totals};
+use marketplace::sender::{Faults, Item, Kind, Options, Sender, Stats, Totals};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
@@ -35,6 +35,35 @@ pub(crate) fn options(kind: Kind) -> Options {
         handshake_retry: Duration::from_millis(5),
         ..Options::new("north", kind)
     }
+}
+
+/// A sender with customers and enough to sell, whose orders change soon, and half of whose webhooks are
+/// never sent.
+pub(crate) fn busy(kind: Kind) -> Options {
+    let mut options = options(kind);
+    for item in &mut options.items {
+        item.units = 500;
+    }
+    let faults = Faults {
+        drop: 0.5,
+        cancel: 0.2,
+        partial: 0.5,
+        ship: 0.5,
+        change_after_max: Duration::from_millis(50),
+        ..Faults::default()
+    };
+    Options { orders_per_second: 200.0, faults, ..options }
+}
+
+/// Waits until all kinds of changes have happened in a busy sender, then until nothing is due.
+pub(crate) async fn settle(sender: &Sender, partial: bool) {
+    let enough = |s: &Stats| {
+        let changed = s.cancellations > 0 && s.shipments > 0 && (s.reductions > 0 || !partial);
+        s.orders >= 40 && changed && s.dropped > 0 && s.acknowledged > 0
+    };
+    soon(sender.wait_until(enough)).await;
+    sender.stop_selling();
+    soon(sender.drained()).await;
 }
 
 /// A sender that sells to this receiver, after its handshake.

@@ -1,17 +1,17 @@
 //! Walmart: three tries, strings for numbers, and an API with another shape.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use marketplace::{
     history::Progress,
-    sender::{Faults, Kind, Options, Sender, Stats, WalmartAuth},
+    sender::{Kind, Options, Sender, WalmartAuth},
 };
 use serde_json::{Value, json};
 
 use crate::support::{
-    Answered, Receiver, Seen, add, call, distinct, hmac_sha256, open, options, sha256_hex, soon,
-    truth,
+    Answered, Receiver, Seen, add, busy, call, distinct, hmac_sha256, open, options, settle,
+    sha256_hex, soon, truth,
 };
 
 fn walmart() -> Options {
@@ -118,22 +118,8 @@ async fn there_are_three_tries() {
 #[tokio::test]
 async fn the_api_adds_up_to_what_is_expected() {
     let receiver = Receiver::open(|_, _| 200).await;
-    let faults = Faults {
-        drop: 0.5,
-        cancel: 0.2,
-        partial: 0.5,
-        ship: 0.5,
-        change_after_max: Duration::from_millis(50),
-        ..Faults::default()
-    };
-    let options = Options { orders_per_second: 200.0, line_quantity_max: 2, faults, ..walmart() };
-    let sender = open(&receiver, options).await;
-    let enough = |s: &Stats| {
-        s.orders >= 6 && s.cancellations > 0 && s.reductions > 0 && s.shipments > 0 && s.dropped > 0
-    };
-    soon(sender.wait_until(enough)).await;
-    sender.stop_selling();
-    soon(sender.drained()).await;
+    let sender = open(&receiver, busy(Kind::Walmart)).await;
+    settle(&sender, true).await;
     let token = token(&sender).await;
     let first = "?createdStartDate=2020-01-01&lastModifiedStartDate=2020-01-01T00:00:00Z&limit=4";
     let mut next = Some(first.to_owned());

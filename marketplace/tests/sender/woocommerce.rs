@@ -9,7 +9,8 @@ use marketplace::sender::{Faults, Kind, Options, Sender, Subscription};
 use serde_json::{Value, json};
 
 use crate::support::{
-    Answered, Receiver, Seen, add, call, distinct, hmac_sha256, open, options, soon, truth,
+    Answered, Receiver, Seen, add, busy, call, distinct, hmac_sha256, open, options, settle, soon,
+    truth,
 };
 
 fn woo() -> Options {
@@ -186,22 +187,8 @@ async fn the_payload_is_of_the_moment_of_sending() {
 #[tokio::test]
 async fn the_api_adds_up_to_what_is_expected() {
     let receiver = Receiver::open(|_, _| 200).await;
-    let faults = Faults {
-        drop: 0.5,
-        duplicate: 0.2,
-        cancel: 0.3,
-        partial: 0.5,
-        ship: 0.5,
-        change_after_max: Duration::from_millis(50),
-        ..Faults::default()
-    };
-    let options = Options { orders_per_second: 200.0, line_quantity_max: 2, faults, ..woo() };
-    let sender = open(&receiver, options).await;
-    soon(sender.wait_until(|stats| stats.orders >= 6 && stats.cancellations > 0)).await;
-    sender.stop_selling();
-    soon(sender.drained()).await;
-    let stats = sender.stats();
-    assert!(stats.dropped > 0 && stats.reductions > 0 && stats.shipments > 0, "{stats:?}");
+    let sender = open(&receiver, busy(Kind::WooCommerce)).await;
+    settle(&sender, true).await;
     // The API says what was put back, and not whether it had left.
     let merged = |(sku, [sold, cancelled, returned, _]): (String, [i64; 4])| {
         (sku, [sold, cancelled + returned, 0, 0])
@@ -209,7 +196,7 @@ async fn the_api_adds_up_to_what_is_expected() {
     let expected: BTreeMap<_, _> = truth(&sender).into_iter().map(merged).collect();
     assert_eq!(poll(&sender).await, expected);
     let told = distinct(hooks(&receiver).iter().map(|seen| seen.json()["id"].as_u64()));
-    assert!(u64::try_from(told).unwrap() <= stats.orders);
+    assert!(u64::try_from(told).unwrap() < sender.stats().orders, "nothing was lost");
 }
 
 /// A filter that lets too much through, or too little, would be blamed on the poller.
