@@ -28,4 +28,5 @@ pub mod node;
 pub mod poll;
 pub mod propagate;
 pub mod replica;
+pub mod sqs;
 pub mod submit;

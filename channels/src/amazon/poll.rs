@@ -39,11 +39,12 @@ pub fn order(body: &[u8]) -> Result<Told, String> {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Order {
-    order_id: String,
+    #[serde(rename = "orderId")]
+    id: String,
     last_updated_time: String,
     fulfillment: Option<OrderFulfillment>,
-    #[serde(default)]
-    order_items: Vec<Item>,
+    #[serde(default, rename = "orderItems")]
+    items: Vec<Item>,
 }
 
 #[derive(Deserialize)]
@@ -86,7 +87,7 @@ fn said(order: &Value) -> Result<Understood, String> {
     if fulfillment.and_then(|known| known.fulfilled_by.as_deref()) == Some("AMAZON") {
         return Ok(Understood::Ignored("Amazon ships it from its own stock".into()));
     }
-    json::check_lines(order.order_items.len())?;
+    json::check_lines(order.items.len())?;
     let status = fulfillment.and_then(|known| known.fulfillment_status.as_deref());
     let cancelled = status.is_some_and(is_cancelled);
     let line = |item: &Item| -> Result<LineImage, String> {
@@ -101,7 +102,7 @@ fn said(order: &Value) -> Result<Understood, String> {
             returned: 0,
         })
     };
-    let lines: Result<Vec<_>, _> = order.order_items.iter().map(line).collect();
-    let id = json::name("an orderId", &order.order_id)?;
+    let lines: Result<Vec<_>, _> = order.items.iter().map(line).collect();
+    let id = json::name("an orderId", &order.id)?;
     Ok(Understood::Facts(vec![Fact::Image { order: id, version, whole: false, lines: lines? }]))
 }
