@@ -56,7 +56,9 @@ pub mod history;
 pub mod load;
 pub mod random;
 pub mod shopify;
+pub mod sqs;
 
+mod door;
 mod error;
 mod options;
 mod shop;
