@@ -62,7 +62,9 @@ pub mod sender;
 pub mod shopify;
 pub mod walmart;
 pub mod woocommerce;
+pub mod sqs;
 
+mod door;
 mod error;
 mod options;
 mod shop;
