@@ -64,7 +64,7 @@ impl Scalar {
     pub fn whole(&self) -> Result<i64, String> {
         let text = self.text();
         let (units, fraction) = text.trim().split_once('.').unwrap_or((text.trim(), "0"));
-        let is_whole = !fraction.is_empty() && fraction.bytes().all(|digit| digit == b'0');
+        let is_whole = fraction.bytes().all(|digit| digit == b'0');
         let number = units.parse().ok().filter(|_| is_whole);
         number.ok_or_else(|| format!("{:?} is no whole number", shortened(&text)))
     }

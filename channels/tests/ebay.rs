@@ -106,6 +106,8 @@ fn a_confirmation_asks_for_the_order() {
     let order = "12-34567-89012".to_string();
     let reload = Fact::Reload { order, version: 1_795_186_800_000 };
     assert_eq!(facts(of(&told).understood), [reload]);
+    told["notification"]["data"] = json!({"orderId": " "});
+    assert_dead(&of(&told).understood, "orderId is empty");
     told["notification"]["data"] = json!({"lineItemId": "1"});
     assert_dead(&of(&told).understood, "orderId");
     told["metadata"]["topic"] = "ORDER_CANCELLATION".into();
@@ -264,6 +266,8 @@ fn rendered(state: &([usize; 3], usize, usize), second: usize, alone: bool) -> V
 }
 
 proptest! {
+    #![proptest_config(payloads::cases())]
+
     // An order that was fetched for a confirmation and one that was found by polling must be the same
     // fact about the same order, or stock would move twice.
     #[test]

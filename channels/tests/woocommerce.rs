@@ -343,6 +343,8 @@ impl Shop {
 }
 
 proptest! {
+    #![proptest_config(payloads::cases())]
+
     // The same change heard twice, as a webhook and by polling, must be the same fact, or it would move
     // stock twice; and the units that it stands for must be those that the shop took off its own stock.
     #[test]

@@ -14,6 +14,12 @@ fn folder(kind: &str, channel: &str) -> String {
     format!("{}/tests/{kind}/{channel}", env!("CARGO_MANIFEST_DIR"))
 }
 
+/// How a property is tried; `PROPTEST_CASES` asks for more. A failure prints what failed, so nothing is
+/// written beside the tests.
+pub fn cases() -> ProptestConfig {
+    ProptestConfig { failure_persistence: None, ..ProptestConfig::default() }
+}
+
 /// A sample's bytes.
 pub fn sample(channel: &str, file: &str) -> Vec<u8> {
     std::fs::read(format!("{}/{file}", folder("samples", channel))).unwrap()
