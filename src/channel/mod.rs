@@ -2,8 +2,10 @@
 //!
 //! How each channel signs and what its payloads mean is the room `channels`.
 
+pub mod api;
 pub mod outcome;
 pub mod shopify;
+pub mod token;
 
 use std::net::IpAddr;
 
