@@ -27,13 +27,31 @@ pub struct Source {
 
 /// What each kind needs beside an address.
 enum Kind {
-    Shopify { path: String, token: String },
-    WooCommerce { key: String, secret: String },
+    Shopify {
+        path: String,
+        token: String,
+    },
+    WooCommerce {
+        key: String,
+        secret: String,
+    },
     /// The token of the application, and that of the seller if there is one.
-    Ebay { application: Token, seller: Option<Token> },
-    Walmart { token: Token },
-    Amazon { token: Token, marketplaces: String },
-    Odoo { key: String, database: Option<String>, settings: odoo::Settings },
+    Ebay {
+        application: Box<Token>,
+        seller: Option<Box<Token>>,
+    },
+    Walmart {
+        token: Box<Token>,
+    },
+    Amazon {
+        token: Box<Token>,
+        marketplaces: String,
+    },
+    Odoo {
+        key: String,
+        database: Option<String>,
+        settings: odoo::Settings,
+    },
 }
 
 fn unreadable(why: String) -> ApiError {
@@ -78,7 +96,7 @@ impl Source {
                 grant,
                 dress,
             };
-            Token::new(settings).ok()
+            Token::new(settings).ok().map(Box::new)
         };
         let refresh = || {
             let token = api.refresh_token.as_ref()?.into();
@@ -99,9 +117,7 @@ impl Source {
                 application: token(ClientIn::Basic, own(Some(EBAY_SCOPE)), same)?,
                 seller: refresh().and_then(|grant| token(ClientIn::Basic, grant, same)),
             },
-            "walmart" => {
-                Kind::Walmart { token: token(ClientIn::Basic, own(None), walmart_call)? }
-            }
+            "walmart" => Kind::Walmart { token: token(ClientIn::Basic, own(None), walmart_call)? },
             "amazon" => Kind::Amazon {
                 token: token(ClientIn::Form, refresh()?, same)?,
                 marketplaces: api.marketplaces.join(","),
@@ -136,7 +152,7 @@ impl Source {
             }
             Kind::Ebay { seller, .. } => {
                 let call = || Call::get("/sell/fulfillment/v1/order").segment(id);
-                let answer = self.with(seller.as_ref(), |t| call().bearer(t)).await?;
+                let answer = self.with(seller.as_deref(), |t| call().bearer(t)).await?;
                 read(answer.known()?, ebay::poll::order)
             }
             Kind::Walmart { token } => {
@@ -189,7 +205,7 @@ impl Source {
                 let since = format!("lastmodifieddate:[{}..]", rfc3339(since_ms));
                 let first = || Call::get(path).query("filter", &since).query("limit", "200");
                 let call = || next.map_or_else(first, |next| Call::get(path).ready_query(next));
-                let answer = self.with(seller.as_ref(), |t| call().bearer(t)).await?;
+                let answer = self.with(seller.as_deref(), |t| call().bearer(t)).await?;
                 ebay::poll::orders(&answer.success()?).map_err(unreadable)
             }
             Kind::Walmart { token } => {
@@ -307,8 +323,15 @@ impl Source {
             "moves" => {
                 let domain = json!([["state", "=", "done"], ["write_date", ">=", since]]);
                 let fields = [
-                    "id", "product_id", "quantity", "state", "location_id", "location_dest_id",
-                    "origin", "date", "write_date",
+                    "id",
+                    "product_id",
+                    "quantity",
+                    "state",
+                    "location_id",
+                    "location_dest_id",
+                    "origin",
+                    "date",
+                    "write_date",
                 ];
                 let body = self.search("stock.move", &asked(domain, &fields)).await?;
                 let mut page = odoo::poll::moves(&body, settings).map_err(unreadable)?;
@@ -333,8 +356,14 @@ impl Source {
             }
             _ => {
                 let domain = json!([["location_id.usage", "=", "internal"]]);
-                let fields =
-                    ["id", "product_id", "location_id", "quantity", "reserved_quantity", "write_date"];
+                let fields = [
+                    "id",
+                    "product_id",
+                    "location_id",
+                    "quantity",
+                    "reserved_quantity",
+                    "write_date",
+                ];
                 let asked = json!({ "domain": domain, "fields": fields, "order": "write_date,id" });
                 let body = self.search("stock.quant", &asked).await?;
                 odoo::poll::quants(&body, settings).map_err(unreadable)
