@@ -5,33 +5,39 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
+use channels::signature::{self, Judged, Scheme};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::{Body, Incoming};
 use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
+use hyper::http::request::Parts;
 use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode, Uri};
 use serde_json::json;
-use state::command::Fact;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Ack, Channel, Config};
-use crate::inbox::{Busy, Inbox};
+use crate::channel::Meant;
+use crate::config::{Channel, Config};
+use crate::intake::Intake;
+use crate::issuers::{Found, Issuers};
 use crate::measures::Measures;
 use crate::replica::Known;
 use crate::{channel, clock, listen};
 
 /// What a sender that must come back is told to wait, in seconds.
 const RETRY_AFTER_S: &str = "5";
+
 /// What the public listener needs.
 pub struct Ingest {
     /// The node's config, with the secrets of its channels.
     pub config: Arc<Config>,
     /// Where deliveries become durable.
-    pub inbox: Inbox,
+    pub intake: Intake,
     /// Which channels the cluster knows.
     pub known: watch::Receiver<Known>,
+    /// Who gives out the keys that some channels sign with.
+    pub issuers: Arc<Issuers>,
     /// What is counted.
     pub measures: Arc<Measures>,
 }
@@ -55,10 +61,11 @@ impl Ingest {
         if request.uri().path() == "/healthz" {
             return respond((StatusCode::OK, json!({ "ok": true })));
         }
-        let name = request.uri().path().strip_prefix("/webhooks/").map(str::to_string);
-        let known = name.as_deref().and_then(|name| self.config.channel(name));
+        let known = channel_name(request.uri()).and_then(|name| self.config.channel(name));
         let label = known.map_or("unknown", |channel| &channel.name).to_string();
-        let answer = self.webhook(request, name).await.unwrap_or_else(|refusal| refusal);
+        let kind = known.map(|channel| channel.kind.clone());
+        let answer = self.webhook(request).await.unwrap_or_else(|refusal| refusal);
+        let answer = if kind.as_deref() == Some("amazon") { for_sns(answer) } else { answer };
         self.measures.answered(&label, answer.0.as_u16());
         if answer.0 == StatusCode::OK {
             self.measures.ack_seconds.observe(began.elapsed().as_secs_f64());
@@ -67,18 +74,48 @@ impl Ingest {
     }
 
     /// The checks, in the order in which senders may rely on them.
-    async fn webhook(
-        &self,
-        request: Request<Incoming>,
-        name: Option<String>,
-    ) -> Result<Answer, Answer> {
+    async fn webhook(&self, request: Request<Incoming>) -> Result<Answer, Answer> {
         let received_ms = clock::now_ms();
-        let name = name.ok_or_else(|| refuse(StatusCode::NOT_FOUND, "there is nothing here"))?;
+        let nothing = || refuse(StatusCode::NOT_FOUND, "there is nothing here");
+        let name = channel_name(request.uri()).ok_or_else(nothing)?.to_string();
+        if request.method() == Method::GET
+            && let Some(answer) = self.challenge(&name, request.uri())
+        {
+            return Ok(answer);
+        }
         if request.method() != Method::POST {
             return Err(refuse(StatusCode::METHOD_NOT_ALLOWED, "webhooks are sent by POST"));
         }
         let channel = self.channel(&name)?;
         let (head, body) = request.into_parts();
+        let body = self.body(&head, body).await?;
+        let request = channels::Request {
+            method: &head.method,
+            target: head.uri.path_and_query().map_or("/", |target| target.as_str()),
+            headers: &head.headers,
+            body: &body,
+            now_ms: received_ms,
+        };
+        let parsed = match self.judge(channel, &request).await? {
+            Judged::Ping => return Ok(ignored("an activation ping")),
+            Judged::Genuine(verified) => channel::parse(channel, &head.headers, verified),
+        };
+        match channel::deliver(&channel.name, parsed, &body, received_ms) {
+            Meant::Ignored(why) => Ok(ignored(&why)),
+            Meant::Confirm(url) => self.confirm(&channel.name, &url).await,
+            Meant::Delivery(delivery, dead) => {
+                let id = delivery.id.clone();
+                self.intake.keep(*delivery).await.map_err(|later| {
+                    tracing::warn!(%later, "a webhook was sent back");
+                    come_back(&later.to_string())
+                })?;
+                Ok(accepted(&id, dead))
+            }
+        }
+    }
+
+    /// The body as it was sent, if it is as large, as fast and as plain as it must be.
+    async fn body(&self, head: &Parts, body: Incoming) -> Result<Bytes, Answer> {
         let max_body = self.config.ingest.max_body.as_len();
         let too_large =
             || refuse(StatusCode::PAYLOAD_TOO_LARGE, &format!("the limit is {max_body} bytes"));
@@ -92,19 +129,57 @@ impl Ingest {
         }
         let limit = self.config.ingest.request_timeout.duration();
         let read = tokio::time::timeout(limit, Limited::new(body, max_body).collect()).await;
-        let body = match read {
-            Ok(Ok(collected)) => collected.to_bytes(),
-            Ok(Err(error)) if error.is::<LengthLimitError>() => return Err(too_large()),
-            Ok(Err(_)) => return Err(refuse(StatusCode::BAD_REQUEST, "the body broke off")),
-            Err(_) => return Err(refuse(StatusCode::REQUEST_TIMEOUT, "the body took too long")),
-        };
-        let verified = channel::verify(channel, &head.headers, &body)
-            .map_err(|refused| refuse(StatusCode::UNAUTHORIZED, &refused.to_string()))?;
-        let (delivery, ignored) = channel::deliver(channel, &head.headers, verified, received_ms);
-        if let Err(why) = ignored {
-            return Ok((StatusCode::OK, json!({ "accepted": true, "ignored": why })));
+        match read {
+            Ok(Ok(collected)) => Ok(collected.to_bytes()),
+            Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
+            Ok(Err(_)) => Err(refuse(StatusCode::BAD_REQUEST, "the body broke off")),
+            Err(_) => Err(refuse(StatusCode::REQUEST_TIMEOUT, "the body took too long")),
         }
-        self.keep(delivery).await
+    }
+
+    /// Whether the sender knew the channel's secret. A key that signs may have to be fetched first.
+    async fn judge<'a>(
+        &self,
+        channel: &Channel,
+        request: &channels::Request<'a>,
+    ) -> Result<Judged<'a>, Answer> {
+        let refused = |refused: channels::Refused| {
+            refuse(StatusCode::UNAUTHORIZED, &refused.to_string())
+        };
+        let scheme: &Scheme = channel.scheme.as_deref().ok_or(channels::Refused).map_err(refused)?;
+        let wanted = signature::wanted(scheme, request).map_err(refused)?;
+        let key = match wanted {
+            None => None,
+            Some(wanted) => match self.issuers.find(channel, &wanted).await {
+                Found::Key(key) => Some(key),
+                Found::Unknown => return Err(refused(channels::Refused)),
+                Found::Unavailable => return Err(come_back("the signer's key cannot be had now")),
+            },
+        };
+        signature::verify(scheme, request, key.as_deref()).map_err(refused)
+    }
+
+    /// eBay asks whether the endpoint is ours before it sends anything.
+    fn challenge(&self, name: &str, uri: &Uri) -> Option<Answer> {
+        let channel = self.config.channel(name).filter(|channel| channel.kind == "ebay")?;
+        let code = uri.query()?.split('&').find_map(|pair| pair.strip_prefix("challenge_code="))?;
+        let (token, endpoint) = (channel.secrets.first()?, channel.endpoint.as_deref()?);
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '~');
+        if code.is_empty() || code.len() > 256 || !code.chars().all(is_plain) {
+            return None;
+        }
+        let response = signature::ebay::challenge(code, token.expose(), endpoint);
+        Some((StatusCode::OK, json!({ "challengeResponse": response })))
+    }
+
+    /// Visits the URL by which an allowed topic asks to be confirmed.
+    async fn confirm(&self, channel: &str, url: &str) -> Result<Answer, Answer> {
+        self.issuers.confirm(url).await.map_err(|why| {
+            tracing::warn!(channel, why, "a subscription could not be confirmed");
+            come_back("the subscription could not be confirmed now")
+        })?;
+        tracing::info!(channel, "a subscription was confirmed");
+        Ok(ignored("a subscription that is confirmed now"))
     }
 
     /// The channel with its secrets, if the cluster knows it and this node can verify it.
@@ -119,30 +194,35 @@ impl Ingest {
             (true, false, Some(_)) => Err(come_back("the cluster does not know this channel yet")),
         }
     }
+}
 
-    async fn keep(&self, delivery: state::command::Delivery) -> Result<Answer, Answer> {
-        let id = delivery.id.clone();
-        let dead = delivery.facts.iter().find_map(|fact| match fact {
-            Fact::Dead { reason, .. } => Some(reason.clone()),
-            Fact::Image { .. } | Fact::Refund { .. } => None,
-        });
-        let lane = channel::lane(&delivery);
-        let place = self.inbox.accept(lane, delivery).await.map_err(|busy: Busy| {
-            tracing::warn!(%busy, "a webhook was sent back");
-            come_back(&busy.to_string())
-        })?;
-        if self.config.ingest.ack == Ack::Quorum {
-            let limit = self.config.ingest.quorum_timeout.duration();
-            let agreed = tokio::time::timeout(limit, self.inbox.agreed(place)).await;
-            agreed.map_err(|_| come_back("the cluster did not agree in time"))?;
+/// The channel that a path names: `/webhooks/{channel}`, with a slash or a secret after it or not.
+fn channel_name(uri: &Uri) -> Option<&str> {
+    let rest = uri.path().strip_prefix("/webhooks/")?;
+    Some(rest.split_once('/').map_or(rest, |(name, _)| name))
+}
+
+/// SNS takes any 4xx for a final answer and drops the message: what may go well later is a 503.
+fn for_sns((status, body): Answer) -> Answer {
+    match status {
+        StatusCode::REQUEST_TIMEOUT | StatusCode::BAD_REQUEST => {
+            (StatusCode::SERVICE_UNAVAILABLE, body)
         }
-        Ok(match dead {
-            None => (StatusCode::OK, json!({ "accepted": true, "id": id })),
-            Some(reason) => {
-                (StatusCode::ACCEPTED, json!({ "accepted": true, "id": id, "dead_letter": reason }))
-            }
-        })
+        status => (status, body),
     }
+}
+
+fn accepted(id: &str, dead: Option<String>) -> Answer {
+    match dead {
+        None => (StatusCode::OK, json!({ "accepted": true, "id": id })),
+        Some(reason) => {
+            (StatusCode::ACCEPTED, json!({ "accepted": true, "id": id, "dead_letter": reason }))
+        }
+    }
+}
+
+fn ignored(why: &str) -> Answer {
+    (StatusCode::OK, json!({ "accepted": true, "ignored": why }))
 }
 
 fn refuse(status: StatusCode, message: &str) -> Answer {

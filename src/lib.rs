@@ -1,7 +1,6 @@
 //! The node: it listens, verifies, stores, submits, pushes and shows. It acts and does not decide.
 //!
 //! ```text
-//!  ingest ─► signature ─► channel (parse) ─► inbox ═► submit ═► cluster ─► replica (state + history)
 //!  propagate ◄═ what is due in the replica      admin ◄─ reads it all     node wires them together
 //! ```
 //!
@@ -18,12 +17,16 @@ pub mod config;
 pub mod demo;
 pub mod digest;
 pub mod history;
+pub mod home;
 pub mod inbox;
 pub mod ingest;
+pub mod intake;
+pub mod issuers;
 mod listen;
 pub mod measures;
 pub mod node;
+pub mod poll;
 pub mod propagate;
 pub mod replica;
-pub mod signature;
+pub mod sqs;
 pub mod submit;

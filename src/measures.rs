@@ -45,6 +45,12 @@ pub struct Measures {
     pub pushed: Family<OfChannel, Counter>,
     /// Pushes that the channel refused or that need another try, by channel.
     pub push_failures: Family<OfChannel, Counter>,
+    /// Orders fetched by id.
+    pub fetched: Family<OfChannel, Counter>,
+    /// Polls that came to their end.
+    pub polls: Family<OfChannel, Counter>,
+    /// Questions to a channel's API that failed.
+    pub fetch_failures: Family<OfChannel, Counter>,
     /// Seconds from a receipt to its 200.
     pub ack_seconds: Buckets,
     /// Deliveries waiting to be agreed on.
@@ -80,6 +86,9 @@ impl Measures {
             dead: Counter::default(),
             pushed: Family::default(),
             push_failures: Family::default(),
+            fetched: Family::default(),
+            polls: Family::default(),
+            fetch_failures: Family::default(),
             ack_seconds: Buckets::new(exponential_buckets(0.000_25, 2.0, 16)),
             backlog: Gauge::default(),
             evicted_keys: Gauge::default(),
@@ -103,6 +112,10 @@ impl Measures {
         to.register("pushes_confirmed", "Quantities that channels took", self.pushed.clone());
         let failures = "Pushes that a channel refused or that need another try";
         to.register("push_failures", failures, self.push_failures.clone());
+        to.register("orders_fetched", "Orders fetched by id", self.fetched.clone());
+        to.register("polls", "Polls of a channel's API that came to their end", self.polls.clone());
+        let failures = "Questions to a channel's API that failed";
+        to.register("fetch_failures", failures, self.fetch_failures.clone());
         let ack = "From the receipt of a webhook to its 200";
         to.register_with_unit("webhook_ack", ack, Unit::Seconds, self.ack_seconds.clone());
         let backlog = "Deliveries accepted here that the cluster has not agreed on yet";

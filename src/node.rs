@@ -14,12 +14,17 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admin::{self, Admin};
-use crate::config::Config;
+use crate::channel::source::Source;
+use crate::config::{Channel, Config};
 use crate::inbox::{self, Inbox};
 use crate::ingest::{self, Ingest};
+use crate::intake::Intake;
+use crate::issuers::Issuers;
 use crate::measures::Measures;
+use crate::poll::{self, Poller};
 use crate::propagate::{self, Pusher};
 use crate::replica::{Replica, Shared};
+use crate::sqs::{self, Consumer};
 use crate::{clock, history, listen, submit};
 
 /// How often the leader looks whether something is due that no command would bring up.
@@ -142,20 +147,23 @@ impl Node {
         let outstanding = config.raft.segments_outstanding;
         node.tasks.spawn(submit::run(inbox.clone(), raft.clone(), outstanding, stop()));
         node.tasks.spawn(chores(Arc::clone(&config), Arc::clone(&replica), raft.clone(), stop()));
-        for channel in config.channels.iter().filter(|channel| channel.api.is_some()) {
-            let pusher = Pusher {
-                channel: channel.clone(),
+        let intake = Intake::new(inbox.clone(), &config);
+        let known = replica.read().unwrap_or_else(PoisonError::into_inner).known();
+        for channel in &config.channels {
+            let shared = Sources {
                 node: config.node.id,
-                replica: Arc::clone(&replica),
-                raft: raft.clone(),
-                measures: Arc::clone(&measures),
+                replica: &replica,
+                raft: &raft,
+                intake: &intake,
+                measures: &measures,
             };
-            node.tasks.spawn(propagate::run(pusher, stop()));
+            shared.start(channel, &node.tasks, &stop);
         }
         let webhooks = Ingest {
             config: Arc::clone(&config),
-            inbox: inbox.clone(),
-            known: replica.read().unwrap_or_else(PoisonError::into_inner).known(),
+            intake,
+            known,
+            issuers: Arc::new(Issuers::new(&config.channels)),
             measures: Arc::clone(&measures),
         };
         node.tasks.spawn(ingest::serve(public, Arc::new(webhooks), stop()));
@@ -185,6 +193,52 @@ impl Node {
         self.hand_over().await;
         self.raft.shutdown().await;
         fatal.map_or(Ok(()), Err)
+    }
+}
+
+/// What everything that speaks with a channel needs.
+struct Sources<'a> {
+    node: u64,
+    replica: &'a Shared,
+    raft: &'a Raft,
+    intake: &'a Intake,
+    measures: &'a Arc<Measures>,
+}
+
+impl Sources<'_> {
+    /// Starts what pushes to a channel, asks it and takes from its queue.
+    fn start(&self, channel: &Channel, tasks: &TaskTracker, stop: &impl Fn() -> CancellationToken) {
+        if channel.kind == "shopify" && channel.api.is_some() {
+            let pusher = Pusher {
+                channel: channel.clone(),
+                node: self.node,
+                replica: Arc::clone(self.replica),
+                raft: self.raft.clone(),
+                measures: Arc::clone(self.measures),
+            };
+            tasks.spawn(propagate::run(pusher, stop()));
+        }
+        if let Some(source) = Source::new(channel) {
+            let poller = Poller {
+                channel: channel.clone(),
+                source,
+                node: self.node,
+                replica: Arc::clone(self.replica),
+                raft: self.raft.clone(),
+                intake: self.intake.clone(),
+                measures: Arc::clone(self.measures),
+            };
+            tasks.spawn(poll::run(poller, stop()));
+        }
+        if let Some(sqs) = &channel.sqs {
+            let consumer = Consumer {
+                channel: channel.name.clone(),
+                sqs: sqs.clone(),
+                intake: self.intake.clone(),
+                measures: Arc::clone(self.measures),
+            };
+            tasks.spawn(sqs::run(consumer, stop()));
+        }
     }
 }
 

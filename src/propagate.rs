@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::channel::shopify::client::{Client, ROWS_MAX};
 use crate::channel::{PushError, Row, RowOutcome};
 use crate::config::Channel;
+use crate::home::home;
 use crate::measures::{self, Measures};
 use crate::replica::Shared;
 use pace::Pace;
@@ -91,10 +92,7 @@ impl Pusher {
         }
     }
 
-    /// The channel's home is its node, or the voter with the lowest id where that is no member.
     fn is_home(&self) -> bool {
-        let status = self.raft.status();
-        let voters = || status.members.iter().filter(|member| member.voter);
         let wanted = {
             let replica = self.replica.read().unwrap_or_else(PoisonError::into_inner);
             let channel = replica.state().data().channels.get(&self.channel.name);
@@ -103,9 +101,7 @@ impl Pusher {
                 _ => return false,
             }
         };
-        let named = wanted.filter(|id| status.members.iter().any(|known| known.member.id == *id));
-        let home = named.or_else(|| voters().map(|voter| voter.member.id).min());
-        home == Some(self.node)
+        home(&self.raft.status(), wanted) == Some(self.node)
     }
 
     /// One intent, what is sent for it, and what came of that.

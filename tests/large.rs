@@ -80,6 +80,7 @@ fn delivery(n: u8) -> Delivery {
         id: format!("{n}-{line}"),
         sku: Some("x".repeat(240)),
         quantity: 1,
+        ..LineImage::default()
     };
     let lines = (0..3_400).map(line).collect();
     Delivery {
@@ -89,6 +90,7 @@ fn delivery(n: u8) -> Delivery {
         channel: CHANNEL.into(),
         topic: "orders/create".into(),
         received_ms: 1,
-        facts: vec![Fact::Image { order: n.to_string(), version: 1, lines }],
+        facts: vec![Fact::Image { order: n.to_string(), version: 1, whole: true, lines }],
+        raw: Vec::new(),
     }
 }

@@ -42,27 +42,71 @@ pub fn shortened(text: &str) -> String {
     text.chars().take(64).collect()
 }
 
-/// A quantity that a place shows: below zero where more was sold than was there.
-pub fn level(quantity: i64) -> Result<i64, String> {
-    if (-QUANTITY_MAX..=QUANTITY_MAX).contains(&quantity) {
-        Ok(quantity)
-    } else {
-        Err(format!("a quantity of {quantity} is out of range"))
+/// A value that a channel writes as a number in one place and as text in another.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
+pub enum Scalar {
+    /// `2`, `2.0`.
+    Number(serde_json::Number),
+    /// `"2"`, `"2.0"`, `"anything"`.
+    Text(String),
+}
+
+impl Scalar {
+    /// An id, not empty and not longer than [`NAME_LEN_MAX`].
+    pub fn id(&self, what: &str) -> Result<String, String> {
+        let id = name(what, self.text().trim())?;
+        if id.is_empty() { Err(format!("{what} is empty")) } else { Ok(id) }
+    }
+
+    /// A whole number, however it is written: `2`, `2.0`, `"2"` and `"2.00"` are two. A fraction is an
+    /// error, since units cannot be divided.
+    pub fn whole(&self) -> Result<i64, String> {
+        let text = self.text();
+        let (units, fraction) = text.trim().split_once('.').unwrap_or((text.trim(), "0"));
+        let is_whole = fraction.bytes().all(|digit| digit == b'0');
+        let number = units.parse().ok().filter(|_| is_whole);
+        number.ok_or_else(|| format!("{:?} is no whole number", shortened(&text)))
+    }
+
+    /// A whole number that is a [`quantity`].
+    pub fn units(&self) -> Result<i64, String> {
+        quantity(self.whole()?)
+    }
+
+    /// As it was written.
+    #[must_use]
+    pub fn text(&self) -> std::borrow::Cow<'_, str> {
+        match self {
+            Self::Number(number) => number.to_string().into(),
+            Self::Text(text) => text.into(),
+        }
     }
 }
 
-/// An id as the state keeps it: a [`name`] that is not empty.
-pub fn id(what: &str, text: &str) -> Result<String, String> {
-    if text.is_empty() { Err(format!("{what} is empty")) } else { name(what, text) }
+/// Reads JSON that was read already as [`serde_json::Value`].
+pub fn shaped<'a, T: Deserialize<'a>>(value: &'a serde_json::Value) -> Result<T, String> {
+    T::deserialize(value).map_err(|error| format!("unexpected shape: {error}"))
 }
 
-/// So many lines of one order as the state keeps.
-pub fn line_count(count: usize) -> Result<(), String> {
+/// Refuses an order that the state would not take.
+pub fn check_lines(count: usize) -> Result<(), String> {
     if count > ORDER_LINES_MAX {
-        Err(format!("more than {ORDER_LINES_MAX} lines of one order"))
+        Err(format!("the order has more than {ORDER_LINES_MAX} lines"))
     } else {
         Ok(())
     }
+}
+
+/// What could not be understood. The reason goes through the log, and may quote a stranger: it is cut.
+#[must_use]
+pub fn dead(reason: &str) -> crate::Understood {
+    crate::Understood::Dead(reason.chars().take(NAME_LEN_MAX).collect())
+}
+
+/// A quantity that a place shows: below zero where more was sold than was there.
+pub fn level(shown: i64) -> Result<i64, String> {
+    quantity(shown.saturating_abs()).map(|_| shown)
 }
 
 /// For a member whose `null` says something else than its absence: with `#[serde(default)]`, absent is
@@ -73,11 +117,4 @@ where
     D: serde::Deserializer<'de>,
 {
     Option::deserialize(deserializer).map(Some)
-}
-
-/// JSON with the members of each object in the order of their names and without spaces: equal values have
-/// equal bytes.
-#[must_use]
-pub fn canonical(value: &serde_json::Value) -> Vec<u8> {
-    value.to_string().into_bytes()
 }

@@ -10,11 +10,17 @@
 //! Only `signature` can make a [`Verified`], and every `parse` of a pushed body asks for one. What was
 //! fetched from a channel's API over TLS is trusted for that reason, and is read by `<channel>::poll`.
 
+pub mod amazon;
+pub mod ebay;
+pub mod generic;
 pub mod json;
+pub mod odoo;
 pub mod poll;
 pub mod shopify;
 pub mod signature;
 pub mod time;
+pub mod walmart;
+pub mod woocommerce;
 
 use state::command::Fact;
 

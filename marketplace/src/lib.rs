@@ -52,11 +52,19 @@
 #![forbid(unsafe_code)]
 
 pub mod clock;
+pub mod ebay;
+pub mod generic;
 pub mod history;
 pub mod load;
+pub mod odoo;
 pub mod random;
+pub mod sender;
 pub mod shopify;
+pub mod walmart;
+pub mod woocommerce;
+pub mod sqs;
 
+mod door;
 mod error;
 mod options;
 mod shop;

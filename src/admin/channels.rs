@@ -53,6 +53,9 @@ pub(super) struct Defined {
     home: Option<u64>,
     /// Whether quantities are pushed to it.
     pushes: bool,
+    /// Whether its orders can be fetched.
+    #[serde(default)]
+    fetches: bool,
     dedup_window_ms: u64,
     /// Thousandths of a call a second.
     rate_milli: u64,
@@ -91,20 +94,30 @@ impl From<Definition> for Defined {
             location,
             home,
             pushes,
+            fetches,
             dedup_window_ms,
             rate_milli,
             burst,
             settings,
         } = d;
-        Self { kind, location, home, pushes, dedup_window_ms, rate_milli, burst, settings }
+        Self { kind, location, home, pushes, fetches, dedup_window_ms, rate_milli, burst, settings }
     }
 }
 
 impl From<Defined> for Definition {
     fn from(d: Defined) -> Self {
-        let Defined { kind, location, home, pushes, dedup_window_ms, rate_milli, burst, settings } =
-            d;
-        Self { kind, location, home, pushes, dedup_window_ms, rate_milli, burst, settings }
+        let Defined {
+            kind,
+            location,
+            home,
+            pushes,
+            fetches,
+            dedup_window_ms,
+            rate_milli,
+            burst,
+            settings,
+        } = d;
+        Self { kind, location, home, pushes, fetches, dedup_window_ms, rate_milli, burst, settings }
     }
 }
 

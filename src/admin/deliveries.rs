@@ -40,8 +40,11 @@ pub(super) struct OrderLine {
     /// Null while no payload named one: the line waits.
     sku: Option<String>,
     location: String,
+    /// The channel's own id of what was ordered, where it named one.
+    listing: Option<String>,
     ordered: i64,
     cancelled: i64,
+    fulfilled: i64,
     returned: i64,
     not_restocked: i64,
     /// Of it, what the ledger has committed by now.
@@ -62,13 +65,15 @@ pub(super) async fn order(
         Problem::missing(format!("nothing was heard of an order {:?} of {:?}", place.1, place.0))
     })?;
     let lines = known.lines.iter().map(|(id, line)| {
-        let implied = line.implied();
+        let implied = line.implied(known.whole);
         let not_restocked = line.removals.values().filter(|(kind, _)| *kind == Removal::NoRestock);
         let line = OrderLine {
             sku: line.sku.clone(),
             location: line.location.clone(),
-            ordered: line.quantity,
+            listing: line.listing.clone(),
+            ordered: implied.sold,
             cancelled: implied.cancelled,
+            fulfilled: implied.fulfilled,
             returned: implied.returned,
             not_restocked: not_restocked.map(|(_, quantity)| quantity).sum(),
             committed: line.moved.net().0,

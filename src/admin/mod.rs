@@ -7,6 +7,7 @@ mod deliveries;
 mod describe;
 mod extract;
 mod health;
+mod listings;
 mod movements;
 mod pages;
 mod problem;
@@ -126,11 +127,13 @@ fn routes() -> [(OpenApiRouter<Admin>, Option<Scope>); 4] {
         .routes(routes!(channels::get))
         .routes(routes!(channels::policies))
         .routes(routes!(skus::get))
+        .routes(routes!(listings::list))
         .routes(routes!(cluster_api::status))
         .routes(routes!(health::metrics));
     let write = OpenApiRouter::new()
         .routes(routes!(movements::post))
         .routes(routes!(skus::put))
+        .routes(routes!(listings::post))
         .routes(routes!(channels::put))
         .routes(routes!(channels::put_policies));
     let operate = OpenApiRouter::new()

@@ -24,13 +24,56 @@ pub(super) struct Mapping {
 }
 
 /// One listing.
-#[derive(Deserialize, Serialize, ToSchema)]
+#[derive(Clone, Deserialize, Serialize, ToSchema)]
 pub(super) struct Listed {
-    /// The channel's own id of what is set: of Shopify, `gid://shopify/InventoryItem/…`.
+    /// The channel's own id of what is set: of Shopify, `gid://shopify/InventoryItem/…`; of Amazon, eBay
+    /// and Walmart, their SKU; of WooCommerce and Odoo, the product's id.
     id: String,
-    /// What else is known of it: of Shopify, `location_id`, where that is not the channel's.
+    /// What else is known of it: of Shopify, `location_id`, where that is not the channel's, and
+    /// `variant_id`, by which order lines name it. Every setting that ends in `_id`, but `location_id`,
+    /// is one more id that payloads may name it by.
     #[serde(flatten)]
     settings: BTreeMap<String, String>,
+}
+
+impl Listed {
+    /// How the state keeps it. Shopify's ids may be given as bare numbers.
+    pub(super) fn spec(&self, kind: &str) -> ListingSpec {
+        let gid = |what: &str, id: &str| {
+            let bare = kind == "shopify" && id.bytes().all(|byte| byte.is_ascii_digit());
+            if bare { format!("gid://shopify/{what}/{id}") } else { id.to_string() }
+        };
+        let settings = self.settings.iter().map(|(key, value)| {
+            let value = match key.as_str() {
+                "variant_id" => gid("ProductVariant", value),
+                "location_id" => gid("Location", value),
+                _ => value.clone(),
+            };
+            (key.clone(), value)
+        });
+        ListingSpec { id: gid("InventoryItem", &self.id), settings: settings.collect() }
+    }
+}
+
+/// Whether a SKU and its listings are no longer than the state keeps.
+pub(super) fn check<'a>(
+    sku: &String,
+    listings: impl IntoIterator<Item = &'a Listed>,
+) -> Result<(), String> {
+    let long = |text: &String| text.is_empty() || text.len() > NAME_LEN_MAX;
+    let wrong = |listed: &Listed| {
+        let settings = &listed.settings;
+        long(&listed.id)
+            || settings.len() > LISTING_SETTINGS_MAX
+            || settings.iter().any(|(name, value)| long(name) || long(value))
+    };
+    if long(sku) || listings.into_iter().any(wrong) {
+        return Err(format!(
+            "a SKU, an id and a setting have 1 to {NAME_LEN_MAX} bytes, \
+             a listing at most {LISTING_SETTINGS_MAX} settings"
+        ));
+    }
+    Ok(())
 }
 
 /// A part of a kit.
@@ -71,25 +114,17 @@ pub(super) async fn put(
     if !mapping.components.is_empty() {
         return Err(Problem::unprocessable("no_kits", "components: this release has no kits"));
     }
-    let long = |text: &String| text.is_empty() || text.len() > NAME_LEN_MAX;
-    let wrong = |listed: &Listed| {
-        let settings = &listed.settings;
-        long(&listed.id)
-            || settings.len() > LISTING_SETTINGS_MAX
-            || settings.iter().any(|(name, value)| long(name) || long(value))
+    check(&sku, mapping.listings.values())
+        .map_err(|why| Problem::unprocessable("too_long", why))?;
+    let kind = |channel: &String| {
+        let replica = admin.read();
+        let known = replica.state().data().channels.get(channel);
+        known.map(|known| known.definition.kind.clone()).unwrap_or_default()
     };
-    if long(&sku) || mapping.listings.values().any(wrong) {
-        let limits = format!(
-            "a SKU, an id and a setting have 1 to {NAME_LEN_MAX} bytes, \
-             a listing at most {LISTING_SETTINGS_MAX} settings"
-        );
-        return Err(Problem::unprocessable("too_long", limits));
-    }
-    let specs = mapping.listings.iter().map(|(channel, listed)| {
-        let (id, settings) = (listed.id.clone(), listed.settings.clone());
-        (channel.clone(), ListingSpec { id, settings })
-    });
-    let command = Command::Map { sku, listings: specs.collect() };
+    let specs =
+        mapping.listings.iter().map(|(name, listed)| (name.clone(), listed.spec(&kind(name))));
+    let specs: Vec<_> = specs.collect();
+    let command = Command::Map { sku, listings: specs.into_iter().collect() };
     admin.change(&command).await?;
     Ok(Json(mapping))
 }

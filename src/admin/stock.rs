@@ -1,7 +1,5 @@
 //! `/v1/stock`: what is there.
 
-use std::collections::BTreeSet;
-
 use axum::extract::State;
 use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
@@ -72,19 +70,9 @@ pub(super) async fn list(
 }
 
 fn page(frozen: &Frozen, paging: &Paging) -> Page<Stock> {
-    let after = paging.cursor.as_deref();
-    let mut first: BTreeSet<&str> = BTreeSet::new();
-    for (sku, _) in frozen.data.stock.iter() {
-        if after.is_none_or(|after| sku.as_str() > after) {
-            first.insert(sku);
-            if first.len() > paging.limit() + 1 {
-                first.pop_last();
-            }
-        }
-    }
-    let more = first.len() > paging.limit();
-    let skus: Vec<&str> = first.into_iter().take(paging.limit()).collect();
-    let next = skus.last().filter(|_| more).map(|sku| (*sku).to_string());
+    let skus = frozen.data.stock.iter().map(|(sku, _)| sku);
+    let (skus, more) = view::first(skus, paging.cursor.as_ref(), paging.limit());
+    let next = skus.last().filter(|_| more).map(|sku| (*sku).clone());
     let items =
         skus.iter().filter_map(|sku| view::stock(&frozen.data, frozen.index, sku)).collect();
     Page { items, next }

@@ -1,6 +1,6 @@
 //! What the API shows of the state, as JSON.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use state::Data;
@@ -33,8 +33,30 @@ pub(super) struct Paging {
 
 impl Paging {
     pub(super) fn limit(&self) -> usize {
-        self.limit.unwrap_or(PAGE_DEFAULT).clamp(1, PAGE_MAX)
+        limit(self.limit)
     }
+}
+
+/// Items of a page for which so many were asked.
+pub(super) fn limit(asked: Option<usize>) -> usize {
+    asked.unwrap_or(PAGE_DEFAULT).clamp(1, PAGE_MAX)
+}
+
+/// The first `limit` places after one, in order, and whether there are more.
+pub(super) fn first<'a, T: Ord>(
+    places: impl Iterator<Item = &'a T>,
+    after: Option<&T>,
+    limit: usize,
+) -> (Vec<&'a T>, bool) {
+    let mut first: BTreeSet<&T> = BTreeSet::new();
+    for place in places.filter(|place| after.is_none_or(|after| *place > after)) {
+        first.insert(place);
+        if first.len() > limit + 1 {
+            first.pop_last();
+        }
+    }
+    let more = first.len() > limit;
+    (first.into_iter().take(limit).collect(), more)
 }
 
 /// Quantities of one SKU.

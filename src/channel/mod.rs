@@ -1,89 +1,81 @@
-//! Sales channels: how each signs, what its deliveries mean, and how it is told a quantity.
+//! Sales channels: from a verified request to a [`Delivery`], and the clients of the channels' APIs.
 //!
-//! To add a channel: one folder here, one line in each `match` below, one folder of samples in `tests`.
+//! How each channel signs and what its payloads mean is the room `channels`.
 
 pub mod outcome;
 pub mod shopify;
 
 use std::net::IpAddr;
 
+use channels::{Parsed, Understood, Verified};
 use hyper::HeaderMap;
 use sha2::{Digest, Sha256};
 use state::Key;
 use state::command::{Delivery, Fact};
-use state::origin::Lane;
 
 use crate::config;
-use crate::signature::{self, Refused, Verified};
 
 pub use outcome::{PushError, Row, RowOutcome};
 
-/// An authentic webhook, understood.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Understood {
-    /// It says something about stock.
-    Facts(Vec<Fact>),
-    /// It changes no stock.
-    Ignored(&'static str),
-    /// It cannot be understood, for this reason: kept as a dead letter.
-    Dead(String),
-}
-
-/// Verifies a body as the channel's kind signs it.
-pub fn verify<'a>(
-    channel: &config::Channel,
-    headers: &HeaderMap,
-    body: &'a [u8],
-) -> Result<Verified<'a>, Refused> {
-    let secrets = channel.secrets.iter().map(|secret| secret.expose().as_bytes());
+/// Takes a verified webhook apart as the channel's kind means it. Pure.
+#[must_use]
+pub fn parse(channel: &config::Channel, headers: &HeaderMap, body: Verified<'_>) -> Parsed {
     match channel.kind.as_str() {
-        "shopify" => signature::shopify(headers, body, secrets),
-        _ => Err(Refused),
+        "shopify" => channels::shopify::parse(headers, body),
+        "woocommerce" => channels::woocommerce::parse(headers, body),
+        "amazon" => channels::amazon::parse(body),
+        "ebay" => channels::ebay::parse(headers, body),
+        "walmart" => channels::walmart::parse(headers, body),
+        "odoo" => channels::odoo::parse(headers, body, &channel.meaning.odoo),
+        "generic" => channels::generic::parse(headers, body, &channel.meaning.generic),
+        _ => Parsed::new("", Understood::Dead("the channel's kind is not spoken here".into())),
     }
 }
 
-/// Makes a delivery of a verified body. Pure: the time is an argument.
-pub fn deliver(
-    channel: &config::Channel,
-    headers: &HeaderMap,
-    body: Verified<'_>,
-    received_ms: u64,
-) -> (Delivery, Result<(), &'static str>) {
-    let header = |name| headers.get(name).and_then(|value| value.to_str().ok());
-    let (sender_id, topic, understood) = match channel.kind.as_str() {
-        "shopify" => {
-            let topic = shopify::topic(&header).unwrap_or_default();
-            (shopify::delivery_id(&header), topic, shopify::parse::parse(topic, body))
-        }
-        _ => (None, "", Understood::Dead("the channel's kind is not spoken here".into())),
-    };
-    let hash = Sha256::digest(body.bytes());
-    let sender_id = sender_id.map_or_else(|| hex(&hash), str::to_string);
-    let id = format!("{}:{sender_id}", channel.name);
-    let (facts, ignored) = match understood {
-        Understood::Facts(facts) => (facts, Ok(())),
-        Understood::Ignored(why) => (Vec::new(), Err(why)),
-        Understood::Dead(reason) => {
-            (vec![Fact::Dead { reason, body: body.bytes().to_vec() }], Ok(()))
-        }
-    };
-    let delivery = Delivery {
-        key: key(id.as_bytes()),
-        body: key(body.bytes()),
-        id,
-        channel: channel.name.clone(),
-        topic: topic.chars().take(state::limits::NAME_LEN_MAX).collect(),
-        received_ms,
-        facts,
-    };
-    (delivery, ignored)
+/// What becomes of an authentic delivery.
+#[derive(Debug)]
+pub enum Meant {
+    /// It must be kept. With a reason: as a dead letter.
+    Delivery(Box<Delivery>, Option<String>),
+    /// It changes nothing, for this reason.
+    Ignored(String),
+    /// A subscription asks to be confirmed by a visit of this URL.
+    Confirm(String),
 }
 
-/// Decrements go first.
+/// Makes a delivery of what was understood of a body. Pure: the time is an argument.
 #[must_use]
-pub fn lane(delivery: &Delivery) -> Lane {
-    let is_sale = |fact: &Fact| matches!(fact, Fact::Image { .. });
-    if delivery.facts.iter().any(is_sale) { Lane::Urgent } else { Lane::Normal }
+pub fn deliver(channel: &str, parsed: Parsed, raw: &[u8], received_ms: u64) -> Meant {
+    let (facts, dead) = match parsed.understood {
+        Understood::Facts(facts) => (facts, None),
+        Understood::Ignored(why) => return Meant::Ignored(why),
+        Understood::Confirm(url) => return Meant::Confirm(url),
+        Understood::Dead(reason) => {
+            (vec![Fact::Dead { reason: reason.clone(), body: raw.to_vec() }], Some(reason))
+        }
+    };
+    let sender_id = parsed.id.unwrap_or_else(|| hex(&Sha256::digest(raw)));
+    let id = format!("{channel}:{sender_id}");
+    let delivery = Delivery {
+        key: key(id.as_bytes()),
+        body: key(parsed.essence.as_deref().unwrap_or(raw)),
+        id,
+        channel: channel.into(),
+        topic: parsed.topic,
+        received_ms,
+        raw: if facts.iter().any(may_wait) { raw.to_vec() } else { Vec::new() },
+        facts,
+    };
+    Meant::Delivery(Box::new(delivery), dead)
+}
+
+/// Whether something in it names no SKU, and may have to wait for a mapping.
+fn may_wait(fact: &Fact) -> bool {
+    match fact {
+        Fact::Image { lines, .. } => lines.iter().any(|line| line.sku.is_none()),
+        Fact::Moved(moved) => moved.sku.is_none(),
+        _ => false,
+    }
 }
 
 /// The first half of a SHA-256: what the agreed state knows of names and bodies.

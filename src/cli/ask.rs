@@ -35,7 +35,8 @@ pub(super) async fn ask_all(target: &Target, path: &str, most: u64) -> Result<Va
     let mut cursor = String::new();
     loop {
         let limit = left.min(PAGE_MAX);
-        let page = format!("{path}?limit={limit}{cursor}");
+        let query = if path.contains('?') { "" } else { "?" };
+        let page = format!("{path}{query}limit={limit}{cursor}");
         let mut answer = ask(target, Method::GET, &page, None).await?;
         let some = answer.get_mut("items").and_then(Value::as_array_mut);
         let some = some.map(std::mem::take).unwrap_or_default();

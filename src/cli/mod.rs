@@ -2,6 +2,7 @@
 
 mod ask;
 mod cert;
+mod channel;
 mod cluster_command;
 mod serve;
 mod stock;
@@ -60,6 +61,12 @@ enum Command {
     Stock {
         #[command(subcommand)]
         command: stock::Command,
+    },
+    /// Lists the channels, and maps their listings to SKUs.
+    #[command(after_help = "Example:\n  stockraft channel map listings.csv")]
+    Channel {
+        #[command(subcommand)]
+        command: channel::Command,
     },
     /// Makes the cluster's private authority and the nodes' certificates.
     #[command(
@@ -122,6 +129,7 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Check { config } => check(&config),
         Command::Cluster { command } => cluster_command::run(command).await,
         Command::Stock { command } => stock::run(command).await,
+        Command::Channel { command } => channel::run(command).await,
         Command::Cert { command } => cert::run(command),
     }
 }

@@ -1,18 +1,24 @@
-//! Channels and policies of a config file.
+//! Channels of a config file.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Arc;
 
+use channels::signature::Scheme;
 use serde::Deserialize;
-use state::limits::{DEDUP_WINDOW_MAX_MS, MINUTE_MS, NAME_LEN_MAX};
+use state::limits::{DAY_MS, DEDUP_WINDOW_MAX_MS, MINUTE_MS, NAME_LEN_MAX};
 
+use super::api::Api;
 use super::secret::Secret;
+use super::sources::{Odoo, Poll, Sns, Sqs};
 use super::values::Millis;
+use super::verify::Verify;
 
 /// The kinds of channel that this release speaks with.
-const KINDS: [&str; 1] = ["shopify"];
-/// Kinds that it knows of and cannot speak with yet.
-const OTHER_KINDS: [&str; 6] = ["woocommerce", "amazon", "ebay", "walmart", "odoo", "generic"];
+pub(crate) const KINDS: [&str; 7] =
+    ["shopify", "woocommerce", "amazon", "ebay", "walmart", "odoo", "generic"];
+/// Those to which quantities are pushed.
+const PUSHED_KINDS: [&str; 1] = ["shopify"];
 
 /// One sales channel.
 #[derive(Clone, Debug, Deserialize)]
@@ -22,71 +28,58 @@ pub struct Channel {
     pub name: String,
     /// The kind of marketplace.
     pub kind: String,
-    /// Any one of them verifies a webhook; several while a secret is rotated.
+    /// Any one of them verifies a webhook; several while a secret is rotated. eBay: the verification
+    /// token of its challenge. Odoo: the last part of the webhook's path.
     #[serde(default)]
     pub secrets: Vec<Secret>,
-    /// The node that pushes to it; without one, the voter with the lowest id. While it is down its pushes
-    /// wait: no other node takes them over in this release.
+    /// The node that pushes to it and polls it; without one, the voter with the lowest id. While it is
+    /// down its pushes wait: no other node takes them over in this release.
     pub home: Option<u64>,
     /// The ledger's location that its orders draw from.
     #[serde(default = "main_location")]
     pub location: String,
-    /// How to push quantities; without it none are.
+    /// How to reach its API; without it nothing is pushed, fetched or polled.
     pub api: Option<Api>,
     /// What the channel allows.
     #[serde(default)]
     pub rate: Rate,
     /// How long delivery keys are kept, where the sender repeats later than `ingest.dedup_window`.
     pub dedup_window: Option<Millis>,
+    /// How it signs, where its kind leaves a choice: Walmart and generic channels.
+    pub verify: Option<Verify>,
+    /// Amazon: deliveries that come through SNS.
+    pub sns: Option<Sns>,
+    /// Amazon: the queue that deliveries are taken from.
+    pub sqs: Option<Sqs>,
+    /// eBay: the endpoint as it was registered there, which its challenge covers.
+    pub endpoint: Option<String>,
+    /// Odoo: which of its locations are the ledger's.
+    pub odoo: Option<Odoo>,
+    /// How often its API is asked what changed.
+    #[serde(default)]
+    pub poll: Poll,
+    /// Generic: types of deliveries that change no stock.
+    #[serde(default)]
+    pub ignore: Vec<String>,
+    /// How it signs, made of the above; `None` where it has no webhooks.
+    #[serde(skip)]
+    pub scheme: Option<Arc<Scheme>>,
+    /// What its payloads mean, where that hangs on the above.
+    #[serde(skip)]
+    pub meaning: Meaning,
+}
+
+/// What the parsers of some kinds have to know.
+#[derive(Clone, Debug, Default)]
+pub struct Meaning {
+    /// Odoo's locations.
+    pub odoo: channels::odoo::Settings,
+    /// What a generic channel sends that changes no stock.
+    pub generic: channels::generic::Settings,
 }
 
 fn main_location() -> String {
     "main".into()
-}
-
-/// How to push to a channel. Keys are those of its kind.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Api {
-    /// Where its API is: `https://{shop}.myshopify.com`.
-    pub base_url: String,
-    /// The access token.
-    pub token: Secret,
-    /// Shopify: the dated version of its API.
-    #[serde(default = "api_version")]
-    pub version: String,
-    /// Shopify: the location whose quantity is set, `gid://shopify/Location/…`, of listings whose mapping
-    /// names none.
-    pub location_id: Option<String>,
-}
-
-/// The oldest version of Shopify's API whose way of setting quantities is spoken here.
-const API_VERSION_MIN: &str = "2026-04";
-
-fn api_version() -> String {
-    API_VERSION_MIN.into()
-}
-
-impl Api {
-    /// What Shopify's needs beyond what every API does.
-    fn check_shopify(&self) -> Vec<String> {
-        let mut faults = Vec::new();
-        // Dated versions of one format sort as text.
-        if !is_year_month(&self.version) {
-            faults.push(format!("api.version: a year and month like {API_VERSION_MIN:?}"));
-        } else if self.version.as_str() < API_VERSION_MIN {
-            faults.push(format!("api.version: {API_VERSION_MIN:?} or later"));
-        }
-        faults
-    }
-}
-
-fn is_year_month(text: &str) -> bool {
-    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-    text.split_once('-').is_some_and(|(year, month)| {
-        let is_month = matches!(month.parse(), Ok(1..=12_u8));
-        year.len() == 4 && digits(year) && month.len() == 2 && digits(month) && is_month
-    })
 }
 
 /// Calls that a channel allows.
@@ -120,48 +113,6 @@ impl Rate {
     }
 }
 
-/// How a SKU is allocated; the first policy whose glob matches counts.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Policy {
-    /// Which SKUs: `*` stands for any characters, `?` for one.
-    pub sku: String,
-    /// How.
-    pub mode: Mode,
-    /// Weights by channel, of `split`.
-    #[serde(default)]
-    pub weights: BTreeMap<String, u32>,
-    /// Units held back, by channel.
-    #[serde(default)]
-    pub buffers: BTreeMap<String, u32>,
-}
-
-/// The ways of allocating.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Mode {
-    /// Every channel shows all that is available.
-    Shared,
-    /// Each shows its share.
-    Split,
-}
-
-impl From<&Policy> for state::allocation::Policy {
-    fn from(policy: &Policy) -> Self {
-        let mode = match policy.mode {
-            Mode::Shared => state::allocation::Mode::Shared,
-            Mode::Split => state::allocation::Mode::Split,
-        };
-        let buffers = policy.buffers.iter().map(|(name, units)| (name.clone(), i64::from(*units)));
-        Self {
-            sku: policy.sku.clone(),
-            mode,
-            weights: policy.weights.clone(),
-            buffers: buffers.collect(),
-        }
-    }
-}
-
 impl Channel {
     /// What the cluster knows of it.
     #[must_use]
@@ -169,21 +120,77 @@ impl Channel {
         let mut settings = BTreeMap::new();
         if let Some(api) = &self.api {
             settings.insert("base_url".into(), api.base_url.clone());
-            settings.insert("version".into(), api.version.clone());
+            if self.kind == "shopify" {
+                settings.insert("version".into(), api.version().into());
+            }
             if let Some(location) = &api.location_id {
                 settings.insert("location_id".into(), location.clone());
             }
         }
+        let own_window = || dedup_window.max(repeats_for(&self.kind));
         state::channel::Definition {
             kind: self.kind.clone(),
             location: self.location.clone(),
             home: self.home,
-            pushes: self.api.is_some(),
-            dedup_window_ms: self.dedup_window.map_or(dedup_window, |window| window.0),
+            pushes: self.api.is_some() && PUSHED_KINDS.contains(&self.kind.as_str()),
+            fetches: self.api.is_some(),
+            dedup_window_ms: self.dedup_window.map_or_else(own_window, |window| window.0),
             rate_milli: self.rate.milli().unwrap_or(1),
             burst: self.rate.burst.max(1),
             settings,
         }
+    }
+
+    /// The kind's own keys that it needs and lacks, or has and cannot use.
+    fn check_kind(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        let kind = self.kind.as_str();
+        let own = [
+            ("verify", self.verify.is_some(), &["walmart", "generic"][..]),
+            ("sns", self.sns.is_some(), &["amazon"]),
+            ("sqs", self.sqs.is_some(), &["amazon"]),
+            ("endpoint", self.endpoint.is_some(), &["ebay"]),
+            ("odoo", self.odoo.is_some(), &["odoo"]),
+            ("ignore", !self.ignore.is_empty(), &["generic"]),
+        ];
+        for (key, is_there, kinds) in own {
+            if is_there && !kinds.contains(&kind) {
+                faults.push(format!("{key}: kind {kind:?} has no such key"));
+            }
+        }
+        match kind {
+            "amazon" if self.sns.is_none() && self.sqs.is_none() => {
+                faults.push("needs sns or sqs: where its notifications come from".into());
+            }
+            "amazon" if !self.secrets.is_empty() => {
+                faults.push("secrets: Amazon signs with its own certificates".into());
+            }
+            "amazon" => {}
+            _ if self.secrets.is_empty() => {
+                faults.push("needs secrets: webhooks are always verified".into());
+            }
+            "ebay" if self.api.is_none() => {
+                faults.push("needs api: the keys that eBay signs with are fetched from it".into());
+            }
+            "ebay" if self.endpoint.is_none() => {
+                faults.push("needs endpoint: the URL as registered, which its challenge covers".into());
+            }
+            "odoo" if self.odoo.is_none() => {
+                faults.push("needs odoo.locations: which of its locations are the ledger's".into());
+            }
+            _ => {}
+        }
+        faults
+    }
+}
+
+/// For how long a sender of this kind may repeat a delivery: SQS keeps a message for up to 14 days, eBay
+/// says nothing.
+fn repeats_for(kind: &str) -> u64 {
+    match kind {
+        "amazon" => 15 * DAY_MS,
+        "ebay" => 30 * DAY_MS,
+        _ => 0,
     }
 }
 
@@ -200,11 +207,9 @@ pub(crate) fn unknown_kind(kind: &str) -> Option<String> {
     if KINDS.contains(&kind) {
         return None;
     }
-    Some(if OTHER_KINDS.contains(&kind) {
-        format!("kind {kind:?} is not in this release; it speaks with shopify")
-    } else {
-        format!("there is no kind {kind:?}; did you mean shopify?")
-    })
+    let near = super::faults::nearest(kind, KINDS.into_iter());
+    let hint = near.map(|near| format!("; did you mean {near:?}?")).unwrap_or_default();
+    Some(format!("there is no kind {kind:?}{hint}"))
 }
 
 pub(super) fn check(
@@ -227,6 +232,7 @@ pub(super) fn check(
         }
         if let Some(why) = unknown_kind(&channel.kind) {
             at_channel(why);
+            continue;
         }
         if !(1..=NAME_LEN_MAX).contains(&channel.location.len()) {
             at_channel(format!("location: between 1 and {NAME_LEN_MAX} bytes"));
@@ -238,26 +244,33 @@ pub(super) fn check(
         if window.is_some_and(|window| !(MINUTE_MS..=DEDUP_WINDOW_MAX_MS).contains(&window)) {
             at_channel("dedup_window must be between 1m and 90d".into());
         }
-        if channel.secrets.is_empty() {
-            at_channel("needs secrets: webhooks are always verified".into());
-        }
-        for secret in &mut channel.secrets {
-            if let Err(why) = secret.resolve(path, private) {
-                at_channel(why);
-            }
-        }
         if channel.rate.milli().is_none() {
             at_channel("rate.per_second must be between 0.001 and 1000000".into());
         }
+        channel.check_kind().into_iter().for_each(&mut at_channel);
+        let mut unresolved = false;
+        for secret in &mut channel.secrets {
+            if let Err(why) = secret.resolve(path, private) {
+                at_channel(why);
+                unresolved = true;
+            }
+        }
         if let Some(api) = &mut channel.api {
-            if let Err(why) = api.token.resolve(path, private) {
-                at_channel(format!("api.token: {why}"));
-            }
-            if let Err(why) = crate::channel::check_base_url(&api.base_url) {
-                at_channel(format!("api.base_url: {why}"));
-            }
-            if channel.kind == "shopify" {
-                api.check_shopify().into_iter().for_each(&mut at_channel);
+            api.check(&channel.kind, path, private).into_iter().for_each(&mut at_channel);
+        }
+        if let Some(sqs) = &mut channel.sqs {
+            sqs.check(path, private).into_iter().for_each(&mut at_channel);
+        }
+        match channel.odoo.as_ref().map(Odoo::settings) {
+            Some(Ok(settings)) => channel.meaning.odoo = settings,
+            Some(Err(why)) => at_channel(why),
+            None => {}
+        }
+        channel.meaning.generic.ignore.clone_from(&channel.ignore);
+        if !unresolved {
+            match super::verify::scheme(channel) {
+                Ok(scheme) => channel.scheme = scheme.map(Arc::new),
+                Err(why) => at_channel(why),
             }
         }
     }

@@ -1,9 +1,13 @@
 //! One node's config file: what it may say, what it means, and every fault of it with its line.
 
+mod api;
 mod channels;
 mod faults;
+mod policies;
 mod secret;
+mod sources;
 mod values;
+mod verify;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -11,13 +15,17 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-pub use channels::{Api, Channel, Policy};
+pub use api::Api;
+pub use channels::{Channel, Meaning};
 pub(crate) use channels::{CHANNEL_NAME_RULE, is_channel_name, unknown_kind};
 pub use faults::{Fault, Faults};
 #[cfg(feature = "planted-bugs")]
 pub use secret::planted_bug;
+pub use policies::Policy;
 pub use secret::{Secret, log_filter};
+pub use sources::{Odoo, Poll, Sns, Sqs};
 pub use values::{Bytes, Millis};
+pub use verify::Verify;
 
 /// The largest `ingest.max_body`: a segment with one such body must fit into one log entry.
 const BODY_BYTES_MAX: u64 = 4 << 20;
@@ -331,7 +339,8 @@ impl Config {
         };
         let mut notes: std::collections::BTreeSet<String> = unknown.map(note).collect();
         for channel in &self.channels {
-            if channel.api.as_ref().is_some_and(|api| api.location_id.is_none()) {
+            let places = channel.kind == "shopify";
+            if places && channel.api.as_ref().is_some_and(|api| api.location_id.is_none()) {
                 let name = &channel.name;
                 let cure = "each listing's mapping must name one";
                 notes.insert(format!("channel {name:?}: api has no location_id, so {cure}"));

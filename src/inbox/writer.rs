@@ -82,17 +82,31 @@ fn size(delivery: &Delivery) -> usize {
     let fact = |fact: &Fact| -> usize {
         match fact {
             Fact::Dead { reason, body } => reason.len() + body.len(),
-            Fact::Image { lines, .. } => {
-                lines.iter().map(|line| line.id.len() + text(&line.sku) + LINE_BYTES).sum()
-            }
-            Fact::Refund { lines, .. } => {
-                let names =
-                    lines.iter().map(|line| line.id.len() + line.line.len() + text(&line.sku));
+            Fact::Image { lines, .. } => lines
+                .iter()
+                .map(|line| line.id.len() + text(&line.listing) + text(&line.sku) + LINE_BYTES)
+                .sum(),
+            Fact::Removals { lines, .. } => {
+                let names = lines.iter().map(|line| {
+                    line.id.len() + line.line.len() + text(&line.listing) + text(&line.sku)
+                });
                 names.map(|bytes| bytes + LINE_BYTES).sum()
             }
+            Fact::Listed { listing, sku, .. } => listing.len() + sku.len() + LINE_BYTES,
+            Fact::Shown { listing, sku, location, .. } => {
+                listing.len() + text(sku) + text(location) + LINE_BYTES
+            }
+            Fact::Moved(moved) => {
+                let names = [&moved.listing, &moved.sku, &moved.location, &moved.to_location];
+                let names: usize = names.into_iter().map(text).sum();
+                moved.id.len() + names + text(&moved.reference) + LINE_BYTES
+            }
+            Fact::Reload { order, .. } | Fact::Fetched { order, .. } => order.len() + LINE_BYTES,
+            Fact::Polled { cursor } => cursor.len() + LINE_BYTES,
         }
     };
-    DELIVERY_BYTES + delivery.facts.iter().map(fact).sum::<usize>()
+    let facts: usize = delivery.facts.iter().map(fact).sum();
+    DELIVERY_BYTES + delivery.raw.len() + facts
 }
 
 fn write_once(shared: &Shared, gathered: Gathered) -> Result<(), durable::Error> {

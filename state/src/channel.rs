@@ -19,6 +19,8 @@ pub struct Definition {
     pub home: Option<NodeId>,
     /// Whether quantities are pushed to it at all: false where no API is configured.
     pub pushes: bool,
+    /// Whether its orders can be fetched: false where no API is configured.
+    pub fetches: bool,
     /// How long the keys of its deliveries are kept.
     pub dedup_window_ms: Millis,
     /// Calls that the channel allows: thousandths of a call a second.
@@ -45,4 +47,15 @@ pub struct Channel {
     pub definition: Definition,
     /// Who pushes to it, once a node has claimed it.
     pub owner: Option<Owner>,
+    /// Agreed time since which it is known: what changed before is not polled.
+    pub since: Millis,
+    /// Where polling goes on.
+    pub cursor: Option<String>,
+}
+
+impl Channel {
+    /// A channel that was heard of just now.
+    pub(crate) const fn new(definition: Definition, since: Millis) -> Self {
+        Self { definition, owner: None, since, cursor: None }
+    }
 }

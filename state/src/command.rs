@@ -71,6 +71,8 @@ pub enum Command {
     },
     /// Nothing but the time: proposed when something is due and nothing else is proposed.
     Tick,
+    /// Adds listings to SKUs, or changes them: SKU, channel, listing. What is not named stays.
+    List(Vec<(String, String, ListingSpec)>),
 }
 
 /// Deliveries that were made durable together, in the order in which they were accepted.
@@ -253,6 +255,16 @@ pub struct ListingSpec {
     pub id: String,
     /// What else the channel's kind needs to address it.
     pub settings: BTreeMap<String, String>,
+}
+
+impl ListingSpec {
+    /// The ids under which the channel's own payloads may name it: the listing's, and those of its settings
+    /// that are ids of things sold (a variant's, a product's), not of places.
+    pub fn ids(&self) -> impl Iterator<Item = &str> {
+        let is_id = |(key, _): &(&String, &String)| key.ends_with("_id") && *key != "location_id";
+        let others = self.settings.iter().filter(is_id).map(|(_, id)| id.as_str());
+        core::iter::once(self.id.as_str()).chain(others).filter(|id| !id.is_empty())
+    }
 }
 
 /// What became of one push or read-back.

@@ -91,6 +91,11 @@ impl<K: Ord + Hash + Clone, V: Clone> Expiring<K, V> {
         self.entries.insert(key, value);
     }
 
+    /// Takes a value out before its time.
+    pub fn remove(&mut self, key: &K) -> Option<V> {
+        self.entries.remove(key)
+    }
+
     fn keep_until(&mut self, key: K, expires: Millis) {
         let slot = self.due.entry(expires / SLOT_MS + 1).or_default();
         Arc::make_mut(slot).push(key);

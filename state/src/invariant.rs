@@ -49,11 +49,12 @@ pub fn levels_are_sums<'a>(
 pub fn orders_are_settled(data: &Data) -> Result<(), String> {
     for ((channel, order), known) in data.orders.entries().iter() {
         for (id, line) in &known.lines {
-            if line.sku.is_some() && line.moved.net() != line.implied().net() {
+            let implied = line.implied(known.whole);
+            if line.sku.is_some() && line.moved.net() != implied.net() {
                 return Err(alloc::format!(
                     "{channel}/{order}/{id} moved {:?} instead of {:?}",
                     line.moved,
-                    line.implied()
+                    implied
                 ));
             }
         }
@@ -68,7 +69,7 @@ pub fn committed_is_orders(data: &Data) -> Result<(), String> {
         for line in order.lines.values() {
             let Some(sku) = &line.sku else { continue };
             let sum = sums.entry((sku.as_str(), line.location.as_str())).or_default();
-            *sum += line.moved.sold - line.moved.cancelled;
+            *sum += line.moved.net().0;
         }
     }
     for (sku, stock) in data.stock.iter() {

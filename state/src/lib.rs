@@ -29,22 +29,26 @@
 extern crate alloc;
 
 pub mod allocation;
+mod booking;
 pub mod buckets;
 pub mod channel;
 pub mod command;
 pub mod dedup;
+mod facts;
 pub mod invariant;
 pub mod ledger;
 pub mod limits;
 pub mod listing;
 mod machine;
+pub mod names;
 pub mod order;
 pub mod origin;
+mod pushes;
 pub mod reply;
 mod request;
 
 pub use command::Command;
-pub use machine::{Data, Stamp, State, Visitor};
+pub use machine::{Data, Reload, Stamp, State, Visitor};
 pub use reply::{Effects, MovementOutcome, Reply};
 
 /// Milliseconds since the Unix epoch, as agreed by the cluster.

@@ -60,6 +60,23 @@ pub const MOVEMENT_ID_KEEP_MS: Millis = 90 * DAY_MS;
 pub const MOVEMENT_IDS_MAX: usize = 2_000_000;
 /// Dead letters listed at the most; beyond it the oldest leaves the list, and is counted.
 pub const DEAD_LETTERS_MAX: usize = 100_000;
+/// Listings in one request.
+pub const LISTING_ROWS_MAX: usize = 1_000;
+/// Listing ids whose SKU is known at the most; beyond it no more are learned from payloads.
+pub const NAMES_MAX: usize = 4_000_000;
+/// Order lines and movements that wait for a mapping at the most; beyond it they are only listed as dead
+/// letters, and move with the next fact about them.
+pub const WAITING_MAX: usize = 100_000;
+/// Of what waits for one mapping, so much moves with one command; the rest with the ticks after it.
+pub const WAITERS_PER_COMMAND_MAX: usize = 256;
+/// Orders that wait to be fetched at the most; beyond it what asks for one becomes a dead letter.
+pub const RELOADS_MAX: usize = 100_000;
+/// Movements told by a channel whose ids are kept at the most.
+pub const MOVED_MAX: usize = 2_000_000;
+/// Dead letters remembered by one order, to be taken off the list when its last line has moved.
+pub const ORDER_LETTERS_MAX: usize = 16;
+/// Bytes of the cursor of a poll.
+pub const CURSOR_LEN_MAX: usize = 1024;
 /// Process starts of one node whose sequences are remembered.
 pub const INCARNATIONS_MAX: usize = 8;
 /// Keys, orders or answers dropped by one command at the most, so that no command is slow.

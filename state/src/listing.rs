@@ -50,6 +50,8 @@ pub struct Listing {
     pub confirmed: Option<(i64, Millis)>,
     /// The quantity read back last, and when.
     pub observed: Option<(i64, Millis)>,
+    /// The quantity that the channel told of by itself last, and when by its own clock.
+    pub told: Option<(i64, Millis)>,
     /// Set while the channel shows something else than it should.
     pub stale: Option<Stale>,
     /// Why the channel will not take a push until the mapping changes.
@@ -220,6 +222,22 @@ impl Listing {
         self.shown = Some(quantity);
         self.observed = Some((quantity, now));
         self.unsure = false;
+    }
+
+    /// The channel told by itself what it shows: our own push that comes back, a sale, or somebody's edit.
+    /// That moves nothing. More than may be there by all that is known is read back before anything is
+    /// raised; less is a sale whose order is on its way, and the next push compares. Returns whether it is
+    /// just what was expected there.
+    pub fn tell(&mut self, quantity: i64, version: Millis, now: Millis) -> bool {
+        let quantity = quantity.clamp(-limits::LEVEL_MAX, limits::LEVEL_MAX);
+        if self.told.is_some_and(|told| (told.1, told.0) > (version, quantity)) {
+            return true;
+        }
+        self.told = Some((quantity, version));
+        let expected = self.shown == Some(quantity) || self.expected() == Some(quantity);
+        let bound = self.exposure(now).map(|bound| bound.max(self.shown.unwrap_or(0)));
+        self.unsure |= bound.is_some_and(|bound| quantity > bound);
+        expected
     }
 
     /// The channel certainly did not take the push.

@@ -9,14 +9,14 @@ use serde::{Deserialize, Serialize};
 use crate::allocation::{self, Policy};
 use crate::buckets::Buckets;
 use crate::channel::{Channel, Definition, Owner};
-use crate::command::{Command, Delivery, Fact, ListingSpec, Segment};
-use crate::dedup::{Expiring, Seen, Verdict};
+use crate::command::{Command, ListingSpec};
+use crate::dedup::{Expiring, Seen};
 use crate::ledger::Stock;
 use crate::limits;
 use crate::listing::{Due, Listing, Place, Stale};
+use crate::names::Names;
 use crate::order::Order;
-use crate::origin::{Origins, Turn};
-use crate::reply::{Body, Kept};
+use crate::origin::Origins;
 use crate::{Effects, Key, Millis, NodeId, Reply};
 
 /// Where in the log a command stands, and when the cluster says that was.
@@ -45,6 +45,12 @@ pub struct Data {
     pub answers: Expiring<Key, Answer>,
     /// Dead letters by log index and number in the entry.
     pub dead: Expiring<(u64, u32), DeadLetter>,
+    /// Movements that channels told of, by channel and the channel's id.
+    pub told: Expiring<(String, String), Millis>,
+    /// What the channels' own ids stand for.
+    pub names: Names,
+    /// Orders that must be fetched, by channel and the channel's id.
+    pub reloads: BTreeMap<(String, String), Reload>,
     /// Sequences of the inboxes.
     pub origins: Origins,
     /// Channels by name.
@@ -64,6 +70,17 @@ pub struct Answer {
     pub reply: Reply,
     /// When.
     pub time: Millis,
+}
+
+/// An order that must be fetched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reload {
+    /// Log index of the newest delivery that asked for it.
+    pub asked: u64,
+    /// When the order changed, by the channel's clock; 0 if nobody said.
+    pub version: Millis,
+    /// Agreed time since which it waits.
+    pub since: Millis,
 }
 
 /// A delivery that could not be applied, listed until somebody looks at it.
@@ -112,6 +129,17 @@ impl Data {
         for (n, writes, entries) in self.dead.entries().buckets() {
             visitor.bucket("dead", n, writes, entries);
         }
+        for (n, writes, entries) in self.told.entries().buckets() {
+            visitor.bucket("told", n, writes, entries);
+        }
+        for (n, writes, entries) in self.names.names().buckets() {
+            visitor.bucket("names", n, writes, entries);
+        }
+        for (n, writes, entries) in self.names.waiting().buckets() {
+            visitor.bucket("waiting", n, writes, entries);
+        }
+        visitor.part("ready", self.names.ready());
+        visitor.part("reloads", &self.reloads);
         visitor.part("now", &self.now);
         visitor.part("origins", &self.origins);
         visitor.part("channels", &self.channels);
@@ -193,7 +221,9 @@ impl State {
     /// When the next thing is due for which a tick must be proposed, if nothing else is.
     #[must_use]
     pub fn wakes_at(&self) -> Option<Millis> {
-        self.wakes.first().map(|(time, ..)| time)
+        let named = (!self.data.names.ready().is_empty()).then_some(self.data.now);
+        let woken = self.wakes.first().map(|(time, ..)| time);
+        named.into_iter().chain(woken).min()
     }
 
     /// Applies a command. The same commands with the same stamps give the same state everywhere.
@@ -206,12 +236,13 @@ impl State {
         let reply = match command {
             Command::Segment(segment) => self.segment(&mut work, segment),
             Command::Movements(asked) => self.movements(&mut work, &asked),
-            Command::Seed { channels, policies } => self.seed(channels, policies),
+            Command::Seed { channels, policies } => self.seed(now, channels, policies),
             Command::PutChannel { name, definition } => {
                 self.put_channel(&mut work, name, definition)
             }
             Command::PutPolicies(policies) => self.put_policies(&mut work, policies),
             Command::Map { sku, listings } => self.map(&mut work, &sku, listings),
+            Command::List(rows) => self.list(&mut work, rows),
             Command::Claim { channel, node } => self.claim(&mut work, &channel, node),
             Command::Intend { channel, epoch, skus } => {
                 self.intend(&mut work, &channel, epoch, skus)
@@ -221,6 +252,7 @@ impl State {
             }
             Command::Tick => Reply::Done,
         };
+        self.work_off_named(&mut work);
         for (sku, cause) in work.touched {
             self.refresh(&sku, cause);
         }
@@ -234,6 +266,7 @@ impl State {
         self.data.booked.expire(now, |_| 0);
         self.data.answers.expire(now, |_| 0);
         self.data.dead.expire(now, |_| 0);
+        self.data.told.expire(now, |_| 0);
         self.data.orders.expire(now, |order| order.touched + limits::ORDER_KEEP_MS);
         for _ in 0..limits::EXPIRED_PER_COMMAND_MAX {
             let Some((_, channel, sku)) = self.wakes.first().filter(|(time, ..)| *time <= now)
@@ -246,79 +279,12 @@ impl State {
         }
     }
 
-    fn segment(&mut self, work: &mut Work, segment: Segment) -> Reply {
-        match self.data.origins.take(segment.origin, segment.lane, segment.sequence) {
-            Turn::Past => return Reply::Applied,
-            Turn::Gap(expected) => return Reply::Gap { expected },
-            Turn::Next => {}
-        }
-        for delivery in segment.deliveries {
-            self.delivery(work, delivery);
-        }
-        Reply::Applied
-    }
-
-    fn delivery(&mut self, work: &mut Work, mut delivery: Delivery) {
-        let facts = core::mem::take(&mut delivery.facts);
-        match self.data.seen.verdict(&delivery.key, &delivery.body) {
-            Verdict::New => {}
-            Verdict::Duplicate => {
-                work.effects.duplicates += 1;
-                return;
-            }
-            Verdict::Conflict => {
-                let reason = "conflict: the same delivery id came with another body";
-                self.bury(work, &delivery, reason.into(), Kept::Facts(facts));
-                return;
-            }
-        }
-        work.effects.applied += 1;
-        let channel = self.data.channels.get(&delivery.channel);
-        let window = channel
-            .map_or(limits::DEDUP_WINDOW_DEFAULT_MS, |known| known.definition.dedup_window_ms)
-            .min(limits::DEDUP_WINDOW_MAX_MS);
-        let Stamp { index, now } = work.stamp;
-        let seen = Seen { body: delivery.body, index, time: now };
-        self.data.seen.insert(delivery.key, seen, now + window, limits::DELIVERY_KEYS_MAX);
-        for fact in facts {
-            let outcome = match &fact {
-                Fact::Dead { reason, .. } => Err(reason.clone()),
-                Fact::Image { order, version, lines, .. } => self
-                    .image(work, &delivery, (order, *version), lines)
-                    .map_err(ToString::to_string),
-                Fact::Removals { order, version, lines } => self
-                    .refund(work, &delivery, (order, *version), lines)
-                    .map_err(ToString::to_string),
-                _ => Ok(()),
-            };
-            if let Err(reason) = outcome {
-                let kept = match fact {
-                    Fact::Dead { body, .. } => Kept::Body(body),
-                    understood => Kept::Facts(alloc::vec![understood]),
-                };
-                self.bury(work, &delivery, reason, kept);
-            }
-        }
-    }
-
-    /// Lists a dead letter. Its body is kept by the node, beside the state.
-    fn bury(&mut self, work: &mut Work, delivery: &Delivery, reason: String, kept: Kept) {
-        let Stamp { index, now } = work.stamp;
-        let n = u32::try_from(work.effects.bodies.len()).unwrap_or(u32::MAX);
-        let letter = DeadLetter {
-            reason,
-            channel: delivery.channel.clone(),
-            topic: delivery.topic.clone(),
-            delivery: delivery.id.clone(),
-            received: delivery.received_ms,
-            time: now,
-        };
-        let expires = now + limits::ORDER_KEEP_MS;
-        self.data.dead.insert((index, n), letter, expires, limits::DEAD_LETTERS_MAX);
-        work.effects.bodies.push(Body { n, kept });
-    }
-
-    fn seed(&mut self, channels: BTreeMap<String, Definition>, policies: Vec<Policy>) -> Reply {
+    fn seed(
+        &mut self,
+        now: Millis,
+        channels: BTreeMap<String, Definition>,
+        policies: Vec<Policy>,
+    ) -> Reply {
         if self.data.seeded {
             return Reply::Done;
         }
@@ -328,7 +294,7 @@ impl State {
             return Reply::Rejected("too many channels or policies".into());
         }
         for (name, definition) in channels {
-            self.data.channels.entry(name).or_insert(Channel { definition, owner: None });
+            self.data.channels.entry(name).or_insert(Channel::new(definition, now));
         }
         self.data.policies = policies;
         self.data.seeded = true;
@@ -349,7 +315,7 @@ impl State {
         } else if self.data.channels.len() >= limits::CHANNELS_MAX {
             return Reply::Rejected("too many channels".into());
         } else {
-            self.data.channels.insert(name, Channel { definition, owner: None });
+            self.data.channels.insert(name, Channel::new(definition, work.stamp.now));
         }
         Reply::Done
     }
@@ -365,36 +331,76 @@ impl State {
         Reply::Done
     }
 
+    /// Says which listings a SKU has: those, and no others.
     fn map(
         &mut self,
         work: &mut Work,
         sku: &str,
         listings: BTreeMap<String, ListingSpec>,
     ) -> Reply {
-        if let Some(unknown) = listings.keys().find(|name| !self.data.channels.contains_key(*name))
-        {
-            return Reply::Rejected(alloc::format!("there is no channel {unknown:?}"));
+        if let Err(why) = self.know(listings.keys()) {
+            return why;
         }
         let stock = self.data.stock.entry(sku.to_string());
         let gone: Vec<String> =
             stock.listings.keys().filter(|name| !listings.contains_key(*name)).cloned().collect();
         for channel in gone {
             let place = (channel, sku.to_string());
-            self.change_listing(&place, |listing| *listing = Listing::default());
+            let mut old = ListingSpec::default();
+            self.change_listing(&place, |listing| {
+                old = core::mem::take(listing).spec;
+            });
+            old.ids().for_each(|id| self.data.names.unset(&(place.0.clone(), id.into()), sku));
             self.data.stock.entry(sku.to_string()).listings.remove(&place.0);
         }
         for (channel, spec) in listings {
-            self.data.stock.entry(sku.to_string()).listings.entry(channel.clone()).or_default();
-            self.change_listing(&(channel, sku.to_string()), |listing| {
-                // Another listing id is another listing: nothing is known of it.
-                if listing.spec != spec {
-                    *listing = Listing { spec, ..Listing::default() };
-                }
-                listing.fault = None;
-            });
+            self.map_one(work, sku, channel, spec);
         }
         work.touch(sku, None);
         Reply::Done
+    }
+
+    /// Adds listings to SKUs, or changes them; what is not named stays.
+    fn list(&mut self, work: &mut Work, rows: Vec<(String, String, ListingSpec)>) -> Reply {
+        if rows.len() > limits::LISTING_ROWS_MAX {
+            return Reply::Rejected("too many listings in one request".into());
+        }
+        if let Err(why) = self.know(rows.iter().map(|(_, channel, _)| channel)) {
+            return why;
+        }
+        for (sku, channel, spec) in rows {
+            self.map_one(work, &sku, channel, spec);
+            work.touch(&sku, None);
+        }
+        Reply::Done
+    }
+
+    fn know<'a>(&self, mut channels: impl Iterator<Item = &'a String>) -> Result<(), Reply> {
+        match channels.find(|name| !self.data.channels.contains_key(*name)) {
+            Some(unknown) => {
+                Err(Reply::Rejected(alloc::format!("there is no channel {unknown:?}")))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn map_one(&mut self, work: &mut Work, sku: &str, channel: String, spec: ListingSpec) {
+        let place = (channel, sku.to_string());
+        self.data.stock.entry(place.1.clone()).listings.entry(place.0.clone()).or_default();
+        let mut old = ListingSpec::default();
+        let ids: Vec<String> = spec.ids().map(ToString::to_string).collect();
+        self.change_listing(&place, |listing| {
+            // Another listing id is another listing: nothing is known of it.
+            if listing.spec != spec {
+                old = core::mem::replace(listing, Listing { spec, ..Listing::default() }).spec;
+            }
+            listing.fault = None;
+        });
+        old.ids().for_each(|id| self.data.names.unset(&(place.0.clone(), id.into()), sku));
+        for id in ids {
+            self.data.names.set((place.0.clone(), id), sku);
+        }
+        work.touch(sku, None);
     }
 
     fn claim(&mut self, work: &mut Work, channel: &str, node: NodeId) -> Reply {

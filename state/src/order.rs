@@ -8,6 +8,7 @@
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
+use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
@@ -66,8 +67,12 @@ pub enum Removal {
 pub struct Order {
     /// Lines by the channel's id.
     pub lines: BTreeMap<String, Line>,
+    /// Version of the newest image that named all lines: an older line was taken out. 0 without one.
+    pub whole: u64,
     /// Agreed time at which something was last heard of it.
     pub touched: Millis,
+    /// Dead letters that leave the list once no line waits for a mapping any more.
+    pub letters: Vec<(u64, u32)>,
 }
 
 /// One line, merged.
@@ -77,8 +82,16 @@ pub struct Line {
     pub version: u64,
     /// Units ordered, by that image.
     pub quantity: i64,
-    /// The SKU, fixed by the first fact that names one; without one the line waits.
+    /// The most units that an image called shipped: that only grows.
+    pub fulfilled: i64,
+    /// The most units that an image called returned: that only grows.
+    pub returned: i64,
+    /// The channel's id of what was ordered, by the first fact that names one.
+    pub listing: Option<String>,
+    /// The SKU, fixed by the first fact that names one or by a mapping; without one the line waits.
     pub sku: Option<String>,
+    /// Whether it is listed as waiting for a mapping.
+    pub waits: bool,
     /// The location it draws from, fixed by the first fact.
     pub location: String,
     /// What was taken out of it, by id.
@@ -94,40 +107,47 @@ pub struct Moved {
     pub sold: i64,
     /// Booked as cancelled.
     pub cancelled: i64,
+    /// Booked as shipped.
+    pub fulfilled: i64,
     /// Booked as returned.
     pub returned: i64,
 }
 
 impl Moved {
-    /// Notes what was booked. Only the differences count: less sold is as good as more cancelled.
+    /// Notes what was booked.
     pub const fn book(&mut self, kind: Kind, quantity: i64) {
         match kind {
             Kind::Sale => self.sold += quantity,
             Kind::Cancellation => self.cancelled += quantity,
+            Kind::Fulfilment => self.fulfilled += quantity,
             Kind::Return => self.returned += quantity,
             _ => {}
         }
     }
 
-    /// What it comes to: units committed, units returned.
+    /// What it comes to: units committed, units on hand. Only these count: less sold is as good as more
+    /// cancelled, and what was cancelled after it was shipped has come back.
     #[must_use]
     pub const fn net(&self) -> (i64, i64) {
-        (self.sold - self.cancelled, self.returned)
+        (self.sold - self.cancelled - self.fulfilled, self.returned - self.fulfilled)
     }
 }
 
 impl Line {
     /// Takes an image in, if it is newer. Of two images with one version the larger quantity counts,
     /// so that the order of arrival does not.
-    pub fn merge(&mut self, version: u64, quantity: i64) {
-        if (version, quantity) > (self.version, self.quantity) {
-            (self.version, self.quantity) = (version, quantity);
+    pub fn merge(&mut self, version: u64, image: &LineImage) {
+        if (version, image.quantity) > (self.version, self.quantity) {
+            (self.version, self.quantity) = (version, image.quantity);
         }
+        self.fulfilled = self.fulfilled.max(image.fulfilled);
+        self.returned = self.returned.max(image.returned);
     }
 
-    /// What the facts so far imply. Removals wait for the image: before it, nothing was sold.
+    /// What the facts so far imply, in an order whose newest whole image has the version `whole`.
+    /// Removals wait for the image: before it, nothing was sold.
     #[must_use]
-    pub fn implied(&self) -> Moved {
+    pub fn implied(&self, whole: u64) -> Moved {
         if self.version == 0 {
             return Moved::default();
         }
@@ -135,28 +155,39 @@ impl Line {
             let of_kind = self.removals.values().filter(|(removal, _)| *removal == wanted);
             of_kind.map(|(_, quantity)| quantity).sum()
         };
+        let sold = if self.version < whole { 0 } else { self.quantity };
+        let cancelled = sum(Removal::Cancelled).min(sold);
+        let shipped = sum(Removal::Fulfilled).max(self.fulfilled);
         Moved {
-            sold: self.quantity,
-            cancelled: sum(Removal::Cancelled).min(self.quantity),
-            returned: sum(Removal::Returned),
+            sold,
+            cancelled,
+            // What was cancelled after it was shipped has come back.
+            fulfilled: shipped.min(sold - cancelled),
+            returned: sum(Removal::Returned).max(self.returned),
         }
     }
 
     /// The movements that are owed: kind and units, in the order in which to book them; those of no
     /// units do not count. Once booked, the net of what was moved is the net of what is implied.
     #[must_use]
-    pub fn owed(&self) -> [(Kind, i64); 3] {
-        let implied = self.implied();
-        let (committed, returned) = self.moved.net();
-        let sold = (implied.sold - self.moved.sold).max(0);
-        // Whatever is left after the sale is cancelled: asked for, or because the image shrank.
-        let cancelled = committed + sold - implied.net().0;
-        let more = (-cancelled).max(0);
+    pub fn owed(&self, whole: u64) -> [(Kind, i64); 4] {
+        let implied = self.implied(whole);
+        let (committed, on_hand) = implied.net();
+        let mut moved = self.moved;
+        let sold = (implied.sold - moved.sold).max(0);
+        moved.sold += sold;
+        moved.fulfilled += (implied.fulfilled - moved.fulfilled).max(0);
+        moved.returned += (implied.returned - moved.returned).max(0);
+        // What is on hand is made good first, and what is committed with it.
+        let missing = on_hand - moved.net().1;
+        moved.returned += missing.max(0);
+        moved.fulfilled += (-missing).max(0);
+        let surplus = moved.net().0 - committed;
         [
-            (Kind::Sale, sold + more),
-            (Kind::Cancellation, cancelled.max(0)),
-            // Returns are grow-only: the difference is never negative.
-            (Kind::Return, implied.returned - returned),
+            (Kind::Sale, sold + (-surplus).max(0)),
+            (Kind::Cancellation, surplus.max(0)),
+            (Kind::Fulfilment, moved.fulfilled - self.moved.fulfilled),
+            (Kind::Return, moved.returned - self.moved.returned),
         ]
     }
 }

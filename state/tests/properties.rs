@@ -12,13 +12,13 @@ mod common;
 use std::collections::BTreeMap;
 
 use common::commands::{self, Taste};
-use common::{Node, START, cases, definition, delivery, image, refund, segment};
+use common::{Node, START, cases, definition, delivery, image, image_of, refund, segment};
 use proptest::prelude::*;
 use state::command::{Command, Delivery, Fact};
 use state::dedup::Verdict;
 use state::ledger::{Kind, Movement};
 use state::limits::{self, DAY_MS, EXPIRED_PER_COMMAND_MAX, HOUR_MS, QUANTITY_MAX};
-use state::order::Removal;
+use state::order::{LineImage, Removal};
 use state::origin::{Lane, Origin};
 use state::{Reply, State, invariant};
 
@@ -39,28 +39,30 @@ fn units() -> impl Strategy<Value = i64> {
 }
 
 /// Facts about few orders. What a removal says hangs on its id alone, and a line's SKU on the line
-/// alone, though not every payload names it: so channels are.
+/// alone, though not every payload names it: so channels are. Line 2 names a listing, and what that is may
+/// be learned from another payload.
 fn facts() -> impl Strategy<Value = Vec<Fact>> {
-    let image =
-        (0..3u32, 0..4u64, proptest::collection::vec((0..3u32, any::<bool>(), units()), 1..4))
-            .prop_map(|(order, version, lines)| {
-                let lines: Vec<_> = lines
-                    .into_iter()
-                    .map(|(line, named, units)| {
-                        (format!("{line}"), sku_of(order, line, named), units)
-                    })
-                    .collect();
-                let lines: Vec<_> = lines
-                    .iter()
-                    .map(|(line, sku, units)| (line.as_str(), sku.as_deref(), *units))
-                    .collect();
-                image(&format!("{order}"), START + version, &lines)
-            });
+    let line = (0..3u32, any::<bool>(), units(), 0..3i64, 0..3i64);
+    let image = (0..3u32, 0..4u64, any::<bool>(), proptest::collection::vec(line, 1..4)).prop_map(
+        |(order, version, whole, lines)| {
+            let line = |(line, named, quantity, fulfilled, returned)| LineImage {
+                id: format!("{line}"),
+                listing: (line == 2).then(|| "listing".to_string()),
+                sku: sku_of(order, line, named),
+                quantity,
+                fulfilled,
+                returned,
+            };
+            let lines = lines.into_iter().map(line).collect();
+            image_of(&format!("{order}"), START + version, whole, lines)
+        },
+    );
     let refund =
-        (0..3u32, 0..3u32, any::<bool>(), 0..12u32).prop_map(|(order, line, named, id)| {
-            let removal = [Removal::Cancelled, Removal::Returned, Removal::NoRestock];
-            let removal = removal[usize::try_from(id % 3).unwrap()];
-            let units = [1, 2, QUANTITY_MAX, 0][usize::try_from(id / 3).unwrap()];
+        (0..3u32, 0..3u32, any::<bool>(), 0..16u32).prop_map(|(order, line, named, id)| {
+            let removal =
+                [Removal::Cancelled, Removal::Returned, Removal::NoRestock, Removal::Fulfilled];
+            let removal = removal[usize::try_from(id % 4).unwrap()];
+            let units = [1, 2, QUANTITY_MAX, 0][usize::try_from(id / 4).unwrap()];
             let sku = sku_of(order, line, named);
             let id = format!("{order} {line} {id}");
             refund(
@@ -71,7 +73,12 @@ fn facts() -> impl Strategy<Value = Vec<Fact>> {
                 removal,
             )
         });
-    proptest::collection::vec(prop_oneof![image, refund], 1..4)
+    let listed = (0..3u64).prop_map(|version| Fact::Listed {
+        listing: "listing".into(),
+        sku: "SKU-2".into(),
+        version: START + version,
+    });
+    proptest::collection::vec(prop_oneof![8 => image, 8 => refund, 1 => listed], 1..4)
 }
 
 /// Line 2 never names a SKU; the others share theirs between orders.
@@ -118,7 +125,8 @@ fn quantities(state: &State) -> BTreeMap<String, String> {
     }
     for ((channel, order), known) in data.orders.entries().iter() {
         for (id, line) in &known.lines {
-            let said = (line.version, line.quantity, &line.sku, &line.location, &line.removals);
+            let image = (line.version, line.quantity, line.fulfilled, line.returned);
+            let said = (image, known.whole, &line.sku, &line.location, &line.removals);
             let line = format!("{said:?} moved {:?}", line.moved.net());
             found.insert(format!("{channel}/{order}/{id}"), line);
         }
@@ -130,21 +138,33 @@ fn quantities(state: &State) -> BTreeMap<String, String> {
 #[derive(Default)]
 struct Believed<'a> {
     sku: Option<&'a str>,
+    listed: bool,
     image: (u64, i64),
+    shipped: i64,
+    returned: i64,
     removals: BTreeMap<&'a str, (Removal, i64)>,
 }
 
 /// Committed and on hand by SKU and channel, from the facts alone, however often and whenever heard.
 fn believed(deliveries: &[Delivery]) -> BTreeMap<(String, String), (i64, i64)> {
     let mut lines: BTreeMap<(&str, &str, &str), Believed<'_>> = BTreeMap::new();
+    let mut wholes: BTreeMap<(&str, &str), u64> = BTreeMap::new();
+    let mut learned: BTreeMap<&str, &str> = BTreeMap::new();
     for Delivery { channel, facts, .. } in deliveries {
         for fact in facts {
             match fact {
-                Fact::Image { order, version, lines: images, .. } => {
+                Fact::Image { order, version, whole, lines: images } => {
+                    if *whole {
+                        let newest = wholes.entry((channel, order)).or_insert(0);
+                        *newest = (*newest).max(*version);
+                    }
                     for image in images {
                         let line = lines.entry((channel, order, &image.id)).or_default();
                         line.sku = line.sku.or(image.sku.as_deref());
+                        line.listed |= image.listing.is_some();
                         line.image = line.image.max((*version, image.quantity));
+                        line.shipped = line.shipped.max(image.fulfilled);
+                        line.returned = line.returned.max(image.returned);
                     }
                 }
                 Fact::Removals { order, lines: refunds, .. } => {
@@ -154,20 +174,29 @@ fn believed(deliveries: &[Delivery]) -> BTreeMap<(String, String), (i64, i64)> {
                         line.removals.insert(&refund.id, (refund.removal, refund.quantity));
                     }
                 }
+                Fact::Listed { sku, .. } => {
+                    learned.insert(channel.as_str(), sku.as_str());
+                }
                 _ => {}
             }
         }
     }
     let mut levels: BTreeMap<_, (i64, i64)> = BTreeMap::new();
-    for ((channel, ..), line) in &lines {
-        let Some(sku) = line.sku.filter(|_| line.image.0 > 0) else { continue };
+    for ((channel, order, _), line) in &lines {
+        let learned = learned.get(channel).copied().filter(|_| line.listed);
+        let Some(sku) = line.sku.or(learned).filter(|_| line.image.0 > 0) else { continue };
         let sum = |wanted| {
             let of_kind = line.removals.values().filter(|(removal, _)| *removal == wanted);
             of_kind.map(|(_, units)| units).sum::<i64>()
         };
         let level = levels.entry((sku.to_string(), (*channel).to_string())).or_default();
-        level.0 += line.image.1 - sum(Removal::Cancelled).min(line.image.1);
-        level.1 += sum(Removal::Returned);
+        // A whole image that is newer than the line's last one took it out.
+        let taken_out = wholes.get(&(*channel, *order)).is_some_and(|whole| *whole > line.image.0);
+        let ordered = if taken_out { 0 } else { line.image.1 };
+        let wanted = ordered - sum(Removal::Cancelled).min(ordered);
+        let shipped = sum(Removal::Fulfilled).max(line.shipped).min(wanted);
+        level.0 += wanted - shipped;
+        level.1 += sum(Removal::Returned).max(line.returned) - shipped;
     }
     levels.retain(|_, level| *level != (0, 0));
     levels

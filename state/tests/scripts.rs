@@ -25,12 +25,14 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::Path;
 
-use common::{Node, START, definition, delivery, image, key, policy, refund, request};
+use common::{Node, START, definition, delivery, image_of, key, policy, refund, request};
 use state::allocation::Mode;
-use state::command::{Command, Fact, MovementRequest, Movements, Segment, Settled};
+use state::command::{
+    Command, Fact, ListingSpec, Moved, MovementRequest, Movements, Segment, Settled,
+};
 use state::ledger::Kind;
 use state::limits::{DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS};
-use state::order::Removal;
+use state::order::{LineImage, Removal};
 use state::origin::{Lane, Origin};
 use state::reply::Step;
 use state::{Effects, Millis, MovementOutcome, Reply};
@@ -129,11 +131,16 @@ impl Player {
             ["show", sku] => return self.show(sku),
             ["channel", name, location, ref more @ ..] => {
                 let pushes = !more.contains(&"silent");
-                let definition = state::channel::Definition { pushes, ..definition(location) };
+                let definition =
+                    state::channel::Definition { pushes, fetches: pushes, ..definition(location) };
                 Command::PutChannel { name: name.into(), definition }
             }
             ["policy", mode, ref parts @ ..] => Command::PutPolicies(vec![policy_of(mode, parts)]),
             ["map", sku, ref channels @ ..] => common::map(sku, channels),
+            ["list", sku, channel, id, ref settings @ ..] => {
+                Command::List(vec![(sku.into(), channel.into(), spec(id, settings))])
+            }
+            ["reloads"] => return self.reloads(),
             ["claim", channel, node] => {
                 Command::Claim { channel: channel.into(), node: number(node) }
             }
@@ -209,6 +216,14 @@ impl Player {
             }
         }
         Command::Movements(Movements { idempotency, atomic, movements })
+    }
+
+    fn reloads(&self) -> String {
+        let reloads = self.node.state.data().reloads.iter();
+        let told = reloads.map(|((channel, order), reload)| {
+            format!("{channel} must fetch {order}, asked at {}\n", reload.asked)
+        });
+        told.collect()
     }
 
     fn show(&self, sku: &str) -> String {
@@ -344,22 +359,72 @@ fn line(word: &str) -> (&str, Option<&str>, i64) {
     (line, Some(sku).filter(|sku| *sku != "?"), quantity.parse().unwrap())
 }
 
+/// `L1=?variant-1*2+shipped:1+returned:1`: a line of an image; after `?` the listing that it names instead
+/// of a SKU.
+fn image_line(word: &str) -> LineImage {
+    let mut parts = word.split('+');
+    let (id, sku, quantity) = line(parts.next().unwrap());
+    let listing = sku.and_then(|sku| sku.strip_prefix('?')).map(String::from);
+    let sku = sku.filter(|sku| !sku.starts_with('?')).map(String::from);
+    let mut line = LineImage { id: id.into(), listing, sku, quantity, ..LineImage::default() };
+    for part in parts {
+        let (what, units) = part.split_once(':').unwrap();
+        let place = if what == "shipped" { &mut line.fulfilled } else { &mut line.returned };
+        *place = units.parse().unwrap();
+    }
+    line
+}
+
+/// A listing with its settings: `variant_id=v-1`.
+fn spec(id: &str, settings: &[&str]) -> ListingSpec {
+    let setting = |word: &&str| word.split_once('=').map(|(key, value)| (key.into(), value.into()));
+    ListingSpec { id: id.into(), settings: settings.iter().filter_map(setting).collect() }
+}
+
 fn fact(text: &str) -> Fact {
     let version = |word: &str| START + number(word.trim_start_matches('v'));
     match text.split_whitespace().collect::<Vec<_>>()[..] {
         ["order", order, v, ref lines @ ..] => {
-            let lines: Vec<_> = lines.iter().map(|word| line(word)).collect();
-            image(order, version(v), &lines)
+            let lines = lines.iter().map(|word| image_line(word)).collect();
+            image_of(order, version(v), false, lines)
+        }
+        ["whole", order, v, ref lines @ ..] => {
+            let lines = lines.iter().map(|word| image_line(word)).collect();
+            image_of(order, version(v), true, lines)
         }
         ["refund", order, v, id, part, how] => {
             let removal = match how {
                 "cancelled" => Removal::Cancelled,
                 "returned" => Removal::Returned,
+                "shipped" => Removal::Fulfilled,
                 _ => Removal::NoRestock,
             };
             let (line, sku, quantity) = line(part);
             refund(order, version(v), (id, line, sku), quantity, removal)
         }
+        ["listed", listing, sku, v] => {
+            Fact::Listed { listing: listing.into(), sku: sku.into(), version: version(v) }
+        }
+        ["shown", listing, quantity, v, ref location @ ..] => Fact::Shown {
+            listing: listing.into(),
+            sku: None,
+            location: location.first().map(|place| place.trim_start_matches('@').into()),
+            quantity: quantity.parse().unwrap(),
+            version: version(v),
+        },
+        ["moved", id, kind, listing, quantity, v] => Fact::Moved(Moved {
+            id: id.into(),
+            kind: Kind::NAMES.iter().find(|(name, _)| *name == kind).unwrap().1,
+            listing: Some(listing.into()),
+            sku: None,
+            quantity: quantity.parse().unwrap(),
+            location: None,
+            to_location: None,
+            reference: None,
+            version: version(v),
+        }),
+        ["reload", order, v] => Fact::Reload { order: order.into(), version: version(v) },
+        ["fetched", order, asked] => Fact::Fetched { order: order.into(), asked: number(asked) },
         ["unreadable", ref why @ ..] => Fact::Dead { reason: why.join(" "), body: b"{".to_vec() },
         _ => panic!("{text}"),
     }

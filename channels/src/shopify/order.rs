@@ -60,7 +60,7 @@ pub(super) struct Fulfillment {
 impl Order {
     /// The image first, then what was taken out of it, oldest first.
     pub(super) fn facts(mut self) -> Result<Vec<Fact>, String> {
-        json::line_count(self.lines.len())?;
+        json::check_lines(self.lines.len())?;
         let mut refunded = BTreeMap::<u64, i64>::new();
         for (item, quantity, _) in self.refunds.iter().flatten().flat_map(|refund| &refund.lines) {
             let sum = refunded.entry(item.line).or_default();
@@ -135,7 +135,7 @@ impl Line {
 impl Refund {
     /// What it takes out of the order; `None` where it gives back nothing but money.
     pub(super) fn fact(self, order: u64) -> Result<Option<Fact>, String> {
-        json::line_count(self.lines.len())?;
+        json::check_lines(self.lines.len())?;
         let mut lines = BTreeMap::<(u64, Removal), (Item, i64)>::new();
         for (item, quantity, removal) in self.lines.into_iter().filter(|(item, ..)| item.tracked) {
             let (_, sum) = lines.entry((item.line, removal)).or_insert((item, 0));
@@ -147,7 +147,7 @@ impl Refund {
                 Removal::Returned => "return",
                 Removal::NoRestock | Removal::Fulfilled => "no_restock",
             };
-            item.removal(format!("{}/{line}/{becomes}", self.id), quantity, removal)
+            item.removal(format!("refund {}/{line}/{becomes}", self.id), quantity, removal)
         });
         removals(order, self.version, lines.collect::<Result<_, _>>()?)
     }
@@ -156,14 +156,14 @@ impl Refund {
 impl Fulfillment {
     /// What it ships; `None` unless it certainly was shipped.
     pub(super) fn fact(self, order: u64) -> Result<Option<Fact>, String> {
-        json::line_count(self.lines.len())?;
+        json::check_lines(self.lines.len())?;
         let mut lines = BTreeMap::<u64, (Item, i64)>::new();
         for (item, quantity) in self.lines.into_iter().filter(|(item, _)| item.tracked) {
             let (_, sum) = lines.entry(item.line).or_insert((item, 0));
             *sum = sum.saturating_add(json::quantity(quantity)?);
         }
         let lines = lines.into_iter().map(|(line, (item, quantity))| {
-            item.removal(format!("{}/{line}", self.id), quantity, Removal::Fulfilled)
+            item.removal(format!("fulfillment {}/{line}", self.id), quantity, Removal::Fulfilled)
         });
         let lines = lines.collect::<Result<_, _>>()?;
         if self.shipped { removals(order, self.version, lines) } else { Ok(None) }

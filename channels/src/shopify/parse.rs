@@ -10,7 +10,7 @@ use state::command::Fact;
 
 use super::order::{self, Fulfillment, Item, Line, Order, Refund};
 use super::{gid, id_of};
-use crate::json::{self, shortened};
+use crate::json::{self, dead, shortened};
 use crate::{Understood, Verified, time};
 
 /// Variants of one product at the most: Shopify's own limit (shopify.dev, "Shopify API limits").
@@ -46,7 +46,7 @@ pub(super) fn parse(topic: &str, body: Verified<'_>) -> Understood {
         "" => Err("the X-Shopify-Topic header is missing".to_string()),
         other => Err(format!("the topic {:?} is unknown", shortened(other))),
     };
-    parsed.unwrap_or_else(Understood::Dead)
+    parsed.unwrap_or_else(|why| dead(&why))
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "an arm of a match whose other arms can fail")]
@@ -61,6 +61,11 @@ fn check(kind: &str, named: Option<&str>) -> Result<(), String> {
 
 fn when(what: &str, text: &str) -> Result<u64, String> {
     time::rfc3339(text).map_err(|why| format!("{what}: {why}"))
+}
+
+/// The time of what moves no stock: 0, older than all others, where the subscription leaves it out.
+fn when_said(what: &str, text: Option<&str>) -> Result<u64, String> {
+    text.map_or(Ok(0), |text| when(what, text))
 }
 
 #[derive(Deserialize)]
@@ -133,7 +138,7 @@ fn order(body: &[u8]) -> Result<Understood, String> {
     if order.test {
         return ignored("a test order");
     }
-    json::line_count(order.line_items.len())?;
+    json::check_lines(order.line_items.len())?;
     let items: Items = order.line_items.iter().map(|line| (line.id, line.item())).collect();
     let of_this = |id: Option<u64>, what: &str| match id {
         Some(id) if id != order.id => {
@@ -246,8 +251,8 @@ fn edit(body: &[u8]) -> Result<Understood, String> {
         created_at: Option<String>,
     }
     let Body { order_edit: edit } = json::read(body)?;
-    let at = edit.committed_at.or(edit.created_at).ok_or("an edit without a time")?;
-    let version = when("committed_at", &at)?;
+    let at = edit.committed_at.or(edit.created_at);
+    let version = when_said("committed_at", at.as_deref())?;
     Ok(Understood::Facts(vec![Fact::Reload { order: edit.order_id.to_string(), version }]))
 }
 
@@ -260,11 +265,11 @@ fn level(body: &[u8]) -> Result<Understood, String> {
         inventory_item_id: u64,
         location_id: u64,
         available: Option<i64>,
-        updated_at: String,
+        updated_at: Option<String>,
     }
     let level: Body = json::read(body)?;
     check("InventoryLevel", level.admin_graphql_api_id.as_deref())?;
-    let version = when("updated_at", &level.updated_at)?;
+    let version = when_said("updated_at", level.updated_at.as_deref())?;
     let Some(quantity) = level.available else {
         return ignored("an item that is not tracked");
     };
@@ -279,18 +284,19 @@ fn level(body: &[u8]) -> Result<Understood, String> {
 
 fn item(body: &[u8]) -> Result<Understood, String> {
     #[derive(Deserialize)]
+    #[expect(clippy::option_option, reason = "absent, null and present are three things")]
     struct Body {
         id: u64,
         admin_graphql_api_id: Option<String>,
         /// `null` where it has none. What else has an id and a time has no such member.
         #[serde(default, deserialize_with = "json::present")]
         sku: Option<Option<String>>,
-        updated_at: String,
+        updated_at: Option<String>,
     }
     let item: Body = json::read(body)?;
     check("InventoryItem", item.admin_graphql_api_id.as_deref())?;
     let sku = item.sku.ok_or("the body names no SKU, not even none")?;
-    let version = when("updated_at", &item.updated_at)?;
+    let version = when_said("updated_at", item.updated_at.as_deref())?;
     match json::sku(sku.as_deref())? {
         Some(sku) => {
             let listing = gid("InventoryItem", item.id);
@@ -306,7 +312,7 @@ fn product(body: &[u8]) -> Result<Understood, String> {
     #[derive(Deserialize)]
     struct Body {
         admin_graphql_api_id: Option<String>,
-        updated_at: String,
+        updated_at: Option<String>,
         variants: Vec<Variant>,
     }
     #[derive(Deserialize)]
@@ -320,7 +326,7 @@ fn product(body: &[u8]) -> Result<Understood, String> {
     if product.variants.len() > PRODUCT_VARIANTS_MAX {
         return Err(format!("the product has more than {PRODUCT_VARIANTS_MAX} variants"));
     }
-    let version = when("updated_at", &product.updated_at)?;
+    let version = when_said("updated_at", product.updated_at.as_deref())?;
     let mut facts = Vec::new();
     for variant in product.variants {
         let Some(sku) = json::sku(variant.sku.as_deref())? else { continue };

@@ -51,11 +51,11 @@ macro_rules! order_fields {
 pub const ORDER_QUERY: &str =
     concat!("query Order($id: ID!) { order(id: $id) { ", order_fields!(100, 5, 20, 5, 40), " } }");
 
-/// A page of orders, oldest change first, with the variables `filter` (see [`updated_since`]) and `after`
-/// (`null`, or [`Page::next`] of the page before). Costs at most 938 points.
+/// A page of orders, oldest change first, with the variables `query` (`updated_at:>='2026-11-20T15:00:00Z'`)
+/// and `after` (`null`, or [`Page::next`] of the page before). Costs at most 938 points.
 pub const ORDERS_QUERY: &str = concat!(
-    "query Orders($filter: String!, $after: String) { ",
-    "orders(first: 12, after: $after, sortKey: UPDATED_AT, query: $filter) { nodes { ",
+    "query Orders($query: String!, $after: String) { ",
+    "orders(first: 12, after: $after, sortKey: UPDATED_AT, query: $query) { nodes { ",
     order_fields!(5, 3, 3, 3, 4),
     " } pageInfo { hasNextPage endCursor } } }"
 );
@@ -65,32 +65,20 @@ pub const ORDERS_QUERY: &str = concat!(
 const ORDER_LIST_MAX: usize = 5;
 const ORDERS_LIST_MAX: usize = 3;
 
-/// The filter of [`ORDERS_QUERY`] for what changed at this time, in milliseconds, or later.
-#[must_use]
-pub fn updated_since(since_ms: u64) -> String {
-    let since = i64::try_from(since_ms).ok();
-    let since = since.and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
-    format!("updated_at:>='{}'", since.unwrap_or(jiff::Timestamp::MAX))
-}
-
-/// Reads the answer to [`ORDER_QUERY`].
+/// Reads the answer to [`ORDER_QUERY`]: `None` if the store knows no such order, or may not tell this app
+/// of one so old.
 ///
 /// # Errors
 /// The answer is none: errors instead of data, or another shape.
-pub fn order(body: &[u8]) -> Result<Told, String> {
+pub fn order(body: &[u8]) -> Result<Option<Told>, String> {
     #[derive(Deserialize)]
     struct Data {
-        order: Value,
+        order: Option<Value>,
     }
     let Data { order } = data(body)?;
-    if order.is_null() {
-        let why = "the store knows no such order, or may not tell one so old";
-        return Ok(told(&order, Understood::Ignored(why.to_string())));
-    }
-    let whole: Node = node(&order)?;
-    let too_large = || Understood::Dead("the order is larger than one answer".to_string());
-    let understood = whole.understood(ORDER_LIST_MAX, |_, _| too_large());
-    Ok(told(&order, understood.unwrap_or_else(Understood::Dead)))
+    let too_large = |_, _| Err("the order is larger than one answer".to_string());
+    let said = |order: &Value| json::shaped::<Node>(order)?.understood(ORDER_LIST_MAX, too_large);
+    Ok(order.map(|order| Told::order(&order, said(&order))))
 }
 
 /// Reads the answer to [`ORDERS_QUERY`].
@@ -102,22 +90,20 @@ pub fn orders(body: &[u8]) -> Result<Page, String> {
     struct Data {
         orders: Connection<Value>,
     }
-    let Data { orders } = data(body)?;
-    let mut page = Page::default();
-    for order in &orders.nodes {
-        let node: Node = node(order)?;
-        page.newest_ms = page.newest_ms.max(time::rfc3339(&node.updated_at).ok());
-        let reload = |order: u64, version| {
-            Understood::Facts(vec![Fact::Reload { order: order.to_string(), version }])
-        };
-        let understood = node.understood(ORDERS_LIST_MAX, reload);
-        page.told.push(told(order, understood.unwrap_or_else(Understood::Dead)));
-    }
-    if orders.page_info.has_next_page {
-        let cursor = orders.page_info.end_cursor;
-        page.next = Some(cursor.ok_or("a next page without a cursor")?);
-    }
-    Ok(page)
+    let Data { orders: Connection { nodes, page_info } } = data(body)?;
+    let next = match (page_info.has_next_page, page_info.end_cursor) {
+        (true, None) => return Err("a next page without a cursor".to_string()),
+        (has_next, cursor) => cursor.filter(|_| has_next),
+    };
+    let reload = |order: u64, version| {
+        Ok(Understood::Facts(vec![Fact::Reload { order: order.to_string(), version }]))
+    };
+    let said = |order: &Value| json::shaped::<Node>(order)?.understood(ORDERS_LIST_MAX, reload);
+    Ok(Page::of_orders(&nodes, next, said, changed_ms))
+}
+
+fn changed_ms(order: &Value) -> Option<u64> {
+    time::rfc3339(order.get("updatedAt")?.as_str()?).ok()
 }
 
 /// The data of an answer. Errors come with status 200, and what stands beside them is not complete.
@@ -140,14 +126,6 @@ fn data<T: for<'de> Deserialize<'de>>(body: &[u8]) -> Result<T, String> {
     }
     let data = answer.data.ok_or("an answer without data")?;
     T::deserialize(data).map_err(|error| format!("unexpected shape: {error}"))
-}
-
-fn node(order: &Value) -> Result<Node, String> {
-    Node::deserialize(order).map_err(|error| format!("unexpected shape: {error}"))
-}
-
-fn told(order: &Value, understood: Understood) -> Told {
-    Told { topic: "poll/order", raw: json::canonical(order), understood }
 }
 
 #[derive(Deserialize)]
@@ -234,7 +212,7 @@ impl Node {
     fn understood(
         self,
         list_max: usize,
-        larger: impl FnOnce(u64, u64) -> Understood,
+        larger: impl FnOnce(u64, u64) -> Result<Understood, String>,
     ) -> Result<Understood, String> {
         let id = id_of("Order", &self.id)?;
         if self.test {
@@ -250,7 +228,7 @@ impl Node {
                 .iter()
                 .any(|shipment| shipment.fulfillment_line_items.page_info.has_next_page);
         if goes_on {
-            return Ok(larger(id, version));
+            return larger(id, version);
         }
         let lines: Vec<Line> =
             self.line_items.nodes.into_iter().map(LineNode::line).collect::<Result<_, _>>()?;

@@ -112,8 +112,8 @@ impl Client {
         let base = api.base_url.trim_end_matches('/');
         Some(Self {
             http: https().ok()?,
-            url: format!("{base}/admin/api/{}/graphql.json", api.version),
-            token: api.token.clone(),
+            url: format!("{base}/admin/api/{}/graphql.json", api.version()),
+            token: api.token.clone()?,
         })
     }
 

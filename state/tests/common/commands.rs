@@ -4,7 +4,8 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use state::allocation::Mode;
 use state::command::{
-    Command, Delivery, Fact, MovementRequest, Movements, Outcome, Segment, Settled,
+    Command, Delivery, Fact, ListingSpec, Moved, MovementRequest, Movements, Outcome, Segment,
+    Settled,
 };
 use state::ledger::Kind;
 use state::limits::{DAY_MS, HOUR_MS, LEVEL_MAX, MINUTE_MS, QUANTITY_MAX, SECOND_MS};
@@ -78,13 +79,14 @@ fn fact(taste: Taste) -> BoxedStrategy<Fact> {
         units(taste),
         sku,
         removal,
-        0..5u8,
+        0..10u8,
     );
     parts
         .prop_map(|(order, line, version, quantity, sku, removal, which)| {
             let sku = sku.as_deref();
             match which {
                 0 => Fact::Dead { reason: "not understood".into(), body: b"{".to_vec() },
+                5..10 => other(which, (order, line), version, quantity, sku),
                 1 | 2 => {
                     let id = format!("{line} {quantity} {removal:?}");
                     super::refund(&order, version, (&id, &line, sku), quantity, removal)
@@ -93,6 +95,34 @@ fn fact(taste: Taste) -> BoxedStrategy<Fact> {
             }
         })
         .boxed()
+}
+
+/// Facts that are no image and no removal.
+fn other(
+    which: u8,
+    (order, listing): (String, String),
+    version: u64,
+    quantity: i64,
+    sku: Option<&str>,
+) -> Fact {
+    let sku = sku.map(String::from);
+    match which {
+        5 => Fact::Listed { listing, sku: sku.unwrap_or_default(), version },
+        6 => Fact::Shown { listing, sku, location: None, quantity, version },
+        7 => Fact::Reload { order, version },
+        8 => Fact::Fetched { order, asked: version },
+        _ => Fact::Moved(Moved {
+            id: format!("{order} {version}"),
+            kind: Kind::Receipt,
+            listing: Some(listing),
+            sku,
+            quantity,
+            location: None,
+            to_location: None,
+            reference: None,
+            version,
+        }),
+    }
 }
 
 fn delivery(taste: Taste) -> impl Strategy<Value = Delivery> {
@@ -168,12 +198,16 @@ fn command(taste: Taste) -> BoxedStrategy<Command> {
             (0..3).filter(|n| which >> n & 1 == 1).map(|n| CHANNELS[n]).collect();
         super::map(&sku, &named)
     });
+    let list = (sku(), channel(), name(taste, &["1", "2", "3"])).prop_map(|(sku, channel, id)| {
+        Command::List(vec![(sku, channel, ListingSpec { id, ..ListingSpec::default() })])
+    });
     prop_oneof![
         6 => segment,
         4 => movements,
         1 => put_channel,
         1 => put_policies,
         2 => map,
+        1 => list,
         1 => (channel(), 1..3u64).prop_map(|(channel, node)| Command::Claim { channel, node }),
         4 => intend,
         4 => settle,

@@ -77,6 +77,7 @@ pub fn definition(location: &str) -> Definition {
         location: location.into(),
         home: None,
         pushes: true,
+        fetches: true,
         dedup_window_ms: limits::DEDUP_WINDOW_DEFAULT_MS,
         rate_milli: 2_000,
         burst: 40,
@@ -125,6 +126,11 @@ pub fn image(order: &str, version: u64, lines: &[(&str, Option<&str>, i64)]) -> 
         whole: false,
         lines: lines.iter().map(line).collect(),
     }
+}
+
+/// The same of lines that also have a listing and say what was shipped and what came back.
+pub fn image_of(order: &str, version: u64, whole: bool, lines: Vec<LineImage>) -> Fact {
+    Fact::Image { order: order.into(), version, whole, lines }
 }
 
 pub fn refund(

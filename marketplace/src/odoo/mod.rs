@@ -1,0 +1,166 @@
+//! Odoo: a warehouse that tells once, unsigned, and waits for a second.
+//!
+//! Automation rules post a record's chosen fields when a sales order is confirmed or cancelled, and when a
+//! stock move is done or a quant changes. Nothing is signed: the secret is in the path of the target. Nothing
+//! is sent again. All of it can be read by JSON-2: `search_read` with a domain, over stock moves, quants,
+//! sales orders and their lines, products and locations.
+//!
+//! Besides its own sales (orders without `client_order_ref`, delivered later) it makes receipts, transfers
+//! to a second shelf, and scraps.
+//!
+//! Source: Odoo's documentation of the external JSON-2 API, its `stock` module, and copies of
+//! `_run_action_webhook`.
+
+mod api;
+mod domain;
+mod records;
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::{
+    clock::Millis,
+    sender::{
+        MoveKind, Options,
+        book::{Book, Change},
+        call::{Answer, Call},
+        dialect::{Dialect, Manner, Message, Notice, Partial, Try},
+    },
+};
+use records::Record;
+
+/// Where receipts come from: `usage` is `supplier`.
+pub const SUPPLIERS: u64 = 4;
+/// Where deliveries go to: `usage` is `customer`.
+pub const CUSTOMERS: u64 = 5;
+/// The main shelf, `internal`: all sales and receipts.
+pub const STOCK: u64 = 8;
+/// Where scraps go to: `usage` is `inventory`.
+pub const SCRAP: u64 = 16;
+/// The second shelf, `internal`: what was transferred.
+pub const SHELF: u64 = 18;
+
+const MANNER: Manner = Manner {
+    answer_max: Duration::from_secs(1),
+    accepted: 200..=399,
+    waits: &[],
+    failures_max: None,
+    gone_disables: false,
+    coalesces: false,
+    partial: Partial::No,
+    moves: &[MoveKind::Receipt, MoveKind::Receipt, MoveKind::Transfer, MoveKind::Scrap],
+};
+
+pub(crate) struct Warehouse {
+    key: String,
+}
+
+impl Warehouse {
+    pub(crate) fn new(options: &Options) -> Self {
+        Self { key: options.api_secret.clone() }
+    }
+}
+
+impl Dialect for Warehouse {
+    fn manner(&self) -> &Manner {
+        &MANNER
+    }
+
+    fn tell(&mut self, book: &Book, change: Change) -> Vec<Notice> {
+        match change {
+            Change::Placed { order }
+            | Change::Cancelled { order }
+            | Change::Reduced { order, .. } => {
+                let order = book.orders.get(&order).into_iter();
+                order
+                    .map(|o| notice(&records::sale_order(o), o.version, o.modified_ms, &SALE_ORDER))
+                    .collect()
+            }
+            Change::Shipped { order } => {
+                let Some(order) = book.orders.get(&order) else { return Vec::new() };
+                let at = order.modified_ms;
+                let moves = order.lines.iter().map(|line| records::delivery(order, line));
+                let mut notices: Vec<Notice> =
+                    moves.map(|delivery| notice(&delivery, order.version, at, &MOVE)).collect();
+                for line in &order.lines {
+                    notices.extend(quants(book, line.item, at));
+                }
+                notices
+            }
+            Change::Moved { id } => {
+                let Some(moved) = book.moves.get(&id) else { return Vec::new() };
+                let mut notices: Vec<Notice> = records::moved(book, moved)
+                    .map(|record| notice(&record, 1, moved.at_ms, &MOVE))
+                    .into_iter()
+                    .collect();
+                notices.extend(quants(book, moved.item, moved.at_ms));
+                notices
+            }
+            Change::Trashed { .. } => Vec::new(),
+        }
+    }
+
+    fn compose(&mut self, _book: &Book, notice: &Notice, _try: &Try<'_>) -> Message {
+        Message::json(&[("user-agent", "python-requests/2.32.3")], notice.data.to_string())
+    }
+
+    fn answer(&mut self, book: &Book, call: &Call, _now: Millis) -> Answer {
+        api::answer(book, call, &self.key)
+    }
+}
+
+/// An automation rule: its name, and the fields that it sends.
+struct Rule {
+    model: &'static str,
+    action: &'static str,
+    fields: &'static [&'static str],
+}
+
+const SALE_ORDER: Rule = Rule {
+    model: "sale.order",
+    action: "Notify stock sync(#412)",
+    fields: &["id", "name", "state", "client_order_ref", "write_date"],
+};
+const QUANT: Rule = Rule {
+    model: "stock.quant",
+    action: "Stock changed(#413)",
+    fields: &["id", "product_id", "location_id", "quantity", "reserved_quantity", "write_date"],
+};
+const MOVE: Rule = Rule {
+    model: "stock.move",
+    action: "Move done(#414)",
+    fields: &[
+        "id",
+        "product_id",
+        "product_uom_qty",
+        "quantity",
+        "state",
+        "location_id",
+        "location_dest_id",
+        "origin",
+        "date",
+        "write_date",
+    ],
+};
+
+/// What a rule sends of a record: a map whose keys are sorted, many2one as bare ids.
+fn notice(record: &Record, version: u32, at: Millis, rule: &Rule) -> Notice {
+    let mut notice = Notice::new(rule.model, record.id, version, at);
+    let own =
+        [("_action", json!(rule.action)), ("_id", json!(record.id)), ("_model", json!(rule.model))];
+    let fields = rule.fields.iter().filter_map(|name| {
+        let value = record.fields.get(name)?;
+        Some((*name, records::bare(value).clone()))
+    });
+    let body: serde_json::Map<String, Value> =
+        own.into_iter().chain(fields).map(|(name, value)| (name.to_owned(), value)).collect();
+    notice.data = Value::Object(body);
+    notice
+}
+
+fn quants(book: &Book, item: usize, at: Millis) -> Vec<Notice> {
+    let version = book.extras.get(item).map_or(0, |extra| extra.version);
+    let quants = records::quants(book, item);
+    quants.iter().map(|quant| notice(quant, version, at, &QUANT)).collect()
+}

@@ -1,0 +1,3 @@
+//! Shopify.
+
+pub mod client;

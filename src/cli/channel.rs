@@ -1,0 +1,131 @@
+//! `stockraft channel …`
+#![expect(clippy::indexing_slicing, reason = "JSON indexed by name is null where nothing is")]
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+
+use clap::Subcommand;
+use hyper::Method;
+use serde_json::{Map, Value, json};
+
+use super::ask::{ask, ask_all, cell, encode, show};
+use super::{Failure, Target};
+
+/// Rows that one request carries.
+const ROWS_MAX: usize = 500;
+/// The columns that every row must have.
+const COLUMNS: [&str; 3] = ["sku", "channel", "id"];
+
+#[derive(Subcommand)]
+pub(super) enum Command {
+    /// Lists the channels, and how each is doing.
+    #[command(after_help = "Example:\n  stockraft channel list")]
+    List {
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Shows what a channel's own ids stand for.
+    #[command(after_help = "Example:\n  stockraft channel listings shopify-eu")]
+    Listings {
+        /// The channel; all if not given.
+        channel: Option<String>,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Maps listings to SKUs from a CSV file with a header: sku, channel, id, and any setting of a listing.
+    #[command(after_help = "Example:\n  stockraft channel map listings.csv\n\n\
+        sku,channel,id,variant_id\n\
+        TEE-M,shopify-eu,271878346596884015,40001\n\
+        TEE-M,amazon-us,TEE-M-AMZ,")]
+    Map {
+        /// The file. Nothing of it is sent if a row of it is wrong.
+        file: PathBuf,
+        #[command(flatten)]
+        target: Target,
+    },
+}
+
+pub(super) async fn run(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::List { target } => {
+            let answer = ask(&target, Method::GET, "/v1/channels", None).await?;
+            show(&target, &answer, |answer| {
+                table(answer, &["name", "kind", "owner", "backlog", "in_flight"])
+            });
+        }
+        Command::Listings { channel, target } => {
+            let filter = channel.map(|channel| format!("channel={}&", encode(&channel)));
+            let path = format!("/v1/listings?{}", filter.unwrap_or_default());
+            let answer = ask_all(&target, &path, u64::MAX).await?;
+            show(&target, &answer, |answer| table(answer, &["channel", "id", "sku", "source"]));
+        }
+        Command::Map { file, target } => {
+            let rows = read(&file).map_err(Failure::Usage)?;
+            send(&target, &rows).await?;
+        }
+    }
+    Ok(())
+}
+
+fn table(answer: &Value, columns: &[&str]) -> Vec<Vec<String>> {
+    let items = answer["items"].as_array().cloned().unwrap_or_default();
+    let cells = |item: &Value| columns.iter().map(|name| cell(&item[name])).collect();
+    let header = columns.iter().map(|name| (*name).to_string()).collect();
+    std::iter::once(header).chain(items.iter().map(cells)).collect()
+}
+
+/// All rows of a file, or the first fault of it with its line.
+fn read(path: &Path) -> Result<Vec<Value>, String> {
+    let name = path.display();
+    let bytes = std::fs::read(path).map_err(|error| format!("{name}: {error}"))?;
+    // Spreadsheets put a byte order mark before the header.
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
+    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(bytes);
+    let header = reader.headers().map_err(|error| format!("{name}: {error}"))?.clone();
+    let missing: Vec<&str> =
+        COLUMNS.into_iter().filter(|column| !header.iter().any(|name| name == *column)).collect();
+    if !missing.is_empty() {
+        return Err(format!("{name}:1: the header names no {}", missing.join(", no ")));
+    }
+    let mut rows = Vec::new();
+    for record in reader.records() {
+        let record = record.map_err(|error| format!("{name}: {error}"))?;
+        let line = record.position().map_or(0, csv::Position::line);
+        let cells = header.iter().zip(&record).filter(|(_, cell)| !cell.is_empty());
+        let row: Map<String, Value> =
+            cells.map(|(column, cell)| (column.to_string(), json!(cell))).collect();
+        if let Some(empty) = COLUMNS.into_iter().find(|column| !row.contains_key(*column)) {
+            return Err(format!("{name}:{line}: {empty} is empty"));
+        }
+        rows.push(Value::Object(row));
+    }
+    Ok(rows)
+}
+
+async fn send(target: &Target, rows: &[Value]) -> Result<(), Failure> {
+    let count = u64::try_from(rows.len()).unwrap_or(u64::MAX);
+    let bar = if std::io::stderr().is_terminal() && rows.len() > ROWS_MAX {
+        indicatif::ProgressBar::new(count)
+    } else {
+        indicatif::ProgressBar::hidden()
+    };
+    let mut sent = 0;
+    for some in rows.chunks(ROWS_MAX) {
+        let body = json!({ "listings": some });
+        ask(target, Method::POST, "/v1/listings", Some(&body)).await.map_err(|failure| {
+            bar.abandon();
+            match failure {
+                Failure::Operation(why) => Failure::Operation(format!(
+                    "{why} (the first {sent} listings were taken; the same file can be sent again)"
+                )),
+                usage @ Failure::Usage(_) => usage,
+            }
+        })?;
+        sent += some.len();
+        bar.inc(u64::try_from(some.len()).unwrap_or(0));
+    }
+    bar.finish_and_clear();
+    let answer = json!({ "listings": sent });
+    show(target, &answer, |_| vec![vec![format!("{sent} listings mapped")]]);
+    Ok(())
+}

@@ -1,0 +1,158 @@
+//! How to reach a channel's API: which keys each kind takes, and which it cannot do without.
+
+use std::path::Path;
+
+use serde::Deserialize;
+
+use super::secret::Secret;
+use crate::channel::check_base_url;
+
+/// How to reach a channel's API. Which keys there are depends on the channel's kind.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Api {
+    /// Where it is: `https://{shop}.myshopify.com`.
+    pub base_url: String,
+    /// Shopify: the access token. Odoo: the API key.
+    pub token: Option<Secret>,
+    /// Shopify: the dated version of its API.
+    pub version: Option<String>,
+    /// Shopify: the location whose quantity is set, `gid://shopify/Location/…`, of listings whose mapping
+    /// names none.
+    pub location_id: Option<String>,
+    /// WooCommerce: the consumer key, `ck_…`.
+    pub consumer_key: Option<Secret>,
+    /// WooCommerce: the consumer secret, `cs_…`.
+    pub consumer_secret: Option<Secret>,
+    /// Amazon, eBay, Walmart: the application's id.
+    pub client_id: Option<String>,
+    /// Amazon, eBay, Walmart: the application's secret.
+    pub client_secret: Option<Secret>,
+    /// Amazon, eBay: what the seller granted the application.
+    pub refresh_token: Option<Secret>,
+    /// Amazon, eBay, Walmart: where access tokens are given out, if not at the usual place.
+    pub token_url: Option<String>,
+    /// Amazon: the marketplaces whose orders are asked for.
+    #[serde(default)]
+    pub marketplaces: Vec<String>,
+    /// Odoo: the database, where its host has several.
+    pub database: Option<String>,
+}
+
+/// The oldest version of Shopify's API whose way of setting quantities is spoken here.
+const SHOPIFY_VERSION_MIN: &str = "2026-04";
+/// Where Amazon gives out tokens (Login with Amazon).
+const AMAZON_TOKEN_URL: &str = "https://api.amazon.com/auth/o2/token";
+
+/// Keys that a kind takes beside `base_url`: those that it needs, and those that it may have.
+fn keys(kind: &str) -> (&'static [&'static str], &'static [&'static str]) {
+    match kind {
+        "shopify" => (&["token"], &["version", "location_id"]),
+        "woocommerce" => (&["consumer_key", "consumer_secret"], &[]),
+        "amazon" => (
+            &["client_id", "client_secret", "refresh_token", "marketplaces"],
+            &["token_url"],
+        ),
+        "ebay" => (&["client_id", "client_secret"], &["refresh_token", "token_url"]),
+        "walmart" => (&["client_id", "client_secret"], &["token_url"]),
+        "odoo" => (&["token"], &["database"]),
+        _ => (&[], &[]),
+    }
+}
+
+impl Api {
+    /// Resolves the secrets, and says what of it does not fit the kind.
+    pub(super) fn check(&mut self, kind: &str, path: &Path, private: bool) -> Vec<String> {
+        let mut faults = Vec::new();
+        if kind == "generic" {
+            return vec!["api: nothing is known of the API of a generic channel".into()];
+        }
+        let (needed, allowed) = keys(kind);
+        for (key, is_there) in self.present() {
+            let is_known = needed.contains(&key) || allowed.contains(&key);
+            if is_there && !is_known {
+                faults.push(format!("api.{key}: kind {kind:?} has no such key"));
+            } else if !is_there && needed.contains(&key) {
+                faults.push(format!("api.{key}: kind {kind:?} needs it"));
+            }
+        }
+        for (key, secret) in self.secrets_mut() {
+            if let Err(why) = secret.resolve(path, private) {
+                faults.push(format!("api.{key}: {why}"));
+            }
+        }
+        for (key, url) in [("base_url", Some(&self.base_url)), ("token_url", self.token_url.as_ref())] {
+            if let Some(Err(why)) = url.map(|url| check_base_url(url)) {
+                faults.push(format!("api.{key}: {why}"));
+            }
+        }
+        if let Some(version) = &self.version {
+            faults.extend(check_version(version));
+        }
+        faults
+    }
+
+    fn present(&self) -> [(&'static str, bool); 11] {
+        [
+            ("token", self.token.is_some()),
+            ("version", self.version.is_some()),
+            ("location_id", self.location_id.is_some()),
+            ("consumer_key", self.consumer_key.is_some()),
+            ("consumer_secret", self.consumer_secret.is_some()),
+            ("client_id", self.client_id.is_some()),
+            ("client_secret", self.client_secret.is_some()),
+            ("refresh_token", self.refresh_token.is_some()),
+            ("token_url", self.token_url.is_some()),
+            ("marketplaces", !self.marketplaces.is_empty()),
+            ("database", self.database.is_some()),
+        ]
+    }
+
+    fn secrets_mut(&mut self) -> impl Iterator<Item = (&'static str, &mut Secret)> {
+        let all = [
+            ("token", &mut self.token),
+            ("consumer_key", &mut self.consumer_key),
+            ("consumer_secret", &mut self.consumer_secret),
+            ("client_secret", &mut self.client_secret),
+            ("refresh_token", &mut self.refresh_token),
+        ];
+        all.into_iter().filter_map(|(key, secret)| Some((key, secret.as_mut()?)))
+    }
+
+    /// The dated version of Shopify's API.
+    #[must_use]
+    pub fn version(&self) -> &str {
+        self.version.as_deref().unwrap_or(SHOPIFY_VERSION_MIN)
+    }
+
+    /// Where access tokens are given out.
+    #[must_use]
+    pub fn token_url(&self, kind: &str) -> String {
+        let base = self.base_url.trim_end_matches('/');
+        let usual = || match kind {
+            "ebay" => format!("{base}/identity/v1/oauth2/token"),
+            "walmart" => format!("{base}/v3/token"),
+            _ => AMAZON_TOKEN_URL.into(),
+        };
+        self.token_url.clone().unwrap_or_else(usual)
+    }
+}
+
+fn check_version(version: &str) -> Option<String> {
+    // Dated versions of one format sort as text.
+    if !is_year_month(version) {
+        Some(format!("api.version: a year and month like {SHOPIFY_VERSION_MIN:?}"))
+    } else if version < SHOPIFY_VERSION_MIN {
+        Some(format!("api.version: {SHOPIFY_VERSION_MIN:?} or later"))
+    } else {
+        None
+    }
+}
+
+fn is_year_month(text: &str) -> bool {
+    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    text.split_once('-').is_some_and(|(year, month)| {
+        let is_month = matches!(month.parse(), Ok(1..=12_u8));
+        year.len() == 4 && digits(year) && month.len() == 2 && digits(month) && is_month
+    })
+}

@@ -1,0 +1,54 @@
+//! Where every delivery ends, whichever way it came: webhook, queue or poll. It is made durable here, and
+//! agreed on where the config asks for that.
+
+use std::time::Duration;
+
+use state::command::{Delivery, Fact};
+use state::origin::Lane;
+
+use crate::config::{Ack, Config};
+use crate::inbox::{Busy, Inbox};
+
+/// Keeps deliveries as the config says. Cheap to clone.
+#[derive(Clone)]
+pub struct Intake {
+    inbox: Inbox,
+    ack: Ack,
+    quorum_timeout: Duration,
+}
+
+/// Why a delivery cannot be promised now: its sender must come back.
+#[derive(Debug, thiserror::Error)]
+pub enum Later {
+    /// It cannot be made durable.
+    #[error(transparent)]
+    Busy(#[from] Busy),
+    /// It is durable here, and the cluster has not agreed on it in time.
+    #[error("the cluster did not agree in time")]
+    NotAgreed,
+}
+
+impl Intake {
+    /// An intake into this inbox.
+    #[must_use]
+    pub fn new(inbox: Inbox, config: &Config) -> Self {
+        let ingest = &config.ingest;
+        Self { inbox, ack: ingest.ack, quorum_timeout: ingest.quorum_timeout.duration() }
+    }
+
+    /// Makes a delivery durable: once this returns, it will be applied once, whatever crashes.
+    pub async fn keep(&self, delivery: Delivery) -> Result<(), Later> {
+        let place = self.inbox.accept(lane(&delivery), delivery).await?;
+        if self.ack == Ack::Quorum {
+            let agreed = tokio::time::timeout(self.quorum_timeout, self.inbox.agreed(place)).await;
+            agreed.map_err(|_| Later::NotAgreed)?;
+        }
+        Ok(())
+    }
+}
+
+/// Decrements go first. What ends a poll goes with them: it must not overtake what was polled.
+fn lane(delivery: &Delivery) -> Lane {
+    let is_urgent = |fact: &Fact| matches!(fact, Fact::Image { .. } | Fact::Polled { .. });
+    if delivery.facts.iter().any(is_urgent) { Lane::Urgent } else { Lane::Normal }
+}
