@@ -47,12 +47,12 @@ macro_rules! order_fields {
     };
 }
 
-/// One order, with the variable `id`: `gid://shopify/Order/5678901234567`. Costs at most 933 points.
+/// One order, with the variable `id`: `gid://shopify/Order/5678901234567`. Costs at most 937 points.
 pub const ORDER_QUERY: &str =
     concat!("query Order($id: ID!) { order(id: $id) { ", order_fields!(100, 5, 20, 5, 40), " } }");
 
 /// A page of orders, oldest change first, with the variables `query` (`updated_at:>='2026-11-20T15:00:00Z'`)
-/// and `after` (`null`, or [`Page::next`] of the page before). Costs at most 938 points.
+/// and `after` (`null`, or [`Page::next`] of the page before). Costs at most 986 points.
 pub const ORDERS_QUERY: &str = concat!(
     "query Orders($query: String!, $after: String) { ",
     "orders(first: 12, after: $after, sortKey: UPDATED_AT, query: $query) { nodes { ",
@@ -72,10 +72,13 @@ const ORDERS_LIST_MAX: usize = 3;
 /// The answer is none: errors instead of data, or another shape.
 pub fn order(body: &[u8]) -> Result<Option<Told>, String> {
     #[derive(Deserialize)]
+    #[expect(clippy::option_option, reason = "absent, null and present are three things")]
     struct Data {
-        order: Option<Value>,
+        #[serde(default, deserialize_with = "json::present")]
+        order: Option<Option<Value>>,
     }
     let Data { order } = data(body)?;
+    let order = order.ok_or("an answer to another question")?;
     let too_large = |_, _| Err("the order is larger than one answer".to_string());
     let said = |order: &Value| json::shaped::<Node>(order)?.understood(ORDER_LIST_MAX, too_large);
     Ok(order.map(|order| Told::order(&order, said(&order))))
