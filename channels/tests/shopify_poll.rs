@@ -8,6 +8,7 @@ mod payloads;
 use std::collections::BTreeMap;
 
 use channels::Understood;
+use channels::poll::Page;
 use channels::shopify::{parse, poll};
 use common::parsed;
 use payloads::{assert_dead, assert_sound, facts};
@@ -26,13 +27,18 @@ const STATUSES: [&str; 4] = ["success", "cancelled", "error", "pending"];
 const UPDATED: &str = "2026-11-20T10:05:00-05:00";
 const UPDATED_MS: u64 = 1_795_187_100_000;
 
-/// An order as it is at one moment. What is refunded and shipped names lines by their place.
+/// An order as it is at one moment.
 #[derive(Clone, Debug)]
 struct Order {
     lines: Vec<Line>,
-    refunds: Vec<Vec<(usize, i64, usize)>>,
-    shipments: Vec<(usize, Vec<(usize, i64)>)>,
+    refunds: Vec<Refund>,
+    shipments: Vec<Shipment>,
 }
+
+/// The place of a line, its units and their kind.
+type Refund = Vec<(usize, i64, usize)>;
+/// A status, and the places of lines and their units.
+type Shipment = (usize, Vec<(usize, i64)>);
 
 #[derive(Clone, Debug)]
 struct Line {
@@ -67,7 +73,7 @@ impl Order {
 
     fn webhook(&self) -> Value {
         let lines = 0..self.lines.len();
-        let refund = |(n, rows): (usize, &Vec<(usize, i64, usize)>)| {
+        let refund = |(n, rows): (usize, &Refund)| {
             let rows = rows.iter().enumerate().map(|(row, &(line, units, kind))| {
                 json!({"id": 500 + row, "line_item_id": 11_000 + line, "quantity": units,
                     "restock_type": KINDS[kind].0, "line_item": self.line_body(line, 9)})
@@ -75,7 +81,7 @@ impl Order {
             json!({"id": 900 + n, "order_id": 57, "created_at": "2026-11-20T10:04:00-05:00",
                 "refund_line_items": rows.collect::<Vec<_>>()})
         };
-        let shipment = |(n, (status, rows)): (usize, &(usize, Vec<(usize, i64)>))| {
+        let shipment = |(n, (status, rows)): (usize, &Shipment)| {
             let rows = rows.iter().map(|&(line, units)| self.line_body(line, units));
             json!({"id": 700 + n, "order_id": 57, "created_at": "2026-11-20T10:03:00-05:00",
                 "status": STATUSES[*status], "line_items": rows.collect::<Vec<_>>()})
@@ -100,7 +106,7 @@ impl Order {
                 "currentQuantity": current, "isGiftCard": line.gift_card,
                 "variant": line.variant.then_some(variant)})
         };
-        let refund = |(n, rows): (usize, &Vec<(usize, i64, usize)>)| {
+        let refund = |(n, rows): (usize, &Refund)| {
             let rows = rows.iter().rev().map(|&(line, units, kind)| {
                 json!({"lineItem": {"id": gid("LineItem", 11_000 + line)}, "quantity": units,
                     "restockType": KINDS[kind].0.to_uppercase()})
@@ -108,7 +114,7 @@ impl Order {
             json!({"id": gid("Refund", 900 + n), "createdAt": "2026-11-20T15:04:00Z",
                 "refundLineItems": nodes(rows.collect())})
         };
-        let shipment = |(n, (status, rows)): (usize, &(usize, Vec<(usize, i64)>))| {
+        let shipment = |(n, (status, rows)): (usize, &Shipment)| {
             let rows = rows.iter().rev().map(|&(line, units)| {
                 json!({"lineItem": {"id": gid("LineItem", 11_000 + line)}, "quantity": units})
             });
@@ -268,9 +274,10 @@ fn an_order_that_goes_on_is_fetched_by_itself() {
         let body = page(std::slice::from_ref(order), None).to_string();
         let told = poll::orders(body.as_bytes()).unwrap().told.remove(0).understood;
         assert_eq!(facts(told) == std::slice::from_ref(&reload), in_page, "{order}");
-        match is_larger {
-            true => assert_dead(&one(order), "larger than one answer"),
-            false => assert!(matches!(facts(one(order))[0], Fact::Image { .. })),
+        if is_larger {
+            assert_dead(&one(order), "larger than one answer");
+        } else {
+            assert!(matches!(facts(one(order))[0], Fact::Image { .. }));
         }
     };
     judge(&two_lines().answer(), false, false);
@@ -343,7 +350,7 @@ fn an_answer_with_errors_is_none() {
     let good = page(&[two_lines().answer()], Some("cursor"));
     let told = poll::orders(good.to_string().as_bytes()).unwrap();
     assert_eq!((told.next.as_deref(), told.newest_ms), (Some("cursor"), Some(UPDATED_MS)));
-    assert_eq!(poll::orders(page(&[], None).to_string().as_bytes()), Ok(Default::default()));
+    assert_eq!(poll::orders(page(&[], None).to_string().as_bytes()), Ok(Page::default()));
     let mut throttled = good;
     throttled["errors"] = json!([{"message": "Throttled", "extensions": {"code": "THROTTLED"}}]);
     let why = poll::orders(throttled.to_string().as_bytes()).unwrap_err();

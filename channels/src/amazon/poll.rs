@@ -18,7 +18,6 @@ pub const INCLUDED_DATA: &str = "FULFILLMENT,CANCELLATION";
 pub fn orders(body: &[u8]) -> Result<Page, String> {
     #[derive(Deserialize)]
     struct Answer {
-        #[serde(default)]
         orders: Vec<Value>,
         pagination: Option<Pagination>,
     }
@@ -35,8 +34,11 @@ pub fn orders(body: &[u8]) -> Result<Page, String> {
 
 /// One order by its id. The error says why the answer is no order.
 pub fn order(body: &[u8]) -> Result<Told, String> {
-    let mut answer: Value = json::read(body)?;
-    let order = answer.get_mut("order").map(Value::take).unwrap_or(answer);
+    #[derive(Deserialize)]
+    struct Answer {
+        order: Value,
+    }
+    let Answer { order } = json::read(body)?;
     Ok(Told::order(&order, said(&order)))
 }
 
