@@ -102,6 +102,6 @@ impl Client {
 }
 
 /// What the system said, rather than which layer passed it on.
-fn root(error: &dyn std::error::Error) -> String {
+pub(crate) fn root(error: &dyn std::error::Error) -> String {
     error.source().map_or_else(|| error.to_string(), root)
 }

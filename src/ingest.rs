@@ -143,10 +143,10 @@ impl Ingest {
         channel: &Channel,
         request: &channels::Request<'a>,
     ) -> Result<Judged<'a>, Answer> {
-        let refused = |refused: channels::Refused| {
-            refuse(StatusCode::UNAUTHORIZED, &refused.to_string())
-        };
-        let scheme: &Scheme = channel.scheme.as_deref().ok_or(channels::Refused).map_err(refused)?;
+        let refused =
+            |refused: channels::Refused| refuse(StatusCode::UNAUTHORIZED, &refused.to_string());
+        let scheme: &Scheme =
+            channel.scheme.as_deref().ok_or(channels::Refused).map_err(refused)?;
         let wanted = signature::wanted(scheme, request).map_err(refused)?;
         let key = match wanted {
             None => None,

@@ -16,12 +16,12 @@ use tokio_util::sync::CancellationToken;
 use crate::channel::api::ApiError;
 use crate::channel::source::Source;
 use crate::channel::{self, Meant};
+use crate::clock;
 use crate::config::Channel;
 use crate::home::home;
 use crate::intake::{Intake, Later};
 use crate::measures::{self, Measures};
 use crate::replica::Shared;
-use crate::clock;
 
 /// How often this node looks whether an order waits to be fetched.
 const LOOK: Duration = Duration::from_millis(250);
@@ -152,7 +152,8 @@ impl Poller {
         let replica = self.replica.read().unwrap_or_else(PoisonError::into_inner);
         let reloads = &replica.state().data().reloads;
         let from = (self.channel.name.clone(), String::new());
-        let own = reloads.range(from..).take_while(|((channel, _), _)| *channel == self.channel.name);
+        let own =
+            reloads.range(from..).take_while(|((channel, _), _)| *channel == self.channel.name);
         own.map(|((_, order), reload)| (order.clone(), reload.asked)).collect()
     }
 

@@ -5,7 +5,7 @@
 //!
 //! Wire: AWS JSON 1.0, signed with Signature Version 4 (Amazon SQS API reference).
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -98,7 +98,11 @@ pub async fn run(consumer: Consumer, stop: CancellationToken) {
             Ok(()) => wait = BACK_OFF_MIN,
             Err(why) => {
                 tracing::warn!(channel = consumer.channel, why, "its queue goes on later");
-                consumer.measures.fetch_failures.get_or_create(&measures::of(&consumer.channel)).inc();
+                consumer
+                    .measures
+                    .fetch_failures
+                    .get_or_create(&measures::of(&consumer.channel))
+                    .inc();
                 tokio::select! {
                     () = tokio::time::sleep(wait) => {}
                     () = stop.cancelled() => return,
@@ -271,10 +275,8 @@ impl Queue {
 fn still_failed(handles: &[String], answer: &Value) -> Vec<String> {
     let failed = answer.get("Failed").and_then(Value::as_array).into_iter().flatten();
     let ours = |entry: &&Value| entry.get("SenderFault").and_then(Value::as_bool) == Some(true);
-    let ids: BTreeMap<String, ()> = failed
-        .filter(|entry| !ours(entry))
-        .filter_map(|entry| Some((entry.get("Id")?.as_str()?.to_string(), ())))
-        .collect();
+    let ids: BTreeSet<&str> =
+        failed.filter(|entry| !ours(entry)).filter_map(|entry| entry.get("Id")?.as_str()).collect();
     let numbered = handles.iter().enumerate();
-    numbered.filter(|(n, _)| ids.contains_key(&n.to_string())).map(|(_, h)| h.clone()).collect()
+    numbered.filter(|(n, _)| ids.contains(n.to_string().as_str())).map(|(_, h)| h.clone()).collect()
 }

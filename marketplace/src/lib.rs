@@ -60,9 +60,9 @@ pub mod odoo;
 pub mod random;
 pub mod sender;
 pub mod shopify;
+pub mod sqs;
 pub mod walmart;
 pub mod woocommerce;
-pub mod sqs;
 
 mod door;
 mod error;

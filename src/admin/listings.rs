@@ -57,9 +57,8 @@ pub(super) async fn list(
     let limit = super::view::limit(limit);
     let read = move |frozen: &Frozen, _: &_| {
         let names = frozen.data.names.names();
-        let of_channel = |place: &&(String, String)| {
-            channel.as_ref().is_none_or(|channel| place.0 == *channel)
-        };
+        let of_channel =
+            |place: &&(String, String)| channel.as_ref().is_none_or(|channel| place.0 == *channel);
         let places = names.iter().map(|(place, _)| place).filter(of_channel);
         let (places, more) = first(places, after.as_ref(), limit);
         let next = places.last().filter(|_| more).map(|(channel, id)| format!("{channel}/{id}"));
@@ -115,9 +114,8 @@ pub(super) async fn post(
         return Err(Problem::unprocessable("too_many", why));
     }
     for (n, row) in asked.listings.iter().enumerate() {
-        check(&row.sku, [&row.listed]).map_err(|why| {
-            Problem::unprocessable("too_long", format!("listings[{n}]: {why}"))
-        })?;
+        check(&row.sku, [&row.listed])
+            .map_err(|why| Problem::unprocessable("too_long", format!("listings[{n}]: {why}")))?;
     }
     let taken = Taken { listings: asked.listings.len() };
     let kinds: BTreeMap<String, String> = {

@@ -27,7 +27,7 @@ pub(super) struct Mapping {
 #[derive(Clone, Deserialize, Serialize, ToSchema)]
 pub(super) struct Listed {
     /// The channel's own id of what is set: of Shopify, `gid://shopify/InventoryItem/…`; of Amazon, eBay
-    /// and Walmart, their SKU; of WooCommerce and Odoo, the product's id.
+    /// and Walmart, their SKU; of `WooCommerce` and Odoo, the product's id.
     id: String,
     /// What else is known of it: of Shopify, `location_id`, where that is not the channel's, and
     /// `variant_id`, by which order lines name it. Every setting that ends in `_id`, but `location_id`,

@@ -2,8 +2,11 @@
 //!
 //! How each channel signs and what its payloads mean is the room `channels`.
 
+pub mod api;
 pub mod outcome;
 pub mod shopify;
+pub mod source;
+pub mod token;
 
 use std::net::IpAddr;
 

@@ -1,5 +1,4 @@
 //! `stockraft channel …`
-#![expect(clippy::indexing_slicing, reason = "JSON indexed by name is null where nothing is")]
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};

@@ -20,9 +20,9 @@ pub struct Api {
     /// Shopify: the location whose quantity is set, `gid://shopify/Location/…`, of listings whose mapping
     /// names none.
     pub location_id: Option<String>,
-    /// WooCommerce: the consumer key, `ck_…`.
+    /// `WooCommerce`: the consumer key, `ck_…`.
     pub consumer_key: Option<Secret>,
-    /// WooCommerce: the consumer secret, `cs_…`.
+    /// `WooCommerce`: the consumer secret, `cs_…`.
     pub consumer_secret: Option<Secret>,
     /// Amazon, eBay, Walmart: the application's id.
     pub client_id: Option<String>,
@@ -49,10 +49,9 @@ fn keys(kind: &str) -> (&'static [&'static str], &'static [&'static str]) {
     match kind {
         "shopify" => (&["token"], &["version", "location_id"]),
         "woocommerce" => (&["consumer_key", "consumer_secret"], &[]),
-        "amazon" => (
-            &["client_id", "client_secret", "refresh_token", "marketplaces"],
-            &["token_url"],
-        ),
+        "amazon" => {
+            (&["client_id", "client_secret", "refresh_token", "marketplaces"], &["token_url"])
+        }
         "ebay" => (&["client_id", "client_secret"], &["refresh_token", "token_url"]),
         "walmart" => (&["client_id", "client_secret"], &["token_url"]),
         "odoo" => (&["token"], &["database"]),
@@ -81,7 +80,9 @@ impl Api {
                 faults.push(format!("api.{key}: {why}"));
             }
         }
-        for (key, url) in [("base_url", Some(&self.base_url)), ("token_url", self.token_url.as_ref())] {
+        for (key, url) in
+            [("base_url", Some(&self.base_url)), ("token_url", self.token_url.as_ref())]
+        {
             if let Some(Err(why)) = url.map(|url| check_base_url(url)) {
                 faults.push(format!("api.{key}: {why}"));
             }

@@ -173,7 +173,9 @@ impl Channel {
                 faults.push("needs api: the keys that eBay signs with are fetched from it".into());
             }
             "ebay" if self.endpoint.is_none() => {
-                faults.push("needs endpoint: the URL as registered, which its challenge covers".into());
+                faults.push(
+                    "needs endpoint: the URL as registered, which its challenge covers".into(),
+                );
             }
             "odoo" if self.odoo.is_none() => {
                 faults.push("needs odoo.locations: which of its locations are the ledger's".into());

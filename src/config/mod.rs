@@ -16,12 +16,12 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 pub use api::Api;
-pub use channels::{Channel, Meaning};
 pub(crate) use channels::{CHANNEL_NAME_RULE, is_channel_name, unknown_kind};
+pub use channels::{Channel, Meaning};
 pub use faults::{Fault, Faults};
+pub use policies::Policy;
 #[cfg(feature = "planted-bugs")]
 pub use secret::planted_bug;
-pub use policies::Policy;
 pub use secret::{Secret, log_filter};
 pub use sources::{Odoo, Poll, Sns, Sqs};
 pub use values::{Bytes, Millis};

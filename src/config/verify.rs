@@ -159,7 +159,7 @@ impl Verify {
 
 /// How this channel signs; `None` if it has no webhooks at all. The error is for people.
 pub(super) fn scheme(channel: &Channel) -> Result<Option<Scheme>, String> {
-    let secrets: Vec<&str> = channel.secrets.iter().map(|secret| secret.expose()).collect();
+    let secrets: Vec<&str> = channel.secrets.iter().map(super::secret::Secret::expose).collect();
     let secrets = secrets.as_slice();
     let made = match channel.kind.as_str() {
         "shopify" => Scheme::shopify(secrets),

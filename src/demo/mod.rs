@@ -2,6 +2,7 @@
 //! really signed webhooks and receive really pushed quantities. Half-way the leader is killed.
 
 mod nodes;
+mod others;
 mod summary;
 mod verdict;
 
@@ -18,6 +19,7 @@ use tokio::time::Instant;
 
 use crate::cli::{say, shutdown};
 use nodes::{Nodes, Plan};
+use others::Others;
 
 /// Units of each SKU at the start.
 const UNITS: i64 = 500;
@@ -38,7 +40,14 @@ pub struct Options {
     /// Regions, one node each.
     #[arg(long, value_delimiter = ',', default_value = "eu,us,apac")]
     regions: Vec<String>,
-    /// Orders a second, over all stores.
+    /// Kinds of channels: a Shopify store in each region, and one sender of each other kind.
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "shopify,woocommerce,ebay,walmart,odoo,generic"
+    )]
+    channels: Vec<String>,
+    /// Orders a second, over all channels.
     #[arg(long, default_value_t = 20.0)]
     rate: f64,
     /// Ends after so long; without it, at Ctrl-C.
@@ -69,10 +78,12 @@ pub async fn run(options: Options) -> Result<(), String> {
     };
     let warehouse = Warehouse::open((0..SKUS).map(|n| (sku(n), 0)));
     let stores = open_stores(&options, &warehouse).await?;
-    let plan = Plan::new(&options.regions, options.base_port, dir.clone(), &stores);
-    let mut nodes = Nodes::start(plan).await?;
-    let outcome = act(&options, &mut nodes, &stores, &warehouse).await;
+    let others = Others::open(&options.channels, options.seed).await?;
+    let plan = Plan::new(&options.regions, options.base_port, dir.clone(), &stores, others.units());
+    let mut nodes = Nodes::start(plan, &others).await?;
+    let outcome = act(&options, &mut nodes, (&stores, &others), &warehouse).await;
     nodes.stop().await;
+    others.close().await;
     for store in &stores {
         store.shutdown().await;
     }
@@ -124,17 +135,20 @@ async fn open_stores(options: &Options, warehouse: &Warehouse) -> Result<Vec<Sto
 async fn act(
     options: &Options,
     nodes: &mut Nodes,
-    stores: &[Store],
+    (stores, others): (&[Store], &Others),
     warehouse: &Warehouse,
 ) -> Result<(), String> {
     nodes.found().await?;
     say("founded: one cluster, three agreeing ledgers once the others have caught up");
-    stock_up(nodes, stores, warehouse).await?;
+    stock_up(nodes, (stores, others), warehouse).await?;
     subscribe(nodes, stores)?;
-    let per_store = options.rate / f64::from(u32::try_from(stores.len()).unwrap_or(1));
+    others.subscribe(nodes)?;
+    let channels = stores.len() + others.all.len();
+    let each = options.rate / f64::from(u32::try_from(channels).unwrap_or(1));
     for store in stores {
-        store.set_orders_per_second(per_store);
+        store.set_orders_per_second(each);
     }
+    others.sell(each).await;
     let began = Instant::now();
     let end = options.seconds.map(|seconds| began + Duration::from_secs(seconds));
     let kill_at = options.seconds.map_or(KILL_AFTER, |s| Duration::from_secs(s) / 2);
@@ -152,17 +166,21 @@ async fn act(
             break;
         }
         drama.play(nodes).await?;
-        screen.show(began.elapsed(), nodes, stores, &drama.story).await;
+        screen.show(began.elapsed(), nodes, (stores, others), &drama.story).await;
     }
     drama.finish(nodes).await?;
     say("customers stopped; waiting until everything has arrived everywhere …");
-    let settled = verdict::settle(nodes, stores, SETTLE).await;
-    verdict::give(nodes, stores, warehouse, &drama.story).await?;
+    let settled = verdict::settle(nodes, (stores, others), SETTLE).await;
+    verdict::give(nodes, (stores, others), warehouse, &drama.story).await?;
     if settled { Ok(()) } else { Err("something was still on its way at the end".into()) }
 }
 
 /// Maps every SKU to every store, and receives the opening stock.
-async fn stock_up(nodes: &Nodes, stores: &[Store], warehouse: &Warehouse) -> Result<(), String> {
+async fn stock_up(
+    nodes: &Nodes,
+    (stores, others): (&[Store], &Others),
+    warehouse: &Warehouse,
+) -> Result<(), String> {
     let api = nodes.api(0);
     let mut receipts = Vec::new();
     for n in 0..SKUS {
@@ -176,12 +194,13 @@ async fn stock_up(nodes: &Nodes, stores: &[Store], warehouse: &Warehouse) -> Res
             });
             (store.options().name.clone(), listing)
         });
-        let listings: serde_json::Map<_, _> = listings.collect();
+        let listings: serde_json::Map<_, _> = listings.chain(others.listings(n)).collect();
         let mapping = json!({ "listings": listings });
         let mapped = api.call(Method::PUT, &format!("/v1/skus/{name}"), Some(&mapping)).await;
         mapped.map_err(|error| error.to_string())?;
         let id = format!("opening-{name}");
-        receipts.push(json!({ "id": id, "kind": "receipt", "sku": name, "quantity": UNITS }));
+        let all = UNITS + others.units();
+        receipts.push(json!({ "id": id, "kind": "receipt", "sku": name, "quantity": all }));
         warehouse.receive(&name, UNITS);
     }
     let body = json!({ "movements": receipts, "atomic": true });

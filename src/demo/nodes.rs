@@ -13,6 +13,7 @@ use marketplace::Store;
 use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 
+use super::others::Others;
 use crate::client::Client;
 
 const TOKEN: &str = "demo-token-0123456789abcdef";
@@ -29,7 +30,13 @@ pub(super) struct Plan {
 
 impl Plan {
     /// Channels for all stores, each pushed to from its own region.
-    pub(super) fn new(regions: &[String], base_port: u16, dir: PathBuf, stores: &[Store]) -> Self {
+    pub(super) fn new(
+        regions: &[String],
+        base_port: u16,
+        dir: PathBuf,
+        stores: &[Store],
+        set_aside: i64,
+    ) -> Self {
         let mut channels = String::new();
         for (home, store) in (1..).zip(stores) {
             let options = store.options();
@@ -47,6 +54,12 @@ impl Plan {
             );
         }
         channels.push_str("\n[[policy]]\nsku = \"*\"\nmode = \"split\"\n");
+        // What the channels that are not pushed to may sell, the stores hold back between them.
+        let shares = i64::try_from(stores.len()).unwrap_or(1).max(1);
+        let buffer = (set_aside + shares - 1) / shares;
+        let buffers = stores.iter().map(|s| format!("\"{}\" = {buffer}", s.options().name));
+        let buffers = buffers.collect::<Vec<_>>().join(", ");
+        let _ = writeln!(channels, "buffers = {{ {buffers} }}");
         Self { dir, base_port, regions: regions.to_vec(), channels }
     }
 
@@ -60,7 +73,7 @@ impl Plan {
         self.dir.join(region)
     }
 
-    fn config(&self, n: usize) -> String {
+    fn config(&self, n: usize, others: &Others) -> String {
         let region = self.regions.get(n).map_or("", String::as_str);
         let data_dir = self.node_dir(n).join("data");
         format!(
@@ -77,7 +90,8 @@ impl Plan {
             self.port(n, 0),
             self.port(n, 1),
             self.port(n, 2),
-            self.channels,
+            others.config(&format!("http://127.0.0.1:{}/webhooks/", self.port(n, 0)))
+                + &self.channels,
         )
     }
 }
@@ -91,13 +105,13 @@ pub(super) struct Nodes {
 
 impl Nodes {
     /// Starts one process a region and waits until all answer.
-    pub(super) async fn start(plan: Plan) -> Result<Self, String> {
+    pub(super) async fn start(plan: Plan, others: &Others) -> Result<Self, String> {
         let mut nodes = Self { children: Vec::new(), apis: Vec::new(), plan };
         for n in 0..nodes.plan.regions.len() {
             let dir = nodes.plan.node_dir(n);
             let failed = |error: std::io::Error| format!("{}: {error}", dir.display());
             fs::create_dir_all(&dir).map_err(failed)?;
-            write_private(&dir.join("node.toml"), &nodes.plan.config(n)).map_err(failed)?;
+            write_private(&dir.join("node.toml"), &nodes.plan.config(n, others)).map_err(failed)?;
             let url = format!("http://127.0.0.1:{}", nodes.plan.port(n, 1));
             nodes.apis.push(Client::new(&url, TOKEN).map_err(|error| error.to_string())?);
             let child = nodes.spawn(n)?;

@@ -9,10 +9,14 @@ use std::time::Duration;
 use hyper::Method;
 use marketplace::sender::{Faults, Item, Kind, Options, Sender, Totals};
 
+use serde_json::{Value, json};
+
 use super::nodes::Nodes;
 use super::{SKUS, TIME_SCALE, sku};
 use crate::client::Client;
 
+/// How long a sender may take to find a node for its handshake.
+const HANDSHAKE: Duration = Duration::from_secs(20);
 /// Units of each SKU that one such channel may sell.
 pub(super) const UNITS_EACH: i64 = 40;
 
@@ -41,7 +45,8 @@ impl Others {
                 let known: Vec<&str> = KINDS.iter().map(|(name, _)| *name).collect();
                 format!("--channels: there is no {name:?}; there are shopify, {}", known.join(", "))
             })?;
-            let items = (0..SKUS).map(|n| Item { sku: sku(n), listing: 900 + n, units: UNITS_EACH });
+            let items =
+                (0..SKUS).map(|n| Item { sku: sku(n), listing: 900 + n, units: UNITS_EACH });
             let options = Options {
                 items: items.collect(),
                 seed,
@@ -52,6 +57,8 @@ impl Others {
                     delay_max: Duration::from_secs(2),
                     cancel: 0.1,
                     ship: 0.2,
+                    answer_lost: 0.02,
+                    change_after_min: Duration::from_millis(300),
                     ..Faults::default()
                 },
                 ..Options::new(name.clone(), kind)
@@ -86,6 +93,46 @@ impl Others {
             sender.set_targets(&targets).map_err(|error| error.to_string())?;
         }
         Ok(())
+    }
+
+    /// How many units of each SKU were set aside for them.
+    pub(super) fn units(&self) -> i64 {
+        UNITS_EACH * i64::try_from(self.all.len()).unwrap_or(0)
+    }
+
+    /// How each names the SKU of this number.
+    pub(super) fn listings(&self, n: u64) -> impl Iterator<Item = (String, Value)> {
+        self.all.iter().map(move |sender| {
+            let options = sender.options();
+            let own = matches!(options.kind, Kind::WooCommerce | Kind::Odoo);
+            let id = if own { (900 + n).to_string() } else { sku(n) };
+            (options.name.clone(), json!({ "id": id }))
+        })
+    }
+
+    /// Lets customers in, once each has found a node that answers its handshake.
+    pub(super) async fn sell(&self, rate: f64) {
+        for sender in &self.all {
+            let _ = tokio::time::timeout(HANDSHAKE, sender.subscribed()).await;
+            sender.set_orders_per_second(rate);
+        }
+    }
+
+    /// Lets nobody in any more, and waits until everything has been told.
+    pub(super) async fn rest(&self) {
+        for sender in &self.all {
+            sender.stop_selling();
+        }
+        for sender in &self.all {
+            sender.drained().await;
+        }
+    }
+
+    /// Closes them.
+    pub(super) async fn close(&self) {
+        for sender in &self.all {
+            sender.shutdown().await;
+        }
     }
 
     /// What every ledger must say of them, compared with what one says: differences, in words.

@@ -8,6 +8,7 @@ use marketplace::Store;
 use serde_json::Value;
 
 use super::nodes::Nodes;
+use super::others::Others;
 use crate::cli::say;
 
 /// Without a terminal, a line is printed as often as this.
@@ -27,7 +28,7 @@ impl Screen {
         &mut self,
         elapsed: Duration,
         nodes: &Nodes,
-        stores: &[Store],
+        (stores, others): (&[Store], &Others),
         story: &[String],
     ) {
         for event in story.get(self.told..).unwrap_or_default() {
@@ -43,6 +44,10 @@ impl Screen {
         lines.extend(node_lines(nodes).await);
         lines.push(String::new());
         lines.extend(channel_lines(nodes, stores).await);
+        lines.extend(others.all.iter().map(|sender| {
+            let (stats, name) = (sender.stats(), &sender.options().name);
+            format!("{name:<16}{:>8}{:>9}", stats.orders, stats.webhooks)
+        }));
         if self.terminal {
             lines.push(String::new());
             lines.extend(story.iter().cloned());

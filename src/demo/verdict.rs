@@ -13,17 +13,27 @@ use marketplace::{Store, Warehouse};
 use serde_json::Value;
 
 use super::nodes::Nodes;
+use super::others::Others;
 use crate::cli::say;
 use crate::client::Client;
 
 /// Waits until nothing is on its way any more, or `most` has passed; false then.
-pub(super) async fn settle(nodes: &Nodes, stores: &[Store], most: Duration) -> bool {
+pub(super) async fn settle(
+    nodes: &Nodes,
+    (stores, others): (&[Store], &Others),
+    most: Duration,
+) -> bool {
     for store in stores {
         store.stop_selling();
     }
     let rest = async {
         for store in stores {
             store.drained().await;
+        }
+        others.rest().await;
+        // What was lost on the way is found by polling.
+        while !others.check(&nodes.api(0)).await.is_ok_and(|found| found.is_empty()) {
+            tokio::time::sleep(Duration::from_millis(500)).await;
         }
         while !at_rest(nodes).await {
             tokio::time::sleep(Duration::from_millis(200)).await;
@@ -72,7 +82,7 @@ struct Findings {
 /// Says what became of every promise; an error if one was broken.
 pub(super) async fn give(
     nodes: &Nodes,
-    stores: &[Store],
+    (stores, others): (&[Store], &Others),
     warehouse: &Warehouse,
     story: &[String],
 ) -> Result<(), String> {
@@ -85,7 +95,15 @@ pub(super) async fn give(
         findings.given_up += stats.given_up;
         findings.duplicates_sent += stats.duplicates;
     }
+    for sender in &others.all {
+        let stats = sender.stats();
+        findings.sent += stats.webhooks;
+        findings.acknowledged += stats.acknowledged;
+        findings.given_up += stats.given_up;
+        findings.duplicates_sent += stats.duplicates;
+    }
     check_orders(&api, stores, &mut findings).await?;
+    findings.lost.extend(others.check(&api).await?);
     check_quantities(&api, stores, &mut findings).await?;
     check_replicas(nodes, stores, &mut findings).await;
     for event in story {
@@ -117,6 +135,9 @@ async fn check_orders(
                     _ => continue,
                 };
                 let channel = line["channel"].as_str().unwrap_or_default().to_string();
+                if !stores.iter().any(|store| store.options().name == channel) {
+                    continue;
+                }
                 let reference = line["reference"].as_str().unwrap_or_default().to_string();
                 *committed.entry((channel, reference)).or_default() += signed;
             }

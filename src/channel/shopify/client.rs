@@ -5,22 +5,16 @@
 
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::header::{CONTENT_TYPE, RETRY_AFTER};
-use hyper::{Method, Request, StatusCode};
+use hyper::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::channel::api::{Answer, Api, Broken, Call, millis};
 use crate::channel::outcome::{PushError, Row, RowOutcome};
-use crate::client::{Https, https};
 use crate::config;
 
 /// Rows that one mutation takes.
 pub const ROWS_MAX: usize = 250;
-/// How long a call may take before its outcome counts as unknown.
-const TIMEOUT: Duration = Duration::from_secs(10);
-/// Bytes of an answer.
-const ANSWER_BYTES_MAX: usize = 4 << 20;
 /// Points that one mutation costs.
 const MUTATION_COST: f64 = 10.0;
 
@@ -42,8 +36,8 @@ const TRY_AGAIN: [&str; 3] = [
 
 /// A store's API.
 pub struct Client {
-    http: Https,
-    url: String,
+    api: Api,
+    path: String,
     token: config::Secret,
 }
 
@@ -109,10 +103,9 @@ impl Client {
     #[must_use]
     pub fn new(channel: &config::Channel) -> Option<Self> {
         let api = channel.api.as_ref()?;
-        let base = api.base_url.trim_end_matches('/');
         Some(Self {
-            http: https().ok()?,
-            url: format!("{base}/admin/api/{}/graphql.json", api.version()),
+            api: Api::new(&api.base_url).ok()?,
+            path: path(api.version()),
             token: api.token.clone()?,
         })
     }
@@ -166,29 +159,13 @@ impl Client {
     }
 
     async fn call(&self, query: &str, variables: &Value) -> Result<Answered<Value>, PushError> {
-        let body = json!({ "query": query, "variables": variables }).to_string();
-        let request = Request::builder()
-            .method(Method::POST)
-            .uri(&self.url)
-            .header(CONTENT_TYPE, "application/json")
-            .header("X-Shopify-Access-Token", self.token.expose())
-            .body(Full::from(body))
-            .map_err(|error| PushError::Refused(error.to_string()))?;
-        let exchange = async {
-            let response = self.http.request(request).await.map_err(|error| {
-                let why = format!("{error}");
-                // Never connected: nothing was sent.
-                if error.is_connect() { PushError::Refused(why) } else { PushError::Unknown(why) }
-            })?;
-            let (head, body) = response.into_parts();
-            let unread = |error| PushError::Unknown(format!("{error}"));
-            let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await.map_err(unread)?;
-            Ok((head, body.to_bytes()))
-        };
-        let timed_out = |_| PushError::Unknown(format!("no answer in {} s", TIMEOUT.as_secs()));
-        let (head, body) = tokio::time::timeout(TIMEOUT, exchange).await.map_err(timed_out)??;
-        check_status(&head)?;
-        let answer: GraphQl = serde_json::from_slice(&body)
+        let call = call(&self.path, self.token.expose(), query, variables);
+        let answer = self.api.send(call).await.map_err(|broken| match broken {
+            Broken::Invalid(why) | Broken::Unsent(why) => PushError::Refused(why),
+            broken => PushError::Unknown(broken.to_string()),
+        })?;
+        check_status(&answer)?;
+        let answer: GraphQl = serde_json::from_slice(&answer.body)
             .map_err(|error| PushError::Unknown(format!("the answer is no GraphQL: {error}")))?;
         let cost = answer.extensions.and_then(|extensions| extensions.cost);
         if let Some(error) = answer.errors.first() {
@@ -199,16 +176,24 @@ impl Client {
     }
 }
 
-fn check_status(head: &hyper::http::response::Parts) -> Result<(), PushError> {
-    match head.status {
+/// Where a store's GraphQL of a dated version is.
+pub(super) fn path(version: &str) -> String {
+    format!("/admin/api/{version}/graphql.json")
+}
+
+/// A query or a mutation.
+pub(super) fn call(path: &str, token: &str, query: &str, variables: &Value) -> Call {
+    Call::post(path)
+        .header("X-Shopify-Access-Token", token)
+        .json(&json!({ "query": query, "variables": variables }))
+}
+
+fn check_status(answer: &Answer) -> Result<(), PushError> {
+    match answer.status {
         status if status.is_success() => Ok(()),
-        StatusCode::TOO_MANY_REQUESTS => {
-            let seconds = head.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
-            let seconds: f64 = seconds.and_then(|text| text.parse().ok()).unwrap_or(2.0);
-            Err(PushError::Limited { wait_ms: millis(seconds) })
-        }
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-            Err(PushError::Unauthorised(head.status.to_string()))
+        StatusCode::TOO_MANY_REQUESTS => Err(PushError::Limited { wait_ms: answer.wait_ms() }),
+        status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {
+            Err(PushError::Unauthorised(status.to_string()))
         }
         status if status.is_client_error() => Err(PushError::Refused(status.to_string())),
         status => Err(PushError::Unknown(status.to_string())),
@@ -242,19 +227,6 @@ fn wait(cost: Option<&Cost>, needed: f64) -> Duration {
         return Duration::ZERO;
     }
     Duration::from_millis(millis(missing / status.restore_rate))
-}
-
-/// Seconds as milliseconds, at most a minute: no header keeps us away for longer.
-fn millis(seconds: f64) -> u64 {
-    let ms = (seconds * 1000.0).clamp(0.0, 60_000.0);
-    #[expect(
-        clippy::as_conversions,
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "clamped to a small positive range; NaN becomes 0"
-    )]
-    let ms = ms as u64;
-    ms
 }
 
 /// The mutation is all or nothing: with an error, rows without one of their own were not touched.
