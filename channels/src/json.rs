@@ -103,3 +103,18 @@ pub fn check_lines(count: usize) -> Result<(), String> {
 pub fn dead(reason: &str) -> crate::Understood {
     crate::Understood::Dead(reason.chars().take(NAME_LEN_MAX).collect())
 }
+
+/// A quantity that a place shows: below zero where more was sold than was there.
+pub fn level(shown: i64) -> Result<i64, String> {
+    quantity(shown.saturating_abs()).map(|_| shown)
+}
+
+/// For a member whose `null` says something else than its absence: with `#[serde(default)]`, absent is
+/// `None` and `null` is `Some(None)`.
+pub fn present<'de, T, D>(deserializer: D) -> Result<Option<Option<T>>, D::Error>
+where
+    T: Deserialize<'de>,
+    D: serde::Deserializer<'de>,
+{
+    Option::deserialize(deserializer).map(Some)
+}

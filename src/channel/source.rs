@@ -162,7 +162,9 @@ impl Source {
             }
             Kind::Amazon { token, .. } => {
                 let orders = "/orders/2026-01-01/orders";
-                let call = || Call::get(orders).segment(id).query("includedData", "FULFILLMENT");
+                let call = || {
+                    Call::get(orders).segment(id).query("includedData", amazon::poll::INCLUDED_DATA)
+                };
                 let make = |t: &str| call().header("x-amz-access-token", t);
                 read(self.with(Some(token), make).await?.known()?, amazon::poll::order)
             }
@@ -232,7 +234,7 @@ impl Source {
                     let call = Call::get("/orders/2026-01-01/orders")
                         .query("lastUpdatedAfter", &rfc3339(since_ms))
                         .query("marketplaceIds", marketplaces)
-                        .query("includedData", "FULFILLMENT")
+                        .query("includedData", amazon::poll::INCLUDED_DATA)
                         .query("maxResultsPerPage", &PAGE.to_string());
                     page.into_iter().fold(call, |call, next| call.query("paginationToken", next))
                 };

@@ -2,6 +2,12 @@
 //!
 //! SP-API delivers to SQS, or to `EventBridge`, whose rules may send on to SQS or through SNS to HTTPS.
 //! Names are in `PascalCase` in most notifications and in `camelCase` in some: both are read.
+//!
+//! An image's version is the notification's `EventTime`, or an answer's `lastUpdatedTime`: two clocks of
+//! Amazon's that may differ by the moments that a notification takes to be published.
+//!
+//! Sources: the JSON schemas of notifications and `orders_2026-01-01.json` in Amazon's
+//! `selling-partner-api-models`; developer-docs.amazon.com, "Notification Type Values".
 
 pub mod poll;
 
@@ -15,24 +21,29 @@ use crate::signature::sns;
 use crate::{Parsed, Understood, Verified, plain_id, time};
 
 /// Types of notifications that say nothing of a merchant's own stock.
-const NO_STOCK: [&str; 18] = [
+const NO_STOCK: [&str; 22] = [
     "ACCOUNT_STATUS_CHANGED",
     "ANY_OFFER_CHANGED",
     "B2B_ANY_OFFER_CHANGED",
     "BRANDED_ITEM_CONTENT_CHANGE",
     "DATA_KIOSK_QUERY_PROCESSING_FINISHED",
     "DETAIL_PAGE_TRAFFIC_EVENT",
+    "EXTERNAL_FULFILLMENT_SHIPMENT_STATUS_CHANGE",
+    // A warehouse of Amazon's own, and the same units again for each marketplace.
     "FBA_INVENTORY_AVAILABILITY_CHANGES",
     "FBA_OUTBOUND_SHIPMENT_STATUS",
     "FEE_PROMOTION",
     "FEED_PROCESSING_FINISHED",
     "FULFILLMENT_ORDER_STATUS",
+    "ITEM_INVENTORY_EVENT_CHANGE",
     "ITEM_PRODUCT_TYPE_CHANGE",
+    "ITEM_SALES_EVENT_CHANGE",
     "LISTINGS_ITEM_ISSUES_CHANGE",
     "LISTINGS_ITEM_STATUS_CHANGE",
     "PRICING_HEALTH",
     "PRODUCT_TYPE_DEFINITIONS_CHANGE",
     "REPORT_PROCESSING_FINISHED",
+    "SHIPMENT_TRACKING_MILESTONE_CHANGED",
     "TRANSACTION_UPDATE",
 ];
 
@@ -140,7 +151,7 @@ fn understood(read: &Notification) -> Result<Understood, String> {
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct OrderChange {
-    amazon_order_id: String,
+    amazon_order_id: Scalar,
     summary: Summary,
 }
 
@@ -180,18 +191,26 @@ fn order(payload: &Value, version: u64) -> Result<Understood, String> {
     let cancelled = is_cancelled(&summary.order_status);
     let line = |item: &Item| -> Result<LineImage, String> {
         let shipped = item.quantity_shipped.as_ref().map_or(Ok(0), Scalar::units)?;
+        let (quantity, fulfilled) = counts(item.quantity.units()?, shipped, cancelled);
         Ok(LineImage {
             id: item.order_item_id.id("an OrderItemId")?,
             listing: None,
             sku: json::sku(item.seller_sku.as_deref())?,
-            quantity: if cancelled { 0 } else { item.quantity.units()? },
-            fulfilled: shipped,
+            quantity,
+            fulfilled,
             returned: 0,
         })
     };
     let lines: Result<Vec<_>, _> = summary.order_items.iter().map(line).collect();
-    let order = json::name("an AmazonOrderId", &amazon_order_id)?;
+    let order = amazon_order_id.id("an AmazonOrderId")?;
     Ok(Understood::Facts(vec![Fact::Image { order, version, whole: false, lines: lines? }]))
+}
+
+/// Units that an item wants of stock, and those shipped of them. What has left stays away, even if the
+/// order is cancelled.
+fn counts(ordered: i64, shipped: i64, cancelled: bool) -> (i64, i64) {
+    let fulfilled = shipped.min(ordered);
+    (if cancelled { fulfilled } else { ordered }, fulfilled)
 }
 
 /// `Canceled` in notifications and in the old orders API, `CANCELLED` in the new one.
@@ -205,14 +224,14 @@ fn shown(payload: &Value, version: u64) -> Result<Understood, String> {
     #[serde(rename_all = "PascalCase")]
     struct Shown {
         fulfillment_channel_code: Option<String>,
-        sku: String,
+        sku: Scalar,
         quantity: Scalar,
     }
     let read: Shown = shaped(payload)?;
     if read.fulfillment_channel_code.is_some_and(|code| code != "DEFAULT") {
         return Ok(Understood::Ignored("a quantity of another fulfilment channel".into()));
     }
-    let sku = json::name("a Sku", &read.sku)?;
+    let sku = read.sku.id("a Sku")?;
     Ok(Understood::Facts(vec![Fact::Shown {
         listing: sku.clone(),
         sku: Some(sku),

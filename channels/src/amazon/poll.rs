@@ -1,20 +1,23 @@
-//! What `searchOrders` and `getOrder` of the Orders API 2026-01-01 answer.
+//! What `searchOrders` and `getOrder` of the Orders API 2026-01-01 answer, asked with [`INCLUDED_DATA`].
 
 use serde::Deserialize;
 use serde_json::Value;
 use state::command::Fact;
 use state::order::LineImage;
 
-use super::is_cancelled;
+use super::{counts, is_cancelled};
 use crate::json::{self, Scalar, shaped};
 use crate::poll::{Page, Told};
 use crate::{Understood, time};
+
+/// What `includedData` must ask for: without the first an answer does not say who ships an order, nor that
+/// it was cancelled; without the second, that an item of it was.
+pub const INCLUDED_DATA: &str = "FULFILLMENT,CANCELLATION";
 
 /// One page of orders; `next` is its pagination token. The error says why it is none.
 pub fn orders(body: &[u8]) -> Result<Page, String> {
     #[derive(Deserialize)]
     struct Answer {
-        #[serde(default)]
         orders: Vec<Value>,
         pagination: Option<Pagination>,
     }
@@ -31,8 +34,11 @@ pub fn orders(body: &[u8]) -> Result<Page, String> {
 
 /// One order by its id. The error says why the answer is no order.
 pub fn order(body: &[u8]) -> Result<Told, String> {
-    let mut answer: Value = json::read(body)?;
-    let order = answer.get_mut("order").map(Value::take).unwrap_or(answer);
+    #[derive(Deserialize)]
+    struct Answer {
+        order: Value,
+    }
+    let Answer { order } = json::read(body)?;
     Ok(Told::order(&order, said(&order)))
 }
 
@@ -40,17 +46,17 @@ pub fn order(body: &[u8]) -> Result<Told, String> {
 #[serde(rename_all = "camelCase")]
 struct Order {
     #[serde(rename = "orderId")]
-    id: String,
+    id: Scalar,
     last_updated_time: String,
     fulfillment: Option<OrderFulfillment>,
-    #[serde(default, rename = "orderItems")]
+    #[serde(rename = "orderItems")]
     items: Vec<Item>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct OrderFulfillment {
-    fulfillment_status: Option<String>,
+    fulfillment_status: String,
     fulfilled_by: Option<String>,
 }
 
@@ -61,6 +67,14 @@ struct Item {
     quantity_ordered: Scalar,
     product: Option<Product>,
     fulfillment: Option<ItemFulfillment>,
+    cancellation: Option<Cancellation>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Cancellation {
+    /// Beside it there may be a `cancellationRequest`, which is no more than that.
+    cancellation_execution: Option<serde::de::IgnoredAny>,
 }
 
 #[derive(Deserialize)]
@@ -73,6 +87,36 @@ struct Product {
 #[serde(rename_all = "camelCase")]
 struct ItemFulfillment {
     quantity_fulfilled: Option<Scalar>,
+    quantity_unfulfilled: Option<Scalar>,
+}
+
+impl Item {
+    fn image(&self, cancelled: bool) -> Result<LineImage, String> {
+        let units = |count: &Option<Scalar>| count.as_ref().map(Scalar::units).transpose();
+        let shipping = self.fulfillment.as_ref();
+        let fulfilled = shipping.map_or(Ok(None), |known| units(&known.quantity_fulfilled))?;
+        let unfulfilled = shipping.map_or(Ok(None), |known| units(&known.quantity_unfulfilled))?;
+        let mut ordered = self.quantity_ordered.units()?;
+        let executed = |known: &Cancellation| known.cancellation_execution.is_some();
+        // Of an item that was cancelled alone, in whole or in part, what is neither shipped nor still to be
+        // shipped is wanted no more. Where that is not told the units are held: those held for nothing can
+        // be freed later, those sold twice cannot.
+        if self.cancellation.as_ref().is_some_and(executed)
+            && let (Some(fulfilled), Some(unfulfilled)) = (fulfilled, unfulfilled)
+        {
+            ordered = ordered.min(fulfilled + unfulfilled);
+        }
+        let (quantity, fulfilled) = counts(ordered, fulfilled.unwrap_or(0), cancelled);
+        let sku = self.product.as_ref().and_then(|product| product.seller_sku.as_deref());
+        Ok(LineImage {
+            id: self.order_item_id.id("an orderItemId")?,
+            listing: None,
+            sku: json::sku(sku)?,
+            quantity,
+            fulfilled,
+            returned: 0,
+        })
+    }
 }
 
 fn changed_ms(order: &Value) -> Option<u64> {
@@ -83,26 +127,14 @@ fn said(order: &Value) -> Result<Understood, String> {
     let order: Order = shaped(order)?;
     let version =
         time::rfc3339(&order.last_updated_time).map_err(|why| format!("lastUpdatedTime: {why}"))?;
-    let fulfillment = order.fulfillment.as_ref();
-    if fulfillment.and_then(|known| known.fulfilled_by.as_deref()) == Some("AMAZON") {
+    let fulfillment = order.fulfillment.ok_or("asked without includedData=FULFILLMENT")?;
+    if fulfillment.fulfilled_by.as_deref() == Some("AMAZON") {
         return Ok(Understood::Ignored("Amazon ships it from its own stock".into()));
     }
     json::check_lines(order.items.len())?;
-    let status = fulfillment.and_then(|known| known.fulfillment_status.as_deref());
-    let cancelled = status.is_some_and(is_cancelled);
-    let line = |item: &Item| -> Result<LineImage, String> {
-        let sku = item.product.as_ref().and_then(|product| product.seller_sku.as_deref());
-        let shipped = item.fulfillment.as_ref().and_then(|known| known.quantity_fulfilled.as_ref());
-        Ok(LineImage {
-            id: item.order_item_id.id("an orderItemId")?,
-            listing: None,
-            sku: json::sku(sku)?,
-            quantity: if cancelled { 0 } else { item.quantity_ordered.units()? },
-            fulfilled: shipped.map_or(Ok(0), Scalar::units)?,
-            returned: 0,
-        })
-    };
-    let lines: Result<Vec<_>, _> = order.items.iter().map(line).collect();
-    let id = json::name("an orderId", &order.id)?;
-    Ok(Understood::Facts(vec![Fact::Image { order: id, version, whole: false, lines: lines? }]))
+    let cancelled = is_cancelled(&fulfillment.fulfillment_status);
+    let lines = order.items.iter().map(|item| item.image(cancelled));
+    let lines = lines.collect::<Result<_, _>>()?;
+    let order = order.id.id("an orderId")?;
+    Ok(Understood::Facts(vec![Fact::Image { order, version, whole: false, lines }]))
 }

@@ -1,197 +1,197 @@
-//! An order, a refund and a shipment of Shopify's, from a webhook or from its API: facts.
+//! An order as Shopify shows it, whichever way it was heard, and the facts that it states.
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
 use state::command::Fact;
 use state::order::{LineImage, Removal, RemovalLine};
 
-use crate::json::{self, shortened};
-use crate::{Understood, time};
+use super::gid;
+use crate::json;
 
-/// An order as Shopify's REST resource.
-#[derive(Deserialize)]
+/// An order.
+#[derive(Debug)]
 pub(super) struct Order {
     pub(super) id: u64,
-    pub(super) updated_at: String,
-    #[serde(default)]
-    pub(super) test: bool,
-    pub(super) line_items: Vec<Line>,
-    /// Absent in a subscription without the field: then what an edit took out cannot be told.
+    /// When it last changed, in milliseconds.
+    pub(super) version: u64,
+    pub(super) lines: Vec<Line>,
+    /// `None` where the payload leaves them out: then nothing can be said about edits.
     pub(super) refunds: Option<Vec<Refund>>,
-    #[serde(default)]
     pub(super) fulfillments: Vec<Fulfillment>,
 }
 
-#[derive(Deserialize)]
-pub(super) struct Line {
-    pub(super) id: u64,
-    pub(super) variant_id: Option<u64>,
+/// What a line is of.
+#[derive(Clone, Debug)]
+pub(super) struct Item {
+    /// The line's id.
+    pub(super) line: u64,
+    pub(super) variant: Option<u64>,
     pub(super) sku: Option<String>,
+    /// Whether Shopify keeps stock of it.
+    pub(super) tracked: bool,
+}
+
+/// A line.
+#[derive(Debug)]
+pub(super) struct Line {
+    pub(super) item: Item,
     pub(super) quantity: i64,
-    pub(super) current_quantity: Option<i64>,
-    #[serde(default)]
-    pub(super) gift_card: bool,
-    /// `null` where the item is not tracked, as tips are not; absent in a subscription without the field.
-    #[serde(default = "tracked")]
-    pub(super) variant_inventory_management: Option<String>,
+    /// What refunds and edits have left of it.
+    pub(super) current: Option<i64>,
 }
 
-#[expect(clippy::unnecessary_wraps, reason = "serde wants the field's own type")]
-pub(super) fn tracked() -> Option<String> {
-    Some("shopify".into())
-}
-
-#[derive(Deserialize)]
+/// A refund.
+#[derive(Debug)]
 pub(super) struct Refund {
     pub(super) id: u64,
-    pub(super) order_id: u64,
-    pub(super) created_at: String,
-    #[serde(rename = "refund_line_items")]
-    pub(super) lines: Vec<RefundedLine>,
+    pub(super) version: u64,
+    pub(super) lines: Vec<(Item, i64, Removal)>,
 }
 
-#[derive(Deserialize)]
-pub(super) struct RefundedLine {
-    pub(super) line_item_id: u64,
-    pub(super) quantity: i64,
-    pub(super) restock_type: String,
-    pub(super) line_item: Option<Line>,
-}
-
-#[derive(Deserialize)]
+/// A shipment.
+#[derive(Debug)]
 pub(super) struct Fulfillment {
     pub(super) id: u64,
-    pub(super) order_id: u64,
-    pub(super) created_at: String,
-    pub(super) status: Option<String>,
-    pub(super) line_items: Vec<Line>,
+    pub(super) version: u64,
+    pub(super) shipped: bool,
+    pub(super) lines: Vec<(Item, i64)>,
 }
 
 impl Order {
-    /// What the order says: its lines, then what was taken out of them.
-    ///
-    /// `quantity` never falls. `current_quantity` falls with a refund, which is told by itself, and with
-    /// an edit, which is not: what it lacks beyond the refunds was taken out by edits.
-    pub(super) fn understood(self) -> Result<Understood, String> {
-        if self.test {
-            return Ok(Understood::Ignored("a test order".into()));
-        }
-        let version =
-            time::rfc3339(&self.updated_at).map_err(|why| format!("updated_at: {why}"))?;
-        json::check_lines(self.line_items.len())?;
-        let mut refunded: BTreeMap<u64, i64> = BTreeMap::new();
-        for line in self.refunds.iter().flatten().flat_map(|refund| &refund.lines) {
-            *refunded.entry(line.line_item_id).or_default() += json::quantity(line.quantity)?;
+    /// The image first, then what was taken out of it, oldest first.
+    pub(super) fn facts(mut self) -> Result<Vec<Fact>, String> {
+        json::check_lines(self.lines.len())?;
+        let mut refunded = BTreeMap::<u64, i64>::new();
+        for (item, quantity, _) in self.refunds.iter().flatten().flat_map(|refund| &refund.lines) {
+            let sum = refunded.entry(item.line).or_default();
+            *sum = sum.saturating_add(json::quantity(*quantity)?);
         }
         let mut lines = Vec::new();
-        for line in self.line_items.iter().filter(|line| line.stands_for_stock()) {
-            let quantity = json::quantity(line.quantity)?;
-            let refunds = refunded.get(&line.id).copied().unwrap_or(0);
-            let edited = match (line.current_quantity, &self.refunds) {
-                (Some(current), Some(_)) => (quantity - json::quantity(current)? - refunds).max(0),
-                _ => 0,
-            };
+        for line in self.lines.iter().filter(|line| line.item.tracked) {
+            let refunded = refunded.get(&line.item.line).copied().unwrap_or_default();
             lines.push(LineImage {
-                id: line.id.to_string(),
-                listing: line.listing(),
-                sku: line.sku()?,
-                quantity: quantity - edited,
+                id: line.item.line.to_string(),
+                listing: line.item.listing(),
+                sku: line.item.sku()?,
+                quantity: line.wanted(self.refunds.as_ref().map(|_| refunded))?,
                 ..LineImage::default()
             });
         }
-        let mut facts =
-            vec![Fact::Image { order: self.id.to_string(), version, whole: true, lines }];
-        for refund in self.refunds.into_iter().flatten() {
-            if refund.order_id != self.id {
-                let (other, this) = (refund.order_id, self.id);
-                return Err(format!("a refund of order {other} stands in order {this}"));
-            }
-            facts.push(refund.fact()?);
+        let whole = lines.len() == self.lines.len();
+        let order = self.id.to_string();
+        let mut facts = vec![Fact::Image { order, version: self.version, whole, lines }];
+        let mut refunds = self.refunds.take().unwrap_or_default();
+        refunds.sort_by_key(|refund| refund.id);
+        for refund in refunds {
+            facts.extend(refund.fact(self.id)?);
         }
-        for shipped in self.fulfillments {
-            if shipped.order_id != self.id {
-                let (other, this) = (shipped.order_id, self.id);
-                return Err(format!("a fulfillment of order {other} stands in order {this}"));
-            }
-            facts.extend(shipped.fact()?);
+        self.fulfillments.sort_by_key(|fulfillment| fulfillment.id);
+        for fulfillment in self.fulfillments {
+            facts.extend(fulfillment.fact(self.id)?);
         }
-        Ok(Understood::Facts(facts))
+        Ok(facts)
     }
 }
 
-impl Line {
-    fn stands_for_stock(&self) -> bool {
-        !self.gift_card && self.variant_inventory_management.is_some()
+impl Item {
+    /// A line of which nothing but its id is known.
+    pub(super) const fn unknown(line: u64) -> Self {
+        Self { line, variant: None, sku: None, tracked: true }
+    }
+
+    fn listing(&self) -> Option<String> {
+        self.variant.map(|variant| gid("ProductVariant", variant))
     }
 
     fn sku(&self) -> Result<Option<String>, String> {
         json::sku(self.sku.as_deref())
     }
 
-    fn listing(&self) -> Option<String> {
-        self.variant_id.map(|id| format!("gid://shopify/ProductVariant/{id}"))
+    fn removal(&self, id: String, quantity: i64, removal: Removal) -> Result<RemovalLine, String> {
+        Ok(RemovalLine {
+            id,
+            line: self.line.to_string(),
+            listing: self.listing(),
+            sku: self.sku()?,
+            quantity: json::quantity(quantity)?,
+            removal,
+        })
+    }
+}
+
+impl Line {
+    /// Units ordered less those that an edit took out: what is missing from the current quantity and no
+    /// refund explains.
+    fn wanted(&self, refunded: Option<i64>) -> Result<i64, String> {
+        let quantity = json::quantity(self.quantity)?;
+        let (Some(current), Some(refunded)) = (self.current, refunded) else {
+            return Ok(quantity);
+        };
+        let missing = quantity - json::quantity(current)?;
+        Ok(quantity - missing.saturating_sub(refunded).max(0))
     }
 }
 
 impl Refund {
-    /// What a refund took out. Its lines have ids in webhooks and none in the API, so each is named by
-    /// refund, line and kind on both roads.
-    pub(super) fn fact(self) -> Result<Fact, String> {
-        let version =
-            time::rfc3339(&self.created_at).map_err(|why| format!("created_at: {why}"))?;
-        let mut lines: BTreeMap<(u64, Removal), RemovalLine> = BTreeMap::new();
-        for line in self.lines {
-            if line.line_item.as_ref().is_some_and(|item| !item.stands_for_stock()) {
-                continue;
-            }
-            let quantity = json::quantity(line.quantity)?;
-            let removal = match line.restock_type.to_ascii_lowercase().as_str() {
-                "cancel" => Removal::Cancelled,
-                // Deprecated, and still on old refunds: restocked, whether shipped or not.
-                "return" | "legacy_restock" => Removal::Returned,
-                "no_restock" => Removal::NoRestock,
-                other => return Err(format!("restock_type {:?} is unknown", shortened(other))),
-            };
-            let item = line.line_item.as_ref();
-            let known = lines.entry((line.line_item_id, removal)).or_insert(RemovalLine {
-                id: format!("refund {}/{}/{removal:?}", self.id, line.line_item_id),
-                line: line.line_item_id.to_string(),
-                listing: item.and_then(Line::listing),
-                sku: item.map_or(Ok(None), Line::sku)?,
-                quantity: 0,
-                removal,
-            });
-            known.quantity = json::quantity(known.quantity + quantity)?;
+    /// What it takes out of the order; `None` where it gives back nothing but money.
+    pub(super) fn fact(self, order: u64) -> Result<Option<Fact>, String> {
+        json::check_lines(self.lines.len())?;
+        let mut lines = BTreeMap::<(u64, Removal), (Item, i64)>::new();
+        for (item, quantity, removal) in self.lines.into_iter().filter(|(item, ..)| item.tracked) {
+            let (_, sum) = lines.entry((item.line, removal)).or_insert((item, 0));
+            *sum = sum.saturating_add(json::quantity(quantity)?);
         }
-        let lines = lines.into_values().collect();
-        Ok(Fact::Removals { order: self.order_id.to_string(), version, lines })
+        let lines = lines.into_iter().map(|((line, removal), (item, quantity))| {
+            let becomes = match removal {
+                Removal::Cancelled => "cancel",
+                Removal::Returned => "return",
+                Removal::NoRestock | Removal::Fulfilled => "no_restock",
+            };
+            item.removal(format!("refund {}/{line}/{becomes}", self.id), quantity, removal)
+        });
+        removals(order, self.version, lines.collect::<Result<_, _>>()?)
     }
 }
 
 impl Fulfillment {
-    /// What a shipment took off the shelf; nothing while it is pending, or once it failed or was called
-    /// off.
-    pub(super) fn fact(self) -> Result<Option<Fact>, String> {
-        let shipped = self.status.as_deref().is_some_and(|s| s.eq_ignore_ascii_case("success"));
-        if !shipped {
-            return Ok(None);
+    /// What it ships; `None` unless it certainly was shipped.
+    pub(super) fn fact(self, order: u64) -> Result<Option<Fact>, String> {
+        json::check_lines(self.lines.len())?;
+        let mut lines = BTreeMap::<u64, (Item, i64)>::new();
+        for (item, quantity) in self.lines.into_iter().filter(|(item, _)| item.tracked) {
+            let (_, sum) = lines.entry(item.line).or_insert((item, 0));
+            *sum = sum.saturating_add(json::quantity(quantity)?);
         }
-        let version =
-            time::rfc3339(&self.created_at).map_err(|why| format!("created_at: {why}"))?;
-        json::check_lines(self.line_items.len())?;
-        let line = |line: &Line| -> Result<RemovalLine, String> {
-            Ok(RemovalLine {
-                id: format!("fulfillment {}/{}", self.id, line.id),
-                line: line.id.to_string(),
-                listing: line.listing(),
-                sku: line.sku()?,
-                quantity: json::quantity(line.quantity)?,
-                removal: Removal::Fulfilled,
-            })
-        };
-        let lines = self.line_items.iter().filter(|line| line.stands_for_stock()).map(line);
-        let lines: Result<Vec<_>, _> = lines.collect();
-        Ok(Some(Fact::Removals { order: self.order_id.to_string(), version, lines: lines? }))
+        let lines = lines.into_iter().map(|(line, (item, quantity))| {
+            item.removal(format!("fulfillment {}/{line}", self.id), quantity, Removal::Fulfilled)
+        });
+        let lines = lines.collect::<Result<_, _>>()?;
+        if self.shipped { removals(order, self.version, lines) } else { Ok(None) }
+    }
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "the last step of two functions that can fail")]
+fn removals(order: u64, version: u64, lines: Vec<RemovalLine>) -> Result<Option<Fact>, String> {
+    let order = order.to_string();
+    Ok((!lines.is_empty()).then_some(Fact::Removals { order, version, lines }))
+}
+
+/// What becomes of refunded units, as REST (`cancel`) and GraphQL (`CANCEL`) spell it.
+pub(super) fn removal(restock_type: &str) -> Result<Removal, String> {
+    match restock_type.to_ascii_lowercase().as_str() {
+        "cancel" => Ok(Removal::Cancelled),
+        // Deprecated, and still on old refunds: restocked, whether shipped or not.
+        "return" | "legacy_restock" => Ok(Removal::Returned),
+        "no_restock" => Ok(Removal::NoRestock),
+        _ => Err(format!("restock_type {:?} is unknown", json::shortened(restock_type))),
+    }
+}
+
+/// Whether a shipment of this status has left. The deprecated `open` and `pending` have not.
+pub(super) fn shipped(status: &str) -> Result<bool, String> {
+    match status.to_ascii_lowercase().as_str() {
+        "success" => Ok(true),
+        "cancelled" | "error" | "failure" | "open" | "pending" => Ok(false),
+        _ => Err(format!("the fulfillment status {:?} is unknown", json::shortened(status))),
     }
 }

@@ -1,171 +1,303 @@
-//! Asking Shopify's GraphQL Admin API for orders: the questions, and what the answers say.
+//! What the GraphQL Admin API (2026-04 and later) is asked about orders, and what it answers.
 //!
-//! The answer is turned into the shape of a webhook, so that both are understood by one piece of code. Ids
-//! are the numbers at the end of the API's ids.
+//! A query may cost 1,000 points, and connections are paid for by what they may return, those within each
+//! other multiplied; both queries stay below that by the plainest count (an object one point, a connection
+//! two and its objects). So a page has few orders with few lines each: an order that does not fit is
+//! answered with [`Fact::Reload`], and [`ORDER_QUERY`] fetches it by itself.
+//!
+//! What differs from a webhook: whether a variant is tracked is its state now, not when it was ordered, and
+//! a variant that was deleted is `null` like that of a custom line; neither takes anything back (see the
+//! parent module). Only the last 60 days are told to an app without `read_all_orders`.
+//!
+//! Sources: shopify.dev, GraphQL Admin API: `Order`, `LineItem`, `Refund`, `RefundLineItem` (its `id` is
+//! nullable), `Fulfillment`, `FulfillmentStatus`; "GraphQL Admin API rate limits".
+
+use std::collections::BTreeMap;
 
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
+use state::command::Fact;
 
-use super::order::Order;
-use crate::json::{self, shaped};
+use super::id_of;
+use super::order::{self, Fulfillment, Item, Line, Order, Refund};
+use crate::json;
 use crate::poll::{Page, Told};
 use crate::{Understood, time};
 
-/// The fields of an order that matter, as a fragment.
+/// The fields of an order; the arguments say how many of what is in it may be told.
 macro_rules! order_fields {
-    () => {
-        "id updatedAt test lineItems(first: 100) { nodes { id sku quantity currentQuantity isGiftCard \
-         variant { id inventoryItem { tracked } } } } \
-         refunds { id createdAt refundLineItems(first: 100) { nodes { quantity restockType \
-         lineItem { id } } } } \
-         fulfillments { id createdAt status fulfillmentLineItems(first: 100) { nodes { quantity \
-         lineItem { id } } } }"
+    ($lines:literal, $refunds:literal, $refunded:literal, $fulfillments:literal, $fulfilled:literal) => {
+        concat!(
+            "id updatedAt test ",
+            "lineItems(first: ",
+            $lines,
+            ") { nodes { id sku quantity currentQuantity isGiftCard ",
+            "variant { id inventoryItem { tracked } } } pageInfo { hasNextPage } } ",
+            "refunds(first: ",
+            $refunds,
+            ") { id createdAt refundLineItems(first: ",
+            $refunded,
+            ") { nodes { lineItem { id } quantity restockType } pageInfo { hasNextPage } } } ",
+            "fulfillments(first: ",
+            $fulfillments,
+            ") { id createdAt status fulfillmentLineItems(first: ",
+            $fulfilled,
+            ") { nodes { lineItem { id } quantity } pageInfo { hasNextPage } } }",
+        )
     };
 }
 
-/// Asks for one order by its id. Variable: `id`.
+/// One order, with the variable `id`: `gid://shopify/Order/5678901234567`. Costs at most 937 points.
 pub const ORDER_QUERY: &str =
-    concat!("query Order($id: ID!) { order(id: $id) { ", order_fields!(), " } }");
+    concat!("query Order($id: ID!) { order(id: $id) { ", order_fields!(100, 5, 20, 5, 40), " } }");
 
-/// Asks for a page of orders in the order of their last change. Variables: `first`, `after`, `query`.
+/// A page of orders, oldest change first, with the variables `query` (`updated_at:>='2026-11-20T15:00:00Z'`)
+/// and `after` (`null`, or [`Page::next`] of the page before). Costs at most 986 points.
 pub const ORDERS_QUERY: &str = concat!(
-    "query Orders($first: Int!, $after: String, $query: String) { orders(first: $first, ",
-    "after: $after, sortKey: UPDATED_AT, query: $query) { nodes { ",
-    order_fields!(),
+    "query Orders($query: String!, $after: String) { ",
+    "orders(first: 12, after: $after, sortKey: UPDATED_AT, query: $query) { nodes { ",
+    order_fields!(5, 3, 3, 3, 4),
     " } pageInfo { hasNextPage endCursor } } }"
 );
 
-/// The answer to [`ORDERS_QUERY`]. The error says why it is none.
-pub fn orders(body: &[u8]) -> Result<Page, String> {
-    #[derive(Deserialize)]
-    struct Answer {
-        data: Data,
-    }
-    #[derive(Deserialize)]
-    struct Data {
-        orders: Orders,
-    }
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Orders {
-        nodes: Vec<Value>,
-        page_info: PageInfo,
-    }
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct PageInfo {
-        has_next_page: bool,
-        end_cursor: Option<String>,
-    }
-    let Answer { data: Data { orders } } = json::read(body)?;
-    let next = orders.page_info.end_cursor.filter(|_| orders.page_info.has_next_page);
-    Ok(Page::of_orders(&orders.nodes, next, said, changed_ms))
-}
+/// How many refunds and fulfillments each query asks for: they are lists without a next page, so one that
+/// is full may go on.
+const ORDER_LIST_MAX: usize = 5;
+const ORDERS_LIST_MAX: usize = 3;
 
-/// The answer to [`ORDER_QUERY`]; `None` if the store knows no such order.
+/// Reads the answer to [`ORDER_QUERY`]: `None` if the store knows no such order, or may not tell this app
+/// of one so old.
+///
+/// # Errors
+/// The answer is none: errors instead of data, or another shape.
 pub fn order(body: &[u8]) -> Result<Option<Told>, String> {
     #[derive(Deserialize)]
-    struct Answer {
-        data: Data,
+    #[expect(clippy::option_option, reason = "absent, null and present are three things")]
+    struct Data {
+        #[serde(default, deserialize_with = "json::present")]
+        order: Option<Option<Value>>,
     }
+    let Data { order } = data(body)?;
+    let order = order.ok_or("an answer to another question")?;
+    let too_large = |_, _| Err("the order is larger than one answer".to_string());
+    let said = |order: &Value| json::shaped::<Node>(order)?.understood(ORDER_LIST_MAX, too_large);
+    Ok(order.map(|order| Told::order(&order, said(&order))))
+}
+
+/// Reads the answer to [`ORDERS_QUERY`].
+///
+/// # Errors
+/// The answer is none: errors instead of data, or another shape.
+pub fn orders(body: &[u8]) -> Result<Page, String> {
     #[derive(Deserialize)]
     struct Data {
-        order: Option<Value>,
+        orders: Connection<Value>,
     }
-    let Answer { data } = json::read(body)?;
-    Ok(data.order.map(|order| Told::order(&order, said(&order))))
+    let Data { orders: Connection { nodes, page_info } } = data(body)?;
+    let next = match (page_info.has_next_page, page_info.end_cursor) {
+        (true, None) => return Err("a next page without a cursor".to_string()),
+        (has_next, cursor) => cursor.filter(|_| has_next),
+    };
+    let reload = |order: u64, version| {
+        Ok(Understood::Facts(vec![Fact::Reload { order: order.to_string(), version }]))
+    };
+    let said = |order: &Value| json::shaped::<Node>(order)?.understood(ORDERS_LIST_MAX, reload);
+    Ok(Page::of_orders(&nodes, next, said, changed_ms))
 }
 
 fn changed_ms(order: &Value) -> Option<u64> {
     time::rfc3339(order.get("updatedAt")?.as_str()?).ok()
 }
 
-fn said(order: &Value) -> Result<Understood, String> {
-    shaped::<Order>(&as_webhook(order)?)?.understood()
-}
-
-/// The number at the end of `gid://shopify/Order/5678`.
-fn number(node: &Value) -> Result<u64, String> {
-    let gid = node.get("id").and_then(Value::as_str).unwrap_or_default();
-    let tail = gid.rsplit('/').next().unwrap_or_default();
-    tail.parse().map_err(|_| format!("{:?} is no id of Shopify's", json::shortened(gid)))
-}
-
-fn nodes<'v>(value: &'v Value, name: &str) -> impl Iterator<Item = &'v Value> {
-    value
-        .get(name)
-        .and_then(|list| list.get("nodes"))
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten()
-}
-
-fn as_webhook(order: &Value) -> Result<Value, String> {
-    let id = number(order)?;
-    let mut lines = Vec::new();
-    for line in nodes(order, "lineItems") {
-        let variant = line.get("variant").filter(|variant| !variant.is_null());
-        let tracked = variant.and_then(|v| v.pointer("/inventoryItem/tracked")?.as_bool());
-        lines.push(json!({
-            "id": number(line)?,
-            "variant_id": variant.map(number).transpose()?,
-            "sku": line.get("sku"),
-            "quantity": line.get("quantity"),
-            "current_quantity": line.get("currentQuantity"),
-            "gift_card": line.get("isGiftCard").and_then(Value::as_bool).unwrap_or(false),
-            // A variant that was deleted since was tracked, as far as anybody can tell.
-            "variant_inventory_management":
-                tracked.unwrap_or(variant.is_none() && line.get("sku").is_some_and(|s| !s.is_null()))
-                    .then_some("shopify"),
-        }));
+/// The data of an answer. Errors come with status 200, and what stands beside them is not complete.
+fn data<T: for<'de> Deserialize<'de>>(body: &[u8]) -> Result<T, String> {
+    #[derive(Deserialize)]
+    struct Answer<T> {
+        data: Option<T>,
+        #[serde(default)]
+        errors: Value,
     }
-    let of_line = |row: &Value| -> Result<(u64, Value), String> {
-        let line = number(row.get("lineItem").unwrap_or(&Value::Null))?;
-        Ok((
-            line,
-            lines
-                .iter()
-                .find(|known| known.get("id") == Some(&json!(line)))
-                .cloned()
-                .unwrap_or(Value::Null),
-        ))
+    let answer: Answer<Value> = json::read(body)?;
+    let failed = match &answer.errors {
+        Value::Null => false,
+        Value::Array(errors) => !errors.is_empty(),
+        _ => true,
     };
-    let list = |name: &str| order.get(name).and_then(Value::as_array).into_iter().flatten();
-    let mut refunds = Vec::new();
-    for refund in list("refunds") {
-        let mut rows = Vec::new();
-        for row in nodes(refund, "refundLineItems") {
-            let (line, item) = of_line(row)?;
-            rows.push(json!({
-                "line_item_id": line, "quantity": row.get("quantity"),
-                "restock_type": row.get("restockType"), "line_item": item,
-            }));
-        }
-        refunds.push(json!({
-            "id": number(refund)?, "order_id": id, "created_at": refund.get("createdAt"),
-            "refund_line_items": rows,
-        }));
+    if failed {
+        let message = answer.errors.pointer("/0/message").and_then(Value::as_str);
+        return Err(format!("the API answers: {}", json::shortened(message.unwrap_or("an error"))));
     }
-    let mut fulfillments = Vec::new();
-    for shipped in list("fulfillments") {
-        let mut rows = Vec::new();
-        for row in nodes(shipped, "fulfillmentLineItems") {
-            let (line, mut item) = of_line(row)?;
-            if let Some(fields) = item.as_object_mut() {
-                fields.insert("quantity".into(), row.get("quantity").cloned().unwrap_or_default());
-            } else {
-                item = json!({ "id": line, "quantity": row.get("quantity") });
-            }
-            rows.push(item);
+    let data = answer.data.ok_or("an answer without data")?;
+    T::deserialize(data).map_err(|error| format!("unexpected shape: {error}"))
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Connection<T> {
+    nodes: Vec<T>,
+    page_info: PageInfo,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct PageInfo {
+    has_next_page: bool,
+    end_cursor: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Node {
+    id: String,
+    updated_at: String,
+    test: bool,
+    line_items: Connection<LineNode>,
+    refunds: Vec<RefundNode>,
+    fulfillments: Vec<FulfillmentNode>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct LineNode {
+    id: String,
+    sku: Option<String>,
+    quantity: i64,
+    current_quantity: i64,
+    is_gift_card: bool,
+    variant: Option<VariantNode>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct VariantNode {
+    id: String,
+    inventory_item: Tracked,
+}
+
+#[derive(Deserialize)]
+struct Tracked {
+    tracked: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RefundNode {
+    id: String,
+    created_at: Option<String>,
+    refund_line_items: Connection<MovedNode>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct FulfillmentNode {
+    id: String,
+    created_at: String,
+    status: String,
+    fulfillment_line_items: Connection<MovedNode>,
+}
+
+/// A line of a refund or of a fulfillment.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct MovedNode {
+    line_item: Named,
+    quantity: Option<i64>,
+    restock_type: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Named {
+    id: String,
+}
+
+impl Node {
+    /// What it says; `larger` speaks of an order that did not fit into the answer.
+    fn understood(
+        self,
+        list_max: usize,
+        larger: impl FnOnce(u64, u64) -> Result<Understood, String>,
+    ) -> Result<Understood, String> {
+        let id = id_of("Order", &self.id)?;
+        if self.test {
+            return Ok(Understood::Ignored("a test order".to_string()));
         }
-        fulfillments.push(json!({
-            "id": number(shipped)?, "order_id": id, "created_at": shipped.get("createdAt"),
-            "status": shipped.get("status"), "line_items": rows,
-        }));
+        let version = time::rfc3339(&self.updated_at)?;
+        let goes_on = self.line_items.page_info.has_next_page
+            || self.refunds.len() >= list_max
+            || self.fulfillments.len() >= list_max
+            || self.refunds.iter().any(|refund| refund.refund_line_items.page_info.has_next_page)
+            || self
+                .fulfillments
+                .iter()
+                .any(|shipment| shipment.fulfillment_line_items.page_info.has_next_page);
+        if goes_on {
+            return larger(id, version);
+        }
+        let lines: Vec<Line> =
+            self.line_items.nodes.into_iter().map(LineNode::line).collect::<Result<_, _>>()?;
+        let items = lines.iter().map(|line| (line.item.line, line.item.clone())).collect();
+        let refunds = self.refunds.into_iter().map(|refund| refund.read(version, &items));
+        let fulfillments = self.fulfillments.into_iter().map(|shipment| shipment.read(&items));
+        let order = Order {
+            id,
+            version,
+            refunds: Some(refunds.collect::<Result<_, _>>()?),
+            fulfillments: fulfillments.collect::<Result<_, _>>()?,
+            lines,
+        };
+        Ok(Understood::Facts(order.facts()?))
     }
-    Ok(json!({
-        "id": id, "updated_at": order.get("updatedAt"),
-        "test": order.get("test").and_then(Value::as_bool).unwrap_or(false),
-        "line_items": lines, "refunds": refunds, "fulfillments": fulfillments,
-    }))
+}
+
+impl LineNode {
+    fn line(self) -> Result<Line, String> {
+        let variant = self.variant.as_ref();
+        let tracked = variant.is_some_and(|variant| variant.inventory_item.tracked);
+        let item = Item {
+            line: id_of("LineItem", &self.id)?,
+            variant: variant.map(|variant| id_of("ProductVariant", &variant.id)).transpose()?,
+            sku: self.sku,
+            tracked: tracked && !self.is_gift_card,
+        };
+        Ok(Line { item, quantity: self.quantity, current: Some(self.current_quantity) })
+    }
+}
+
+impl MovedNode {
+    fn item(&self, items: &BTreeMap<u64, Item>) -> Result<Item, String> {
+        let line = id_of("LineItem", &self.line_item.id)?;
+        Ok(items.get(&line).cloned().unwrap_or(Item::unknown(line)))
+    }
+
+    fn quantity(&self) -> Result<i64, String> {
+        self.quantity.ok_or_else(|| "a line without a quantity".to_string())
+    }
+}
+
+impl RefundNode {
+    fn read(self, version: u64, items: &BTreeMap<u64, Item>) -> Result<Refund, String> {
+        let lines = self.refund_line_items.nodes.iter().map(|line| {
+            let removal = order::removal(line.restock_type.as_deref().unwrap_or_default())?;
+            Ok((line.item(items)?, line.quantity()?, removal))
+        });
+        let created = self.created_at.as_deref().map(time::rfc3339).transpose()?;
+        Ok(Refund {
+            id: id_of("Refund", &self.id)?,
+            version: created.unwrap_or(version),
+            lines: lines.collect::<Result<_, String>>()?,
+        })
+    }
+}
+
+impl FulfillmentNode {
+    fn read(self, items: &BTreeMap<u64, Item>) -> Result<Fulfillment, String> {
+        let lines = self.fulfillment_line_items.nodes.iter();
+        let lines = lines.map(|line| Ok((line.item(items)?, line.quantity()?)));
+        Ok(Fulfillment {
+            id: id_of("Fulfillment", &self.id)?,
+            version: time::rfc3339(&self.created_at)?,
+            shipped: order::shipped(&self.status)?,
+            lines: lines.collect::<Result<_, String>>()?,
+        })
+    }
 }

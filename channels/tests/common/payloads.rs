@@ -150,7 +150,17 @@ pub fn assert_sound(understood: &Understood) {
             }
             Fact::Shown { listing, sku, location, quantity, .. } => {
                 assert!(is_name(listing) && is_optional_name(sku), "{fact:?}");
-                assert!(is_optional_name(location) && is_quantity(*quantity), "{fact:?}");
+                let is_level = (-QUANTITY_MAX..=QUANTITY_MAX).contains(quantity);
+                assert!(is_optional_name(location) && is_level, "{fact:?}");
+            }
+            Fact::Removals { order, lines, .. } => {
+                assert!(is_name(order) && !lines.is_empty(), "{fact:?}");
+                assert!(lines.len() <= ORDER_LINES_MAX, "{fact:?}");
+                for line in lines {
+                    assert!(is_name(&line.id) && is_name(&line.line), "{fact:?}");
+                    assert!(is_optional_name(&line.listing), "{fact:?}");
+                    assert!(is_optional_name(&line.sku) && is_quantity(line.quantity), "{fact:?}");
+                }
             }
             Fact::Reload { order, .. } => assert!(is_name(order), "{fact:?}"),
             other => panic!("these channels say no such thing: {other:?}"),
