@@ -57,6 +57,7 @@ pub mod load;
 pub mod random;
 pub mod shopify;
 
+mod door;
 mod error;
 mod options;
 mod shop;

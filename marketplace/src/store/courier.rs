@@ -33,9 +33,9 @@ const TOTAL_MAX: Duration = Duration::from_secs(5);
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 const ANSWER_CHARS_KEPT: usize = 512;
 
-pub(super) type HttpClient = Client<HttpConnector, Full<Bytes>>;
+pub(crate) type HttpClient = Client<HttpConnector, Full<Bytes>>;
 
-pub(super) fn client() -> HttpClient {
+pub(crate) fn client() -> HttpClient {
     let mut connector = HttpConnector::new();
     connector.set_connect_timeout(Some(CONNECT_MAX));
     connector.set_nodelay(true);
@@ -88,7 +88,8 @@ fn book_one(state: &mut State, fired: Fired) -> Job {
     Job { index, fired, targets: Arc::clone(targets), delay, duplicate }
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// Lower-case hex.
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::with_capacity(64), |mut text, byte| {
         // Writing to a string cannot fail.
         let _ = write!(text, "{byte:02x}");
@@ -173,7 +174,8 @@ async fn attempt(
     accepted
 }
 
-async fn answered(response: Response<Incoming>) -> Outcome {
+/// The whole answer, and the beginning of its body.
+pub(crate) async fn answered(response: Response<Incoming>) -> Outcome {
     let status = response.status().as_u16();
     let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
     let body = body.map(http_body_util::Collected::to_bytes).unwrap_or_default();
@@ -216,7 +218,7 @@ fn finish(inner: &Inner, job: &Job) {
 }
 
 /// An error with its causes: the outermost alone says little.
-fn in_full(error: &dyn std::error::Error) -> String {
+pub(crate) fn in_full(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(inner) = cause {

@@ -3,8 +3,8 @@
 //! [`customers`] buy, [`courier`] sends what the shop wants told, [`server`] answers pushes. All three
 //! act through [`Inner::act`], which never waits while it holds the lock.
 
-mod courier;
-mod customers;
+pub(crate) mod courier;
+pub(crate) mod customers;
 mod server;
 
 use std::{
