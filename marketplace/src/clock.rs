@@ -36,6 +36,12 @@ pub fn utc_time(at: Millis) -> String {
     instant(at).strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string()
 }
 
+/// ISO 8601 in UTC to the second without separators, as AWS signs it: `20261120T150000Z`.
+#[must_use]
+pub fn basic_time(at: Millis) -> String {
+    instant(at).strftime("%Y%m%dT%H%M%SZ").to_string()
+}
+
 fn instant(at: Millis) -> Timestamp {
     Timestamp::from_millisecond(at).unwrap_or_default()
 }
@@ -50,5 +56,6 @@ mod tests {
         assert_eq!(shop_time(1_795_186_800_123, -300), "2026-11-20T10:00:00-05:00");
         assert_eq!(shop_time(1_795_186_800_123, 330), "2026-11-20T20:30:00+05:30");
         assert_eq!(utc_time(1_795_186_800_123), "2026-11-20T15:00:00.123Z");
+        assert_eq!(basic_time(1_795_186_800_123), "20261120T150000Z");
     }
 }

@@ -56,6 +56,7 @@ pub mod history;
 pub mod load;
 pub mod random;
 pub mod shopify;
+pub mod sqs;
 
 mod door;
 mod error;

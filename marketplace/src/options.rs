@@ -181,7 +181,7 @@ impl Default for Costs {
     }
 }
 
-/// A fault of the Admin API on order. It lasts until another is set.
+/// A fault of a service's API on order. It lasts until another is set.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Outage {
     /// All is well.

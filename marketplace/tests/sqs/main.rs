@@ -1,0 +1,12 @@
+//! The simulated queue and the simulated seller who sends into it, from outside over real sockets.
+
+#![expect(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "clippy knows the tests themselves, and not the functions that they share"
+)]
+
+mod faults;
+mod messages;
+mod signing;
+mod support;
