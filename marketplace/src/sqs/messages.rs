@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::{error::Error, md5::md5_hex};
 use crate::{
-    clock::{self, Millis},
+    clock::{Millis, Now},
     random::Random,
 };
 
@@ -20,19 +20,6 @@ use crate::{
 const HANDLE_MARK: [u8; 3] = [1, 1, 1];
 /// How often the receipt is repeated in its handle, to make it about as long as a real one.
 const RECEIPT_REPEATS: usize = 16;
-
-/// One moment by both clocks.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Now {
-    pub(crate) instant: Instant,
-    pub(crate) ms: Millis,
-}
-
-impl Now {
-    pub(crate) fn read() -> Self {
-        Self { instant: Instant::now(), ms: clock::now_ms() }
-    }
-}
 
 /// Where a message is, with its key there.
 #[derive(Clone, Copy, Debug)]

@@ -28,13 +28,14 @@ use std::{
 use tokio::{net::TcpListener, sync::watch, time::sleep_until};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::messages::{Messages, Now};
+use self::messages::Messages;
 pub use self::{
     history::{Counts, Event, What},
     options::{Credentials, Faults, Options},
 };
 use crate::{
     Error, Outage,
+    clock::Now,
     door::Door,
     random::{Random, name_hash},
 };
