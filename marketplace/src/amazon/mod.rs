@@ -11,8 +11,8 @@
 //! Pushed quantities are not taken: what may be sold is fixed by [`Item::units`]. [`sns`] makes signed
 //! SNS deliveries for tests of their own.
 //!
-//! [`book`] decides, [`notification`] and [`api`] word it, [`post`] makes it go wrong; none of them
-//! reads a clock. [`buyers`] and [`server`] wait.
+//! `book` decides, `notification` and `api` word it, `post` makes it go wrong; none of them
+//! reads a clock. `buyers` and `server` wait.
 
 pub mod sns;
 
