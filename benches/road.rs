@@ -23,17 +23,19 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use channels::signature::{Judged, Scheme, verify};
+use channels::{Parsed, Verified};
 use hmac::{Hmac, KeyInit, Mac};
 use http_body_util::{BodyExt, Collected, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use marketplace::load::{self, Plan, Report};
 use marketplace::{Item, Options};
 use sha2::Sha256;
+use stockraft::channel;
 use stockraft::client::Client;
-use stockraft::{channel, config, signature};
 
 const SECRET: &str = "hush_bench_0123456789abcdef";
 const TOKEN: &str = "bench-token-0123456789abcdef";
@@ -162,12 +164,7 @@ fn understanding() -> Fallible<()> {
     println!("3. nanoseconds a delivery of Shopify, one thread");
     let deliveries = load::prebuild(&store(), 2_000)?;
     let requests = load::sign_all(&deliveries, "http://127.0.0.1/webhooks/bench", SECRET)?;
-    let text = "[node]\nid = 1\nregion = \"x\"\ndata_dir = \"x\"\n\
-         [[channel]]\nname = \"bench\"\nkind = \"shopify\"\nsecrets = [\"file:secret\"]\n";
-    let dir = tempfile::tempdir()?;
-    std::fs::write(dir.path().join("secret"), SECRET)?;
-    let config = config::Config::parse(text, &dir.path().join("bench.toml"))?;
-    let channel = config.channel("bench").ok_or("no channel")?;
+    let scheme = Scheme::shopify(&[SECRET])?;
     let timed = |what: &str, work: &dyn Fn(usize)| {
         let began = Instant::now();
         for round in 0..20 * deliveries.len() {
@@ -182,15 +179,78 @@ fn understanding() -> Fallible<()> {
         black_box(mac.is_ok());
     });
     timed("verified", &|n| {
-        let verified = channel::verify(channel, requests[n].headers(), &deliveries[n].body);
-        black_box(verified.is_ok());
+        let request = asked(requests[n].headers(), &deliveries[n].body);
+        black_box(verify(&scheme, &request, None).is_ok());
     });
     timed("verified and understood", &|n| {
-        let headers = requests[n].headers();
-        let verified = channel::verify(channel, headers, &deliveries[n].body);
-        let understood = verified.map(|body| channel::deliver(channel, headers, body, 1));
-        black_box(understood.is_ok());
+        let (headers, body) = (requests[n].headers(), &deliveries[n].body);
+        if let Ok(Judged::Genuine(verified)) = verify(&scheme, &asked(headers, body), None) {
+            let parsed = channels::shopify::parse(headers, verified);
+            black_box(channel::deliver("bench", parsed, body, 1));
+        }
     });
+    every_channel()
+}
+
+/// A request as the public listener sees it.
+fn asked<'a>(headers: &'a HeaderMap, body: &'a [u8]) -> channels::Request<'a> {
+    channels::Request { method: &Method::POST, target: "/webhooks/bench", headers, body, now_ms: 1 }
+}
+
+/// How a kind of channel understands a verified body.
+type Understand = fn(&HeaderMap, Verified<'_>) -> Parsed;
+
+/// One delivery of each kind, all under the same HMAC, so that what differs is the understanding.
+#[expect(clippy::print_stdout, reason = "a bench prints what it measured")]
+fn every_channel() -> Fallible<()> {
+    println!("   each kind's sample: HMAC alone, then verified and understood");
+    let kinds: [(&str, &str, (&str, &str), Understand); 5] = [
+        (
+            "shopify",
+            "orders_create",
+            ("x-shopify-topic", "orders/create"),
+            channels::shopify::parse,
+        ),
+        (
+            "woocommerce",
+            "order.created",
+            ("x-wc-webhook-topic", "order.created"),
+            channels::woocommerce::parse,
+        ),
+        ("amazon", "ORDER_CHANGE", ("x-none", ""), |_, body| {
+            channels::amazon::notification(body.bytes())
+        }),
+        ("ebay", "ORDER_CONFIRMATION", ("x-none", ""), channels::ebay::parse),
+        ("walmart", "PO_CREATED", ("x-none", ""), channels::walmart::parse),
+    ];
+    let scheme = Scheme::github(&[SECRET])?;
+    for (kind, sample, (name, topic), understand) in kinds {
+        let root = env!("CARGO_MANIFEST_DIR");
+        let body = std::fs::read(format!("{root}/channels/tests/samples/{kind}/{sample}.json"))?;
+        let mac = || -> Fallible<_> {
+            let mac = Hmac::<Sha256>::new_from_slice(SECRET.as_bytes())?;
+            Ok(mac.chain_update(&body).finalize().into_bytes())
+        };
+        let mut headers = HeaderMap::new();
+        headers.insert(hyper::header::HeaderName::from_static(name), topic.parse()?);
+        let code = format!("sha256={}", channel::hex(&mac()?));
+        headers.insert("x-hub-signature-256", code.parse()?);
+        let ns = |work: &dyn Fn()| {
+            let began = Instant::now();
+            (0..20_000).for_each(|_| work());
+            began.elapsed().as_nanos() / 20_000
+        };
+        let alone = ns(&|| {
+            black_box(mac().is_ok());
+        });
+        let whole = ns(&|| {
+            let judged = verify(&scheme, &asked(&headers, &body), None);
+            if let Ok(Judged::Genuine(verified)) = judged {
+                black_box(understand(&headers, verified));
+            }
+        });
+        println!("  {kind:<34}{alone:>9}{whole:>9}   {} bytes", body.len());
+    }
     Ok(())
 }
 
@@ -207,10 +267,12 @@ async fn bare() -> Fallible<()> {
                 let service = service_fn(|request: Request<Incoming>| async {
                     let (head, body) = request.into_parts();
                     let body = body.collect().await.map(Collected::to_bytes).unwrap_or_default();
-                    let keys = std::iter::once(SECRET.as_bytes());
-                    let status = match signature::shopify(&head.headers, &body, keys) {
-                        Ok(_) => StatusCode::OK,
-                        Err(_) => StatusCode::UNAUTHORIZED,
+                    let scheme = Scheme::shopify(&[SECRET]);
+                    let judged =
+                        scheme.map(|scheme| verify(&scheme, &asked(&head.headers, &body), None));
+                    let status = match judged {
+                        Ok(Ok(_)) => StatusCode::OK,
+                        _ => StatusCode::UNAUTHORIZED,
                     };
                     let mut response = Response::new(Full::new(Bytes::from_static(b"{}")));
                     *response.status_mut() = status;

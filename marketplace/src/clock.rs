@@ -1,9 +1,10 @@
-//! The one place of this crate that reads the wall clock, and the two ways it writes a time down.
+//! The one place of this crate that reads the wall clock, and the ways it writes a time down.
 
 use jiff::{
     Timestamp,
     tz::{Offset, TimeZone},
 };
+use tokio::time::Instant;
 
 /// Milliseconds since the Unix epoch, by this machine's wall clock.
 pub type Millis = i64;
@@ -22,6 +23,19 @@ pub fn now_ms() -> Millis {
         .unwrap_or(0)
 }
 
+/// One moment by both clocks: the one that measures, and the one that dates.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Now {
+    pub(crate) instant: Instant,
+    pub(crate) ms: Millis,
+}
+
+impl Now {
+    pub(crate) fn read() -> Self {
+        Self { instant: Instant::now(), ms: now_ms() }
+    }
+}
+
 /// RFC 3339 to the second with the shop's own offset, as payload fields carry it:
 /// `2026-11-20T10:00:00-05:00`.
 #[must_use]
@@ -34,6 +48,12 @@ pub fn shop_time(at: Millis, utc_offset_minutes: i32) -> String {
 #[must_use]
 pub fn utc_time(at: Millis) -> String {
     instant(at).strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string()
+}
+
+/// RFC 3339 in UTC to the second, rounded down: `2026-11-20T15:00:00Z`.
+#[must_use]
+pub fn utc_seconds(at: Millis) -> String {
+    instant(at).strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 /// ISO 8601 in UTC to the second without separators, as AWS signs it: `20261120T150000Z`.
@@ -56,6 +76,7 @@ mod tests {
         assert_eq!(shop_time(1_795_186_800_123, -300), "2026-11-20T10:00:00-05:00");
         assert_eq!(shop_time(1_795_186_800_123, 330), "2026-11-20T20:30:00+05:30");
         assert_eq!(utc_time(1_795_186_800_123), "2026-11-20T15:00:00.123Z");
+        assert_eq!(utc_seconds(1_795_186_800_123), "2026-11-20T15:00:00Z");
         assert_eq!(basic_time(1_795_186_800_123), "20261120T150000Z");
     }
 }

@@ -51,6 +51,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod amazon;
 pub mod clock;
 pub mod ebay;
 pub mod generic;

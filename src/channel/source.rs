@@ -176,10 +176,10 @@ impl Source {
     pub async fn changes(&self, since_ms: u64, page: Option<&str>) -> Result<Page, ApiError> {
         match &self.kind {
             Kind::Shopify { path, token } => {
-                let changed = format!("updated_at:>='{}' AND status:any", rfc3339(since_ms));
+                let changed = format!("updated_at:>='{}'", rfc3339(since_ms));
                 let asked = json!({
                     "query": shopify::poll::ORDERS_QUERY,
-                    "variables": { "first": 50, "after": page, "query": changed },
+                    "variables": { "after": page, "query": changed },
                 });
                 let body = self.graphql(path, token, &asked).await?;
                 shopify::poll::orders(&body).map_err(unreadable)

@@ -9,9 +9,10 @@ use super::{
     State,
     error::Error,
     history::{Event, What},
-    messages::{Deletion, Fate, Now, Received},
+    messages::{Deletion, Fate, Received},
     options::Options,
 };
+use crate::clock::Now;
 
 const BATCH_MAX: usize = 10;
 const WAIT_SECONDS_MAX: u64 = 20;

@@ -25,6 +25,8 @@ pub(crate) enum Error {
     MissingParameter(&'static str),
     #[error("Value {value} for parameter {parameter} is invalid. Reason: {reason}")]
     InvalidParameterValue { parameter: &'static str, value: String, reason: String },
+    #[error("Total VisibilityTimeout for the message is beyond the limit [43200 seconds].")]
+    VisibilityBeyondLimit,
     #[error("The specified queue does not exist.")]
     QueueDoesNotExist,
     #[error("The input receipt handle \"{0}\" is not a valid receipt handle.")]
@@ -69,7 +71,7 @@ impl Error {
             Self::UnknownOperation => (400, "UnknownOperationException", "InvalidAction"),
             Self::Serialization(_) => (400, "SerializationException", "MalformedInput"),
             Self::MissingParameter(_) => (400, "MissingParameterException", "MissingParameter"),
-            Self::InvalidParameterValue { .. } => {
+            Self::InvalidParameterValue { .. } | Self::VisibilityBeyondLimit => {
                 (400, "InvalidParameterValueException", "InvalidParameterValue")
             }
             Self::QueueDoesNotExist => {

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::{error::Error, md5::md5_hex};
 use crate::{
-    clock::{self, Millis},
+    clock::{Millis, Now},
     random::Random,
 };
 
@@ -20,19 +20,6 @@ use crate::{
 const HANDLE_MARK: [u8; 3] = [1, 1, 1];
 /// How often the receipt is repeated in its handle, to make it about as long as a real one.
 const RECEIPT_REPEATS: usize = 16;
-
-/// One moment by both clocks.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Now {
-    pub(crate) instant: Instant,
-    pub(crate) ms: Millis,
-}
-
-impl Now {
-    pub(crate) fn read() -> Self {
-        Self { instant: Instant::now(), ms: clock::now_ms() }
-    }
-}
 
 /// Where a message is, with its key there.
 #[derive(Clone, Copy, Debug)]
@@ -217,13 +204,7 @@ impl Messages {
             return Err(Error::MessageNotInflight);
         }
         if now.instant + hide > received + hide_max {
-            return Err(Error::InvalidParameterValue {
-                parameter: "VisibilityTimeout",
-                value: hide.as_secs().to_string(),
-                reason:
-                    "Total VisibilityTimeout for the message is beyond the limit [43200 seconds]."
-                        .to_owned(),
-            });
+            return Err(Error::VisibilityBeyondLimit);
         }
         let id = message.id.clone();
         self.shift(number, Place::InFlight { until: now.instant + hide });
@@ -318,4 +299,67 @@ fn read_handle(text: &str) -> Result<(u64, u64), Error> {
         (handle(number, receipt) == text).then_some((number, receipt))
     };
     read().ok_or_else(|| Error::ReceiptHandleIsInvalid(text.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HIDE: Duration = Duration::from_secs(30);
+    const HIDE_MAX: Duration = Duration::from_secs(43_200);
+
+    fn queue() -> (Messages, Now) {
+        (Messages::new(4 * HIDE_MAX, Random::new(1)), Now::read())
+    }
+
+    fn after(now: Now, seconds: u64) -> Now {
+        Now { instant: now.instant + Duration::from_secs(seconds), ms: now.ms }
+    }
+
+    fn receive(messages: &mut Messages, now: Now) -> Vec<Received> {
+        messages.receive(10, HIDE, 2, now).unwrap()
+    }
+
+    /// A message that comes back a second early is handled twice; one a second late delays a sale.
+    #[test]
+    fn a_message_is_hidden_exactly_so_long() {
+        let (mut messages, now) = queue();
+        messages.send("a", Fate { delay: HIDE, ..Fate::default() }, now);
+        assert!(receive(&mut messages, after(now, 29)).is_empty());
+        let first = receive(&mut messages, after(now, 30)).remove(0);
+        assert_eq!(messages.next_visible(), Some(after(now, 60).instant));
+        assert!(receive(&mut messages, after(now, 59)).is_empty());
+        let handle = &first.handle;
+        messages.change_visibility(handle, 2 * HIDE, HIDE_MAX, after(now, 59)).unwrap();
+        assert!(receive(&mut messages, after(now, 118)).is_empty());
+        let second = receive(&mut messages, after(now, 119)).remove(0);
+        assert_eq!((second.receives, second.id == first.id), (2, true));
+        let late = messages.change_visibility(handle, HIDE, HIDE_MAX, after(now, 120));
+        assert_eq!(late, Err(Error::MessageNotInflight));
+    }
+
+    /// A consumer that only ever asks for more time must run into the limit, or a message that nobody
+    /// can handle is hidden for ever.
+    #[test]
+    fn visibility_ends_twelve_hours_after_the_receive() {
+        let (mut messages, now) = queue();
+        messages.send("a", Fate::default(), now);
+        let handle = receive(&mut messages, now).remove(0).handle;
+        messages.change_visibility(&handle, HIDE_MAX, HIDE_MAX, now).unwrap();
+        let more = messages.change_visibility(&handle, HIDE_MAX, HIDE_MAX, after(now, 1));
+        assert_eq!(more, Err(Error::VisibilityBeyondLimit));
+    }
+
+    /// More in flight than allowed would hide from a test that its consumer never deletes.
+    #[test]
+    fn no_more_are_in_flight_than_allowed() {
+        let (mut messages, now) = queue();
+        for body in ["a", "b", "c"] {
+            messages.send(body, Fate::default(), now);
+        }
+        assert_eq!(receive(&mut messages, now).len(), 2);
+        assert_eq!(messages.receive(10, HIDE, 2, now).err(), Some(Error::OverLimit));
+        assert_eq!((messages.in_flight(), messages.visible()), (2, 1));
+        assert_eq!(receive(&mut messages, after(now, 30)).len(), 2);
+    }
 }

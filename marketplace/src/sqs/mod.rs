@@ -2,13 +2,13 @@
 //!
 //! It is a standard queue: messages come at least once, in no certain order, and stay until they are
 //! deleted with the handle of their newest receive. Calls are those of the AWS JSON protocol 1.0, and
-//! each must be signed; [`sigv4`] computes the signature again by AWS's published steps.
+//! each must be signed; `sigv4` computes the signature again by AWS's published steps.
 //!
 //! What is modelled is what a consumer must get right: long polls, visibility timeouts, handles that
 //! grow stale, batches that fail in part, limits, throttling, lost answers and outages. Dead letter
 //! queues, FIFO queues, message attributes and policies are not.
 //!
-//! [`messages`] decides and reads no clock, [`action`] translates, [`server`] waits and answers.
+//! `messages` decides and reads no clock, `action` translates, `server` waits and answers.
 
 mod action;
 mod error;
@@ -28,13 +28,14 @@ use std::{
 use tokio::{net::TcpListener, sync::watch, time::sleep_until};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::messages::{Messages, Now};
+use self::messages::Messages;
 pub use self::{
     history::{Counts, Event, What},
     options::{Credentials, Faults, Options},
 };
 use crate::{
     Error, Outage,
+    clock::Now,
     door::Door,
     random::{Random, name_hash},
 };

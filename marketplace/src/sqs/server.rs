@@ -19,11 +19,10 @@ use super::{
     Inner, State,
     action::{Action, Ask},
     error::Error,
-    messages::Now,
     sigv4::{self, Verifier},
 };
 use crate::{
-    clock,
+    clock::{self, Now},
     door::{Answer, Fault, Refusal},
     options::Outage,
 };

@@ -6,7 +6,10 @@
     reason = "clippy knows the tests themselves, and not the functions that they share"
 )]
 
+mod account;
 mod faults;
 mod messages;
+mod orders;
 mod signing;
+mod sns;
 mod support;

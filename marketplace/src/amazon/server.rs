@@ -1,0 +1,101 @@
+//! The account's door: calls in, answers out, and the faults on order.
+
+use std::{io, sync::Arc};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::{
+    Request, Response, StatusCode,
+    body::Incoming,
+    header::{CONTENT_TYPE, HeaderName, HeaderValue},
+};
+use tokio::net::TcpListener;
+
+use super::{
+    Inner, State,
+    api::{self, Reply},
+    call::{Call, pairs},
+};
+use crate::{
+    clock::Now,
+    door::{Answer, Fault, Refusal},
+    options::Outage,
+};
+
+const BODY_BYTES_MAX: usize = 64 * 1024;
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
+const RATE_LIMIT: HeaderName = HeaderName::from_static("x-amzn-ratelimit-limit");
+
+/// Answers calls until the account closes.
+pub(super) async fn serve(inner: Arc<Inner>, listener: TcpListener) {
+    let door = inner.door.clone();
+    let handle = move |request| {
+        let inner = Arc::clone(&inner);
+        async move { handle(&inner, request).await }
+    };
+    door.serve(listener, handle).await;
+}
+
+async fn handle(inner: &Inner, request: Request<Incoming>) -> Result<Answer, io::Error> {
+    let outage = inner.door.outage.borrow().clone();
+    let (fault, id) = roll(inner, &outage);
+    let refuse = |refusal| {
+        respond(&match refusal {
+            Refusal::Throttled { .. } => api::over_quota(),
+            Refusal::ServerError(status) => {
+                let code = if status == 503 { "ServiceUnavailable" } else { "InternalFailure" };
+                let message = "We encountered an internal error. Please try again.";
+                api::refusal(status, code, message, "")
+            }
+        })
+    };
+    let mut answer = inner.door.answer(outage, fault, refuse, call(inner, request)).await?;
+    if let Ok(id) = HeaderValue::from_str(&id) {
+        answer.headers_mut().insert(REQUEST_ID, id);
+    }
+    Ok(answer)
+}
+
+/// Decides what goes wrong with this call by itself, and makes its id.
+fn roll(inner: &Inner, outage: &Outage) -> (Option<Fault>, String) {
+    inner.act(|state| {
+        let State { calls, faults, stats, .. } = state;
+        let fault = [
+            (faults.server_error, Fault::ServerError),
+            (faults.throttled, Fault::Throttled),
+            (faults.answer_lost, Fault::AnswerLost),
+        ];
+        let fault = fault.into_iter().find_map(|(chance, it)| calls.chance(chance).then_some(it));
+        stats.outage_calls += u64::from(*outage != Outage::None || fault.is_some());
+        (fault, calls.uuid())
+    })
+}
+
+async fn call(inner: &Inner, request: Request<Incoming>) -> Result<Answer, io::Error> {
+    let (parts, body) = request.into_parts();
+    let Ok(body) = Limited::new(body, BODY_BYTES_MAX).collect().await else {
+        return Ok(respond(&api::refusal(413, "InvalidInput", "The request is too large.", "")));
+    };
+    let call = Call {
+        method: parts.method,
+        path: parts.uri.path().to_owned(),
+        query: pairs(parts.uri.query().unwrap_or_default()),
+        headers: parts.headers,
+        body: body.to_bytes(),
+    };
+    Ok(respond(&inner.act(|state| {
+        let State { desk, book, stats, .. } = state;
+        desk.answer(&inner.options, &call, book, stats, Now::read())
+    })))
+}
+
+fn respond(reply: &Reply) -> Answer {
+    let mut answer = Response::new(Full::new(Bytes::from(reply.body.to_string())));
+    *answer.status_mut() =
+        StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let headers = answer.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    let rate = reply.rate.and_then(|rate| HeaderValue::from_str(&rate.to_string()).ok());
+    headers.extend(rate.map(|rate| (RATE_LIMIT, rate)));
+    answer
+}
