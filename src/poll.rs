@@ -195,7 +195,8 @@ impl Poller {
             }
         }
         self.measures.polls.get_or_create(&measures::of(&self.channel.name)).inc();
-        if newest > since {
+        // Where pages are left over, the next poll begins where this one did.
+        if newest > since && page.is_none() {
             let polled = Fact::Polled { cursor: newest.to_string() };
             self.note(format!("polled:{newest}"), polled).await?;
         }

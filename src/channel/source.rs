@@ -161,7 +161,8 @@ impl Source {
                 read(self.with(Some(token), make).await?.known()?, walmart::poll::order)
             }
             Kind::Amazon { token, .. } => {
-                let call = || Call::get("/orders/2026-01-01/orders").segment(id);
+                let orders = "/orders/2026-01-01/orders";
+                let call = || Call::get(orders).segment(id).query("includedData", "FULFILLMENT");
                 let make = |t: &str| call().header("x-amz-access-token", t);
                 read(self.with(Some(token), make).await?.known()?, amazon::poll::order)
             }
@@ -231,6 +232,7 @@ impl Source {
                     let call = Call::get("/orders/2026-01-01/orders")
                         .query("lastUpdatedAfter", &rfc3339(since_ms))
                         .query("marketplaceIds", marketplaces)
+                        .query("includedData", "FULFILLMENT")
                         .query("maxResultsPerPage", &PAGE.to_string());
                     page.into_iter().fold(call, |call, next| call.query("paginationToken", next))
                 };

@@ -59,7 +59,9 @@ impl Plan {
         let buffer = (set_aside + shares - 1) / shares;
         let buffers = stores.iter().map(|s| format!("\"{}\" = {buffer}", s.options().name));
         let buffers = buffers.collect::<Vec<_>>().join(", ");
-        let _ = writeln!(channels, "buffers = {{ {buffers} }}");
+        let weights = stores.iter().map(|s| format!("\"{}\" = 1", s.options().name));
+        let weights = weights.collect::<Vec<_>>().join(", ");
+        let _ = writeln!(channels, "weights = {{ {weights} }}\nbuffers = {{ {buffers} }}");
         Self { dir, base_port, regions: regions.to_vec(), channels }
     }
 

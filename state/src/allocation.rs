@@ -84,8 +84,14 @@ pub fn allocate(
     let shown = listing.shown.unwrap_or(0).max(0);
     let desired = if mode == Mode::Split && target > shown {
         let others = sharing.iter().filter(|name| name.as_str() != channel);
-        let exposed: Option<i64> =
-            others.map(|name| stock.listings.get(*name)?.exposure(now)).sum();
+        // What a channel shows that is not pushed to nobody decides here: its share is held back for it.
+        let pushed = |name: &String| channels.get(name).is_some_and(|c| c.definition.pushes);
+        let held = |name: &String| policy.map_or(0, |p| share(available, &sharing, p, name));
+        let exposure = |name: &String| match stock.listings.get(name)?.exposure(now) {
+            exposure if pushed(name) => exposure,
+            exposure => Some(exposure.unwrap_or(0).max(held(name))),
+        };
+        let exposed: Option<i64> = others.map(|name| exposure(name)).sum();
         let doubtful = unheard + listing.unresolved(now);
         exposed.map_or(shown, |exposed| (available - exposed - doubtful).clamp(shown, target))
     } else {
