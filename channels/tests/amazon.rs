@@ -67,7 +67,7 @@ fn change_with(change: impl FnOnce(&mut Value)) -> Value {
 
 /// A notification for a golden file: what is hashed is JSON again.
 fn shown(parsed: Parsed) -> String {
-    let essence = parsed.essence.as_deref().map(|essence| serde_json::from_slice::<Value>(essence));
+    let essence = parsed.essence.as_deref().map(serde_json::from_slice::<Value>);
     let essence = essence.transpose().unwrap().unwrap_or_default();
     format!("{:#?}\n{essence:#}", Parsed { essence: None, ..parsed })
 }

@@ -99,12 +99,43 @@ fn the_locations_say_what_kind_of_move_it_is() {
     };
     assert_eq!(kind(4, 8), (Kind::Receipt, 2, "main".into(), None));
     assert_eq!(kind(5, 20), (Kind::Return, 2, "berlin".into(), None));
-    assert_eq!(kind(8, 20), (Kind::Transfer, 2, "main".into(), Some("berlin".into())));
+    assert_eq!(kind(8, 20), (Kind::Receipt, 2, "berlin".into(), None), "see below");
     assert_eq!(kind(20, 5), (Kind::Fulfilment, 2, "berlin".into(), None));
     assert_eq!(kind(9, 14), (Kind::Adjustment, -2, "main".into(), None));
     for (from, to) in [(8, 9), (4, 5)] {
         assert!(matches!(of(from, to), Understood::Ignored(_)), "{from} to {to}");
     }
+}
+
+// A transfer of the ledger's is on its way until its receipt; a move of Odoo's that is done has arrived.
+// Without the receipt the units would never be on hand again, and one that finds another transfer's units
+// would leave its own on their way for good.
+#[test]
+fn a_move_within_the_ledger_leaves_and_arrives() {
+    let mut record: Value = serde_json::from_str(sample!("webhook_stock.move")).unwrap();
+    record["location_dest_id"] = json!(20);
+    record["origin"] = json!("WH/INT/0001");
+    let Understood::Facts(facts) = parse(&record.to_string()).understood else { panic!("none") };
+    let [Fact::Moved(left), Fact::Moved(arrived)] = &facts[..] else { panic!("{facts:?}") };
+    assert_eq!((left.kind, arrived.kind), (Kind::Transfer, Kind::Receipt));
+    assert_eq!((left.quantity, arrived.quantity), (2, 2));
+    assert_eq!(left.location.as_deref(), Some("main"));
+    assert_eq!((left.to_location.as_deref(), arrived.to_location.as_ref()), (Some("berlin"), None));
+    assert_eq!(arrived.location, left.to_location);
+    assert_eq!(left.reference.as_deref(), Some("stock.move/4455"));
+    assert_eq!(arrived.reference, left.reference);
+    assert_ne!(arrived.id, left.id);
+}
+
+// A dozen counts as one in the move's own unit, and twelve leave the shelf.
+#[test]
+fn a_move_in_another_unit_is_not_guessed_at() {
+    let with = |product_qty: f64| {
+        let body = changed(sample!("webhook_stock.move"), "product_qty", json!(product_qty));
+        parse(&body).understood
+    };
+    assert_eq!(moved(&with(2.0)).quantity, 2);
+    assert!(is_dead(&with(24.0)));
 }
 
 #[test]

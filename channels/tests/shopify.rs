@@ -90,11 +90,11 @@ fn image(facts: &[Fact]) -> &[LineImage] {
 
 /// Line, units and what becomes of them, of all removals.
 fn removals(facts: &[Fact]) -> Vec<(&str, i64, Removal)> {
-    let of_fact = |fact| match fact {
-        &Fact::Removals { ref lines, .. } => lines.as_slice(),
-        _ => &[],
-    };
-    let lines = facts.iter().flat_map(of_fact);
+    let lines = facts.iter().filter_map(|fact| match fact {
+        Fact::Removals { lines, .. } => Some(lines),
+        _ => None,
+    });
+    let lines = lines.flatten();
     lines.map(|line| (line.line.as_str(), line.quantity, line.removal)).collect()
 }
 

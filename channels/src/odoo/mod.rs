@@ -54,6 +54,9 @@ fn reload(record: &Value) -> Result<Understood, String> {
 enum Movement {
     /// Stock that the ledger has or gets.
     Moved(Moved),
+    /// Stock that left one of the ledger's locations, and has arrived in another: in the ledger a transfer
+    /// is on its way until its receipt, and in Odoo a move between the two is both.
+    Passed(Moved, Moved),
     /// Nothing, for this reason.
     Nothing(&'static str),
 }
@@ -62,12 +65,18 @@ impl From<Movement> for Understood {
     fn from(movement: Movement) -> Self {
         match movement {
             Movement::Moved(moved) => Self::Facts(vec![Fact::Moved(moved)]),
+            Movement::Passed(left, arrived) => {
+                Self::Facts(vec![Fact::Moved(left), Fact::Moved(arrived)])
+            }
             Movement::Nothing(why) => Self::Ignored(why.into()),
         }
     }
 }
 
 /// Reads a `stock.move` of a webhook or of an answer.
+///
+/// `quantity` counts in the move's own unit of measure. Where both demands are told, that in the move's
+/// unit and that in the product's, they must be equal: a dozen is not one.
 fn moved(record: &Value, settings: &Settings) -> Result<Movement, String> {
     if required(text(record, "state"), "state")? != "done" {
         return Ok(Movement::Nothing("a move that is not done has moved nothing"));
@@ -77,6 +86,12 @@ fn moved(record: &Value, settings: &Settings) -> Result<Movement, String> {
     let from = required(many2one(record, "location_id")?, "location_id")?;
     let to = required(many2one(record, "location_dest_id")?, "location_dest_id")?;
     let units = json::quantity(whole(record, "quantity")?)?;
+    let demands = [present(record, "product_uom_qty"), present(record, "product_qty")];
+    if let [Some(_), Some(_)] = demands
+        && whole(record, "product_uom_qty")? != whole(record, "product_qty")?
+    {
+        return Err("the move counts in another unit than its product".into());
+    }
     let version = match when(record, "date")? {
         Some(version) => version,
         None => required(when(record, "write_date")?, "date")?,
@@ -101,7 +116,7 @@ fn moved(record: &Value, settings: &Settings) -> Result<Movement, String> {
         (Some(source), None) => (Kind::Adjustment, -units, source, None),
     };
     let reference = text(record, "origin").map(|origin| json::name("origin", origin));
-    Ok(Movement::Moved(Moved {
+    let moved = Moved {
         id: format!("stock.move/{id}"),
         kind,
         listing: Some(product.to_string()),
@@ -111,7 +126,20 @@ fn moved(record: &Value, settings: &Settings) -> Result<Movement, String> {
         to_location: to_location.cloned(),
         reference: reference.transpose()?,
         version,
-    }))
+    };
+    if to_location.is_none() {
+        return Ok(Movement::Moved(moved));
+    }
+    // The receipt must find this transfer and no other: several moves share an origin.
+    let left = Moved { reference: Some(moved.id.clone()), ..moved };
+    let arrived = Moved {
+        id: format!("{}/arrived", left.id),
+        kind: Kind::Receipt,
+        location: to_location.cloned(),
+        to_location: None,
+        ..left.clone()
+    };
+    Ok(Movement::Passed(left, arrived))
 }
 
 /// A field that has a value: an empty one is `false`.

@@ -3,16 +3,16 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
-use state::command::Fact;
+use state::command::{Fact, Moved};
 use state::order::LineImage;
 
-use super::{Movement, Settings, id, many2one, moved, present, required, text, when, whole};
+use super::{Settings, id, many2one, moved, present, required, text, when, whole};
 use crate::json::{self, shortened};
 use crate::poll::{Page, Told};
 use crate::{Understood, time};
 
-/// Reads a page of `stock.move`. The fields: `id`, `product_id`, `quantity`, `state`, `location_id`,
-/// `location_dest_id`, `origin`, `date` and `write_date`.
+/// Reads a page of `stock.move`. The fields: `id`, `product_id`, `quantity`, `product_uom_qty`,
+/// `product_qty`, `state`, `location_id`, `location_dest_id`, `origin`, `date` and `write_date`.
 pub fn moves(body: &[u8], settings: &Settings) -> Result<Page, String> {
     let records: Vec<Value> = json::read(body)?;
     let told = records.iter().map(|record| {
@@ -80,14 +80,15 @@ fn newest_ms(records: &[Value]) -> Option<u64> {
 
 /// The movement, after what its product's name says of the SKU.
 fn movement(record: &Value, settings: &Settings) -> Result<Understood, String> {
-    let moved = match moved(record, settings)? {
-        Movement::Moved(moved) => moved,
-        nothing @ Movement::Nothing(_) => return Ok(nothing.into()),
-    };
-    let listed = moved.listing.clone().zip(code(record)?);
-    let version = moved.version;
-    let listed = listed.map(|(listing, sku)| Fact::Listed { listing, sku, version });
-    Ok(Understood::Facts(listed.into_iter().chain([Fact::Moved(moved)]).collect()))
+    let mut understood = moved(record, settings)?.into();
+    if let Understood::Facts(facts) = &mut understood
+        && let Some(Fact::Moved(Moved { listing: Some(listing), version, .. })) = facts.first()
+        && let Some(sku) = code(record)?
+    {
+        let listed = Fact::Listed { listing: listing.clone(), sku, version: *version };
+        facts.insert(0, listed);
+    }
+    Ok(understood)
 }
 
 /// The product's internal reference, which its display name begins with: `[TEE-M] Tee`.

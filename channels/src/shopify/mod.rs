@@ -1,7 +1,7 @@
 //! Shopify.
 //!
 //! What webhooks say ([`parse`]) and what the GraphQL Admin API answers ([`poll`]) become one picture of
-//! an order first ([`order`]), so that the same order at the same moment gives the same facts on both roads.
+//! an order first (`order`), so that the same order at the same moment gives the same facts on both roads.
 //!
 //! Not from the payload, but from how Shopify behaves:
 //!
