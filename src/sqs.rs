@@ -55,8 +55,7 @@ pub struct Consumer {
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Received {
-    #[serde(default)]
-    messages: Vec<Message>,
+    messages: Option<Vec<Message>>,
 }
 
 #[derive(Deserialize)]
@@ -186,7 +185,7 @@ impl Queue {
         let answer = self.call("ReceiveMessage", &asked, Duration::from_secs(WAIT_S)).await?;
         let received: Received = serde_json::from_slice(&answer)
             .map_err(|error| format!("ReceiveMessage answered something else: {error}"))?;
-        Ok(received.messages)
+        Ok(received.messages.unwrap_or_default())
     }
 
     /// Deletes messages. Those that the queue says it could not delete by its own fault are tried again.

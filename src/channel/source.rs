@@ -81,6 +81,12 @@ fn walmart_call(call: Call) -> Call {
         .header("Accept", "application/json")
 }
 
+/// Amazon wants to know who asks.
+fn amazon_call(path: &str) -> Call {
+    let version = env!("CARGO_PKG_VERSION");
+    Call::get(path).header("user-agent", &format!("stockraft/{version} (Language=Rust)"))
+}
+
 impl Source {
     /// The API that the config gives a channel; `None` if it gives none, or one that cannot be asked.
     #[must_use]
@@ -163,7 +169,9 @@ impl Source {
             Kind::Amazon { token, .. } => {
                 let orders = "/orders/2026-01-01/orders";
                 let call = || {
-                    Call::get(orders).segment(id).query("includedData", amazon::poll::INCLUDED_DATA)
+                    amazon_call(orders)
+                        .segment(id)
+                        .query("includedData", amazon::poll::INCLUDED_DATA)
                 };
                 let make = |t: &str| call().header("x-amz-access-token", t);
                 read(self.with(Some(token), make).await?.known()?, amazon::poll::order)
@@ -196,11 +204,10 @@ impl Source {
                     .query("page", number)
                     .basic(key, secret);
                 let body = self.api.send(call).await?.success()?;
-                let mut page = woocommerce::poll::orders(&body).map_err(unreadable)?;
-                if page.told.len() >= PAGE {
-                    page.next = number.parse::<u64>().ok().map(|number| (number + 1).to_string());
-                }
-                Ok(page)
+                let page = woocommerce::poll::orders(&body).map_err(unreadable)?;
+                let next = || number.parse::<u64>().ok().map(|number| (number + 1).to_string());
+                let next = if page.told.len() >= PAGE { next() } else { None };
+                Ok(Page { next, ..page })
             }
             Kind::Ebay { seller, .. } => {
                 let path = "/sell/fulfillment/v1/order";
@@ -214,7 +221,7 @@ impl Source {
             Kind::Walmart { token } => {
                 let path = "/v3/orders";
                 let next = page.map(|next| self.api.next_query(path, next)).transpose()?;
-                let created = rfc3339(since_ms.saturating_sub(WALMART_CREATED_MS));
+                let created = rfc3339(crate::clock::now_ms().saturating_sub(WALMART_CREATED_MS));
                 let first = || {
                     Call::get(path)
                         .query("createdStartDate", &created)
@@ -231,7 +238,7 @@ impl Source {
             }
             Kind::Amazon { token, marketplaces } => {
                 let call = || {
-                    let call = Call::get("/orders/2026-01-01/orders")
+                    let call = amazon_call("/orders/2026-01-01/orders")
                         .query("lastUpdatedAfter", &rfc3339(since_ms))
                         .query("marketplaceIds", marketplaces)
                         .query("includedData", amazon::poll::INCLUDED_DATA)
@@ -330,6 +337,8 @@ impl Source {
                     "id",
                     "product_id",
                     "quantity",
+                    "product_uom_qty",
+                    "product_qty",
                     "state",
                     "location_id",
                     "location_dest_id",

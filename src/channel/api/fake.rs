@@ -1,4 +1,5 @@
 //! A server for tests: it answers as the test says, and keeps what it was asked.
+#![allow(dead_code, reason = "each client's tests use a part of it")]
 
 use std::sync::{Arc, Mutex};
 
