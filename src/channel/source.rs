@@ -338,7 +338,6 @@ impl Source {
                     "product_id",
                     "quantity",
                     "product_uom_qty",
-                    "product_qty",
                     "state",
                     "location_id",
                     "location_dest_id",
