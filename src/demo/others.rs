@@ -58,7 +58,9 @@ impl Others {
                     cancel: 0.1,
                     ship: 0.2,
                     answer_lost: 0.02,
-                    change_after_min: Duration::from_millis(300),
+                    // Some channels tell the time of a change in whole seconds.
+                    change_after_min: Duration::from_millis(2_100),
+                    change_after_max: Duration::from_secs(5),
                     ..Faults::default()
                 },
                 ..Options::new(name.clone(), kind)
