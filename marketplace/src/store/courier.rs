@@ -60,32 +60,39 @@ pub(super) fn book(state: &mut State, fired: Vec<Fired>) -> Vec<Job> {
     if state.targets.is_empty() {
         return Vec::new();
     }
-    fired.into_iter().map(|fired| book_one(state, fired)).collect()
+    fired.into_iter().filter_map(|fired| book_one(state, fired)).collect()
 }
 
-fn book_one(state: &mut State, fired: Fired) -> Job {
+fn book_one(state: &mut State, fired: Fired) -> Option<Job> {
     let index = state.webhooks.len();
     let digest = Sha256::digest(&fired.body);
-    state.webhooks.push(Webhook {
-        webhook_id: fired.webhook_id.clone(),
-        event_id: fired.event_id.clone(),
-        topic: fired.topic,
-        order_id: fired.order_id,
-        refund_ids: fired.refund_ids.clone(),
-        body_sha256: hex(&digest),
-        triggered_ms: fired.triggered_ms,
-        progress: Progress::Pending,
-        attempts: Vec::new(),
-    });
-    state.stats.webhooks += 1;
-    state.stats.webhooks_pending += 1;
     let State { mishaps, faults, targets, .. } = state;
     let delayed = mishaps.chance(faults.delay);
     let delay = if delayed { mishaps.up_to(faults.delay_max) } else { Duration::ZERO };
     let duplicated = mishaps.chance(faults.duplicate);
     let count = u64::try_from(targets.len()).unwrap_or(0);
     let duplicate = duplicated.then(|| usize::try_from(mishaps.below(count)).unwrap_or(0));
-    Job { index, fired, targets: Arc::clone(targets), delay, duplicate }
+    let dropped = mishaps.chance(faults.drop);
+    state.webhooks.push(Webhook {
+        webhook_id: fired.webhook_id.clone(),
+        event_id: fired.event_id.clone(),
+        topic: fired.topic,
+        order_id: fired.about.order_id,
+        image_ms: fired.about.image_ms,
+        refund_ids: fired.about.refund_ids.clone(),
+        fulfillment_ids: fired.about.fulfillment_ids.clone(),
+        body_sha256: hex(&digest),
+        triggered_ms: fired.triggered_ms,
+        progress: if dropped { Progress::Dropped } else { Progress::Pending },
+        attempts: Vec::new(),
+    });
+    if dropped {
+        state.stats.webhooks_dropped += 1;
+        return None;
+    }
+    state.stats.webhooks += 1;
+    state.stats.webhooks_pending += 1;
+    Some(Job { index, fired, targets: Arc::clone(&state.targets), delay, duplicate })
 }
 
 fn hex(bytes: &[u8]) -> String {
