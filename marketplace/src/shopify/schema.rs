@@ -184,8 +184,13 @@ pub(super) fn size(field: &Field) -> u64 {
     field.arguments.get("first").and_then(Value::as_u64).unwrap_or(LIST_USUAL)
 }
 
-/// What asking for a field of this kind may cost: an object is one point, a connection two points and
-/// its elements, a scalar nothing.
+/// What a list costs beside its elements.
+pub(super) fn list_cost(field: &Field) -> u64 {
+    if field.arguments.contains_key("first") { 2 } else { 0 }
+}
+
+/// What asking for a field of this kind may cost: an object is one point, a scalar nothing, a
+/// connection two points and its elements, and so is a list that is asked for in part.
 pub(super) fn cost(kind: Kind, field: &Field) -> u64 {
     let below = |kind: Kind, field: &Field| -> u64 {
         let costs = field.fields.iter().filter_map(|inner| {
@@ -197,7 +202,9 @@ pub(super) fn cost(kind: Kind, field: &Field) -> u64 {
     match kind {
         Kind::Scalar | Kind::PageInfo => 0,
         Kind::Object(_) => below(kind, field).saturating_add(1),
-        Kind::List(_) => size(field).saturating_mul(below(kind, field).saturating_add(1)),
+        Kind::List(_) => size(field)
+            .saturating_mul(below(kind, field).saturating_add(1))
+            .saturating_add(list_cost(field)),
         Kind::Edge(_) => below(kind, field),
         Kind::Connection(of) => {
             let element = field.fields.iter().map(|inner| match inner.name.as_str() {

@@ -43,7 +43,7 @@ pub(super) fn select(value: &Value, kind: Kind, field: &Field) -> Selected {
             let most = field.arguments.get("first").and_then(Value::as_u64);
             let most = most.and_then(|most| usize::try_from(most).ok()).unwrap_or(values.len());
             let mut answer = Vec::with_capacity(values.len().min(most));
-            let mut cost = 0_u64;
+            let mut cost = if matches!(kind, Kind::List(_)) { schema::list_cost(field) } else { 0 };
             for value in values.iter().take(most) {
                 let (value, spent) = select(value, kind, field)?;
                 cost = cost.saturating_add(spent);

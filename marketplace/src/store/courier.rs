@@ -54,13 +54,15 @@ pub(super) struct Job {
     duplicate: Option<usize>,
 }
 
-/// Enters what was fired into the history and decides what will go wrong with it. Without targets
-/// nothing is subscribed, and nothing is sent.
-pub(super) fn book(state: &mut State, fired: Vec<Fired>) -> Vec<Job> {
-    if state.targets.is_empty() {
-        return Vec::new();
+/// Enters what the shop wants told into the history and decides what will go wrong with it. Without
+/// targets nothing is subscribed, and nothing is sent.
+pub(super) fn book(state: &mut State) {
+    for fired in state.shop.take_outbox() {
+        if !state.targets.is_empty() {
+            let job = book_one(state, fired);
+            state.jobs.extend(job);
+        }
     }
-    fired.into_iter().filter_map(|fired| book_one(state, fired)).collect()
 }
 
 fn book_one(state: &mut State, fired: Fired) -> Option<Job> {
@@ -103,8 +105,24 @@ fn hex(bytes: &[u8]) -> String {
     })
 }
 
+/// Sends on its way whatever is booked, until the store closes.
+pub(super) async fn dispatch(inner: Arc<Inner>) {
+    let mut changed = inner.changed.subscribe();
+    loop {
+        let jobs = std::mem::take(&mut inner.lock().jobs);
+        for job in jobs {
+            inner.tasks.spawn(deliver(Arc::clone(&inner), job));
+        }
+        tokio::select! {
+            () = inner.stop.cancelled() => return,
+            // It fails only when the sender is gone, and the sender lives in `inner`.
+            _ = changed.changed() => {}
+        }
+    }
+}
+
 /// Sends one webhook until it is accepted or given up.
-pub(super) async fn deliver(inner: Arc<Inner>, job: Job) {
+async fn deliver(inner: Arc<Inner>, job: Job) {
     let delivery = Delivery {
         topic: job.fired.topic,
         shop_domain: inner.options.domain(),

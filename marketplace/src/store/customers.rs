@@ -3,7 +3,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, sleep_until},
+};
 
 use super::{Inner, State};
 use crate::{Error, options::Faults, random::Random, shop::Shop, shopify::payload::Restock};
@@ -23,22 +26,34 @@ enum Change {
 
 /// Lets customers in at the store's pace until it closes.
 pub(super) async fn come(inner: Arc<Inner>) {
-    let mut pace = inner.pace.subscribe();
+    let pace = inner.pace.subscribe();
+    let gap = |rate| inner.lock().customers.gap(rate);
+    tokio::select! {
+        biased;
+        () = inner.stop.cancelled() => {}
+        () = at_pace(pace, gap, || visit(&inner)) => {}
+    }
+}
+
+/// Calls `visit` so many times a second, with gaps of `gap`, as long as somebody sets the pace.
+pub(crate) async fn at_pace(
+    mut pace: watch::Receiver<f64>,
+    mut gap: impl FnMut(f64) -> Duration,
+    mut visit: impl FnMut(),
+) {
     let mut next = Instant::now();
     loop {
         let rate = *pace.borrow_and_update();
-        let gap = inner.lock().customers.gap(rate);
-        next = next.max(Instant::now().checked_sub(BACKLOG_MAX).unwrap_or(next)) + gap;
+        next = next.max(Instant::now().checked_sub(BACKLOG_MAX).unwrap_or(next)) + gap(rate);
         tokio::select! {
             biased;
-            () = inner.stop.cancelled() => return,
             changed = pace.changed() => {
                 if changed.is_err() {
                     return;
                 }
                 next = Instant::now();
             }
-            () = sleep_until(next) => visit(&inner),
+            () = sleep_until(next) => visit(),
         }
     }
 }
@@ -48,7 +63,8 @@ fn visit(inner: &Arc<Inner>) {
     let line_max = inner.options.line_quantity_max;
     let bought = inner.transact(|state, now| {
         let mut random = Random::new(state.customers.next_u64());
-        let basket = basket(&state.shop, &mut random, line_max);
+        let shown = state.shop.slots.iter().map(|slot| slot.item.available);
+        let basket = basket(shown, &mut random, line_max);
         if basket.is_empty() {
             return Ok(None);
         }
@@ -63,14 +79,14 @@ fn visit(inner: &Arc<Inner>) {
     }
 }
 
-fn basket(shop: &Shop, random: &mut Random, line_max: u32) -> Vec<(usize, u32)> {
-    let mut shown: Vec<(usize, i64)> = shop
-        .slots
-        .iter()
-        .map(|slot| slot.item.available)
-        .enumerate()
-        .filter(|(_, available)| *available > 0)
-        .collect();
+/// What a random customer buys of what is shown: places among it, and units.
+pub(crate) fn basket(
+    shown: impl Iterator<Item = i64>,
+    random: &mut Random,
+    line_max: u32,
+) -> Vec<(usize, u32)> {
+    let mut shown: Vec<(usize, i64)> =
+        shown.enumerate().filter(|(_, available)| *available > 0).collect();
     let mut basket = Vec::new();
     for _ in 0..=random.below(LINES_MAX) {
         let count = u64::try_from(shown.len()).unwrap_or(0);
@@ -146,7 +162,8 @@ async fn change_later(inner: Arc<Inner>, order_id: u64, change: Change, after: D
 fn edit(inner: &Arc<Inner>, order_id: u64, random: &mut Random) -> Result<(), Error> {
     inner.edit(|shop, now| {
         let add = random.chance(0.5);
-        if let Some((slot, quantity)) = basket(shop, random, 1).first().filter(|_| add) {
+        let shown = shop.slots.iter().map(|slot| slot.item.available);
+        if let Some((slot, quantity)) = basket(shown, random, 1).first().filter(|_| add) {
             return shop.add_line(order_id, *slot, *quantity, now);
         }
         let line = unshipped(shop, order_id).into_iter().next();

@@ -13,6 +13,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use courier::Job;
 use hyper::{Uri, header::HeaderValue};
 use tokio::{
     net::TcpListener,
@@ -59,6 +60,7 @@ impl Store {
             shop: Shop::new(&options, warehouse),
             desk: Desk::new(options.costs.clone(), Instant::now()),
             webhooks: Vec::new(),
+            jobs: Vec::new(),
             stats: Stats::default(),
             faults: options.faults.clone(),
             customers: stream("customers"),
@@ -80,6 +82,7 @@ impl Store {
         });
         inner.tasks.spawn(server::serve(Arc::clone(&inner), listener));
         inner.tasks.spawn(customers::come(Arc::clone(&inner)));
+        inner.tasks.spawn(courier::dispatch(Arc::clone(&inner)));
         Ok(Self { inner })
     }
 
@@ -306,6 +309,8 @@ struct State {
     shop: Shop,
     desk: Desk,
     webhooks: Vec<Webhook>,
+    /// Booked, and not yet on their way.
+    jobs: Vec<Job>,
     stats: Stats,
     faults: Faults,
     /// What customers choose. Apart from the mishaps, whose number depends on the network.
@@ -321,31 +326,24 @@ impl Inner {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Changes the state. What the shop then wants told is handed to the courier.
     fn act<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
-        let result = change(&mut self.lock());
+        let result = {
+            let mut state = self.lock();
+            let result = change(&mut state);
+            courier::book(&mut state);
+            result
+        };
         self.changed.send_replace(());
-        result
-    }
-
-    /// Changes the state, and sends what the shop then wants told.
-    fn perform<T>(self: &Arc<Self>, change: impl FnOnce(&mut State) -> T) -> T {
-        let (result, jobs) = self.act(|state| {
-            let result = change(state);
-            let fired = state.shop.take_outbox();
-            (result, courier::book(state, fired))
-        });
-        for job in jobs {
-            self.tasks.spawn(courier::deliver(Arc::clone(self), job));
-        }
         result
     }
 
     /// Changes the shop, and counts what it sold.
     fn transact<T>(
-        self: &Arc<Self>,
+        &self,
         change: impl FnOnce(&mut State, Millis) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        self.perform(|state| {
+        self.act(|state| {
             let before = state.shop.movements.len();
             let result = change(state, clock::now_ms());
             state.tally(before);
@@ -353,7 +351,7 @@ impl Inner {
         })
     }
 
-    fn cancel(self: &Arc<Self>, order_id: u64, restock: Restock) -> Result<(), Error> {
+    fn cancel(&self, order_id: u64, restock: Restock) -> Result<(), Error> {
         self.transact(|state, now| {
             state.shop.cancel(order_id, restock, now)?;
             state.stats.cancellations += 1;
@@ -362,7 +360,7 @@ impl Inner {
     }
 
     fn refund(
-        self: &Arc<Self>,
+        &self,
         order_id: u64,
         sku: &str,
         quantity: u32,
@@ -375,10 +373,7 @@ impl Inner {
         })
     }
 
-    fn edit(
-        self: &Arc<Self>,
-        edit: impl FnOnce(&mut Shop, Millis) -> Result<(), Error>,
-    ) -> Result<(), Error> {
+    fn edit(&self, edit: impl FnOnce(&mut Shop, Millis) -> Result<(), Error>) -> Result<(), Error> {
         self.transact(|state, now| {
             edit(&mut state.shop, now)?;
             state.stats.edits += 1;
@@ -386,11 +381,7 @@ impl Inner {
         })
     }
 
-    fn fulfil(
-        self: &Arc<Self>,
-        order_id: u64,
-        parts: Option<&[(&str, u32)]>,
-    ) -> Result<u64, Error> {
+    fn fulfil(&self, order_id: u64, parts: Option<&[(&str, u32)]>) -> Result<u64, Error> {
         self.transact(|state, now| {
             let id = state.shop.fulfil(order_id, parts, now)?;
             state.stats.fulfillments += 1;

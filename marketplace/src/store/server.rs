@@ -107,7 +107,7 @@ async fn connection(inner: Arc<Inner>, stream: TcpStream) {
 }
 
 /// Answers one call; an error drops the connection without an answer.
-async fn handle(inner: &Arc<Inner>, request: Request<Incoming>) -> Result<Answer, io::Error> {
+async fn handle(inner: &Inner, request: Request<Incoming>) -> Result<Answer, io::Error> {
     let outage = inner.outage.borrow().clone();
     let faulty = roll(inner, &outage);
     match &outage {
@@ -154,7 +154,7 @@ fn roll(inner: &Inner, outage: &Outage) -> Option<Fault> {
     })
 }
 
-async fn call(inner: &Arc<Inner>, request: Request<Incoming>) -> Result<Answer, io::Error> {
+async fn call(inner: &Inner, request: Request<Incoming>) -> Result<Answer, io::Error> {
     let path = format!("/admin/api/{}/graphql.json", inner.options.api_version);
     if request.method() != Method::POST || request.uri().path() != path {
         return Ok(errors(404, "Not Found"));
@@ -170,7 +170,7 @@ async fn call(inner: &Arc<Inner>, request: Request<Incoming>) -> Result<Answer, 
         return Ok(errors(413, "Payload Too Large"));
     };
     let body = body.to_bytes();
-    let answer = inner.perform(|state| {
+    let answer = inner.act(|state| {
         let State { desk, shop, stats, .. } = state;
         desk.answer(&body, shop, stats, clock::now_ms(), Instant::now())
     });
