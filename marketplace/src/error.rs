@@ -48,12 +48,15 @@ pub enum Error {
     /// The order has been cancelled before.
     #[error("order {0} is cancelled already")]
     Cancelled(u64),
-    /// The order does not hold so many any more.
+    /// Units of the order have been shipped, so it cannot be cancelled.
+    #[error("order {0} is shipped already")]
+    Shipped(u64),
+    /// The order does not hold so many any more, or not of the kind asked for: shipped, or not.
     #[error("order {order_id} does not hold {asked} of {sku} any more")]
     NothingLeft {
         /// The order.
         order_id: u64,
-        /// What was to be refunded.
+        /// What was to be refunded, taken out or shipped.
         sku: String,
         /// How many.
         asked: u32,

@@ -20,8 +20,10 @@ pub const RETRIES: u32 = 8;
 /// Everything that happened in one store, oldest first.
 #[derive(Clone, Debug, Default)]
 pub struct History {
-    /// Every unit that left or came back.
+    /// Every unit that was sold, and what became of it if it was not to be shipped.
     pub movements: Vec<Movement>,
+    /// Every unit that was shipped: no level of what is shown changes by it.
+    pub shipments: Vec<Shipment>,
     /// Every webhook with all its attempts.
     pub webhooks: Vec<Webhook>,
     /// Every row of every push that was carried out or refused.
@@ -32,9 +34,9 @@ pub struct History {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Cause {
-    /// A customer bought.
+    /// A customer bought, or the merchant added a line.
     Sold,
-    /// The whole order was cancelled.
+    /// The whole order was cancelled, or the merchant took units out of it.
     Cancelled(Restock),
     /// A part of the order was refunded.
     Refunded(Restock),
@@ -53,6 +55,8 @@ pub struct Movement {
     pub line_id: u64,
     /// The refund, if it is one.
     pub refund_id: Option<u64>,
+    /// The edit, if it is one. What an edit takes out leaves no refund behind.
+    pub edit_id: Option<u64>,
     /// What moved.
     pub sku: String,
     /// How many.
@@ -65,6 +69,23 @@ pub struct Movement {
     pub oversold: u64,
 }
 
+/// Units of one order line that were shipped.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Shipment {
+    /// When.
+    pub at_ms: Millis,
+    /// The order.
+    pub order_id: u64,
+    /// The order line.
+    pub line_id: u64,
+    /// The fulfilment.
+    pub fulfillment_id: u64,
+    /// What was shipped.
+    pub sku: String,
+    /// How many.
+    pub quantity: u32,
+}
+
 /// How far a webhook got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -75,6 +96,8 @@ pub enum Progress {
     Acknowledged,
     /// All attempts failed.
     GivenUp,
+    /// It was never sent at all, on order.
+    Dropped,
 }
 
 /// One webhook.
@@ -86,10 +109,14 @@ pub struct Webhook {
     pub event_id: String,
     /// What it tells of.
     pub topic: Topic,
-    /// The order it tells of.
+    /// The order it tells of; 0 if it tells of none.
     pub order_id: u64,
+    /// The order's `updated_at`, if its body is that order.
+    pub image_ms: Option<Millis>,
     /// The refunds whose lines its body carries.
     pub refund_ids: Vec<u64>,
+    /// The fulfilments whose lines its body carries.
+    pub fulfillment_ids: Vec<u64>,
     /// SHA-256 of its body, in hex.
     pub body_sha256: String,
     /// When the action happened.
@@ -173,7 +200,11 @@ pub struct Stats {
     pub units_oversold: u64,
     pub cancellations: u64,
     pub refunds: u64,
+    pub edits: u64,
+    pub fulfillments: u64,
+    /// Without those that were dropped on order.
     pub webhooks: u64,
+    pub webhooks_dropped: u64,
     pub webhooks_pending: u64,
     /// Requests sent, duplicates and retries included.
     pub attempts: u64,
@@ -204,18 +235,21 @@ pub struct Stats {
 /// What a correct ledger must hold of one SKU for this store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Expected {
-    /// Sold, less what `cancel` refund lines freed.
+    /// Sold, less what edits took out and what `cancel` refund lines freed. What was shipped counts.
     pub committed: i64,
     /// Put back on hand by `return` refund lines.
     pub returned: i64,
+    /// Shipped.
+    pub fulfilled: i64,
 }
 
-/// What the seller can know: orders by acknowledged images of them, refunds by acknowledged bodies
-/// that carry them.
+/// What the seller can know: orders by the newest acknowledged image of each, refunds and fulfilments
+/// by acknowledged bodies that carry them.
 #[derive(Default)]
 pub(crate) struct Known {
-    pub(crate) orders: BTreeSet<u64>,
+    pub(crate) images: BTreeMap<u64, Millis>,
     pub(crate) refunds: BTreeSet<u64>,
+    pub(crate) fulfillments: BTreeSet<u64>,
 }
 
 impl Known {
@@ -223,10 +257,12 @@ impl Known {
     pub(crate) fn of(webhooks: &[Webhook]) -> Self {
         let mut known = Self::default();
         for webhook in webhooks.iter().filter(|w| w.progress == Progress::Acknowledged) {
-            if matches!(webhook.topic, Topic::OrdersCreate | Topic::OrdersCancelled) {
-                known.orders.insert(webhook.order_id);
+            if let Some(image_ms) = webhook.image_ms {
+                let newest = known.images.entry(webhook.order_id).or_default();
+                *newest = image_ms.max(*newest);
             }
             known.refunds.extend(&webhook.refund_ids);
+            known.fulfillments.extend(&webhook.fulfillment_ids);
         }
         known
     }

@@ -1,11 +1,12 @@
 //! How a store is set up, and what may go wrong in it.
 
 use std::{
+    collections::BTreeSet,
     net::{Ipv4Addr, SocketAddr},
     time::Duration,
 };
 
-use crate::Error;
+use crate::{Error, shopify::sign::Topic};
 
 /// One thing that the store sells.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +44,8 @@ pub struct Options {
     /// Full webhook URLs (`http://` only), the primary first. A retry goes to the next one. With none,
     /// nothing is subscribed and no webhook is made.
     pub targets: Vec<String>,
+    /// What webhooks are subscribed to. [`Topic::ALL`] has them all.
+    pub topics: BTreeSet<Topic>,
     /// How many customers buy in a second, on average. Zero for a store that only scripts sell from.
     pub orders_per_second: f64,
     /// The most units of one SKU in an order line of a random customer.
@@ -73,6 +76,7 @@ impl Options {
             location_id: 24_826_418,
             items: Vec::new(),
             targets: Vec::new(),
+            topics: [Topic::OrdersCreate, Topic::OrdersCancelled, Topic::RefundsCreate].into(),
             orders_per_second: 0.0,
             line_quantity_max: 3,
             seed: 1,
@@ -118,6 +122,8 @@ impl Options {
 /// What goes wrong by itself, as probabilities between 0 and 1 with their times.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Faults {
+    /// A webhook is never sent at all, as when the subscription to it was lost: only who asks finds out.
+    pub drop: f64,
     /// A webhook is sent twice at once under one webhook id, the second time to any of the targets.
     pub duplicate: f64,
     /// A webhook waits before its first attempt, so that later ones overtake it.
@@ -126,11 +132,17 @@ pub struct Faults {
     pub delay_max: Duration,
     /// An order of a random customer is cancelled later, in full and with restock.
     pub cancel: f64,
-    /// An order of a random customer is refunded in part later.
+    /// An order of a random customer is refunded in part later: what was shipped comes back, what was
+    /// not is for sale again.
     pub refund: f64,
     /// The share of those refunds that put nothing back (`no_restock`).
     pub refund_no_restock: f64,
-    /// The longest time from the order to its cancellation or refund.
+    /// The merchant later changes the lines of a random customer's order: adds one, or takes units out
+    /// of one, which are for sale again.
+    pub edit: f64,
+    /// An order of a random customer is shipped later, half of the time only a part of it.
+    pub fulfil: f64,
+    /// The longest time from the order to its cancellation, refund, edit or shipment.
     pub change_after_max: Duration,
     /// An Admin API call is carried out, and then the connection drops without an answer.
     pub answer_lost: f64,
@@ -141,12 +153,15 @@ pub struct Faults {
 impl Default for Faults {
     fn default() -> Self {
         Self {
+            drop: 0.0,
             duplicate: 0.0,
             delay: 0.0,
             delay_max: Duration::from_secs(1),
             cancel: 0.0,
             refund: 0.0,
             refund_no_restock: 0.25,
+            edit: 0.0,
+            fulfil: 0.0,
             change_after_max: Duration::from_secs(2),
             answer_lost: 0.0,
             server_error: 0.0,

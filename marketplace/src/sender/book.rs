@@ -41,7 +41,11 @@ impl Totals {
     /// The same in the terms of a [`Store`](crate::Store), so that both can be added up.
     #[must_use]
     pub const fn expected(&self) -> Expected {
-        Expected { committed: self.sold - self.cancelled, returned: self.returned }
+        Expected {
+            committed: self.sold - self.cancelled,
+            returned: self.returned,
+            fulfilled: self.fulfilled,
+        }
     }
 
     fn add(&mut self, line: &Line) {

@@ -13,7 +13,10 @@ use crate::{
         bucket::Bucket,
         graphql::{self, Field, Operation},
         inventory::{self, Keys},
-        payload::{gid, parse_gid},
+        orders,
+        payload::{gid, level_gid, parse_gid},
+        schema::{self, Kind},
+        select::{Selected, select},
     },
 };
 
@@ -31,47 +34,6 @@ struct Call {
     #[serde(default)]
     variables: Option<Map<String, Value>>,
 }
-
-/// Types and their fields; an empty type is a scalar.
-const SCHEMA: [(&str, &[(&str, &str)]); 9] = [
-    (
-        "Payload",
-        &[("inventoryAdjustmentGroup", "InventoryAdjustmentGroup"), ("userErrors", "UserError")],
-    ),
-    ("UserError", &[("code", ""), ("field", ""), ("message", "")]),
-    (
-        "InventoryAdjustmentGroup",
-        &[
-            ("id", ""),
-            ("createdAt", ""),
-            ("reason", ""),
-            ("referenceDocumentUri", ""),
-            ("changes", "InventoryChange"),
-        ],
-    ),
-    (
-        "InventoryChange",
-        &[
-            ("name", ""),
-            ("delta", ""),
-            ("quantityAfterChange", ""),
-            ("ledgerDocumentUri", ""),
-            ("item", "Reference"),
-            ("location", "Reference"),
-        ],
-    ),
-    ("Reference", &[("id", "")]),
-    (
-        "InventoryItem",
-        &[("id", ""), ("sku", ""), ("tracked", ""), ("inventoryLevel", "InventoryLevel")],
-    ),
-    (
-        "InventoryLevel",
-        &[("id", ""), ("location", "Reference"), ("quantities", "InventoryQuantity")],
-    ),
-    ("InventoryQuantity", &[("name", ""), ("quantity", "")]),
-    ("", &[]),
-];
 
 impl Desk {
     pub(crate) fn new(costs: Costs, now: Instant) -> Self {
@@ -94,7 +56,7 @@ impl Desk {
             Ok(operation) => operation,
             Err(message) => return Some(json!({"errors": [{"message": message}]})),
         };
-        if let Err(error) = validate(&operation) {
+        if let Err(error) = schema::validate(&operation) {
             stats.rejected += 1;
             return Some(json!({"errors": [error]}));
         }
@@ -110,10 +72,12 @@ impl Desk {
         }
         let mut data = Map::new();
         let mut errors = Vec::new();
+        let mut spent = 0_u32;
         for field in &operation.fields {
             match self.resolve(&operation, field, shop, stats, now) {
-                Ok(value) => {
+                Ok((value, cost)) => {
                     data.insert(field.key.clone(), value);
+                    spent = spent.saturating_add(cost);
                 }
                 Err(error) => {
                     stats.rejected += 1;
@@ -121,12 +85,14 @@ impl Desk {
                 }
             }
         }
+        if errors.is_empty() {
+            // What was asked for and not there costs nothing.
+            self.bucket.put_back(&self.costs, cost.saturating_sub(spent));
+            let extensions = self.bucket.extensions(&self.costs, cost, Some(spent));
+            return Some(json!({"data": data, "extensions": extensions}));
+        }
         let extensions = self.bucket.extensions(&self.costs, cost, Some(cost));
-        Some(if errors.is_empty() {
-            json!({"data": data, "extensions": extensions})
-        } else {
-            json!({"data": null, "errors": errors, "extensions": extensions})
-        })
+        Some(json!({"data": null, "errors": errors, "extensions": extensions}))
     }
 
     fn refuse(&self, code: &str, message: &str, cost: u32) -> Value {
@@ -136,18 +102,32 @@ impl Desk {
         })
     }
 
+    /// What a call may cost at the most. Inventory has flat prices.
     fn cost(&self, operation: &Operation) -> u32 {
-        let of = |field: &Field| match field.name.as_str() {
-            "nodes" => {
-                let ids = field.arguments.get("ids").and_then(Value::as_array).map_or(1, Vec::len);
-                self.costs.item_read.saturating_mul(u32::try_from(ids).unwrap_or(u32::MAX))
-            }
-            "inventoryItem" => self.costs.item_read,
-            _ => self.costs.mutation,
-        };
-        operation.fields.iter().map(of).fold(0, u32::saturating_add)
+        let root = schema::root(operation);
+        let costs = operation.fields.iter().map(|field| {
+            self.flat(field).unwrap_or_else(|| {
+                let cost = root.field(&field.name).map_or(0, |(kind, _)| schema::cost(kind, field));
+                u32::try_from(cost).unwrap_or(u32::MAX)
+            })
+        });
+        costs.fold(0, u32::saturating_add)
     }
 
+    fn flat(&self, field: &Field) -> Option<u32> {
+        match field.name.as_str() {
+            "nodes" => {
+                let ids = field.arguments.get("ids").and_then(Value::as_array).map_or(1, Vec::len);
+                let ids = u32::try_from(ids).unwrap_or(u32::MAX);
+                Some(self.costs.item_read.saturating_mul(ids))
+            }
+            "inventoryItem" => Some(self.costs.item_read),
+            "inventorySetQuantities" => Some(self.costs.mutation),
+            _ => None,
+        }
+    }
+
+    /// The value of one field of the operation, and what it cost.
     fn resolve(
         &mut self,
         operation: &Operation,
@@ -155,128 +135,69 @@ impl Desk {
         shop: &mut Shop,
         stats: &mut Stats,
         now: Millis,
-    ) -> Result<Value, Value> {
-        if operation.mutation {
+    ) -> Result<(Value, u32), Value> {
+        let root = schema::root(operation);
+        let Some((kind, arguments)) = root.field(&field.name) else {
+            // `__typename`: nothing else gets past the schema.
+            return Ok((json!(root.name()), 0));
+        };
+        let (value, cost) = if operation.mutation {
             let (keys, pushes) = (&mut self.keys, &mut self.pushes);
             let payload = inventory::set_quantities(field, shop, keys, pushes, stats, now)?;
-            return Ok(select(&payload, &field.fields));
-        }
-        stats.reads += 1;
-        let missing = |argument: &str| {
-            json!({
-                "message": format!("Field '{}' is missing required arguments: {argument}", field.name),
-                "path": ["query", field.key],
-                "extensions": {"code": "missingRequiredArguments"},
-            })
+            select(&payload, kind, field)?
+        } else {
+            stats.reads += 1;
+            // The first argument of each query but `orders`, whose own is checked with the schema.
+            let owed = arguments.split(',').next().filter(|name| *name != "first");
+            let missing = owed.filter(|name| !field.arguments.contains_key(*name));
+            if let Some(name) = missing {
+                let message =
+                    format!("Field '{}' is missing required arguments: {name}", field.name);
+                return Err(schema::refusal("missingRequiredArguments", &message, field));
+            }
+            read(field, kind, shop)?
         };
-        if field.name == "inventoryItem" {
-            let id = field.arguments.get("id").ok_or_else(|| missing("id"))?;
-            return Ok(item(id, shop, &field.fields));
+        let spent = u32::try_from(cost).unwrap_or(u32::MAX);
+        Ok((value, self.flat(field).unwrap_or(spent)))
+    }
+}
+
+fn read(field: &Field, kind: Kind, shop: &Shop) -> Selected {
+    match field.name.as_str() {
+        "order" => orders::order(field, kind, shop),
+        "orders" => orders::orders(field, kind, shop),
+        "inventoryItem" => {
+            let id = field.arguments.get("id").unwrap_or(&Value::Null);
+            select(&item_by_id(id, shop), kind, field)
         }
-        let ids = field.arguments.get("ids").and_then(Value::as_array);
-        let ids = ids.ok_or_else(|| missing("ids"))?;
-        Ok(ids.iter().map(|id| item(id, shop, &field.fields)).collect())
+        _ => {
+            let ids = field.arguments.get("ids").and_then(Value::as_array);
+            let items = ids.into_iter().flatten().map(|id| item_by_id(id, shop)).collect();
+            select(&items, kind, field)
+        }
     }
 }
 
-fn validate(operation: &Operation) -> Result<(), Value> {
-    for field in &operation.fields {
-        let kind = match (operation.mutation, field.name.as_str()) {
-            (true, "inventorySetQuantities") => "Payload",
-            (false, "inventoryItem" | "nodes") => "InventoryItem",
-            (true, _) => return Err(undefined(&field.name, "Mutation")),
-            (false, _) => return Err(undefined(&field.name, "QueryRoot")),
-        };
-        validate_selection(kind, &field.fields)?;
-    }
-    Ok(())
+/// One inventory item, or null if the shop has none with this id.
+fn item_by_id(id: &Value, shop: &Shop) -> Value {
+    let id = id.as_str().and_then(|id| parse_gid("InventoryItem", id));
+    let slot = id.and_then(|id| shop.slot_of_inventory_item(id));
+    let slot = slot.and_then(|index| shop.slots.get(index));
+    slot.map_or(Value::Null, |slot| item(slot, shop.location_id))
 }
 
-fn validate_selection(kind: &str, fields: &[Field]) -> Result<(), Value> {
-    let known = SCHEMA.iter().find(|entry| entry.0 == kind).map_or(&[][..], |entry| entry.1);
-    for field in fields.iter().filter(|field| field.name != "__typename") {
-        let found = known.iter().find(|entry| entry.0 == field.name);
-        let (_, inner) = found.ok_or_else(|| undefined(&field.name, kind))?;
-        validate_selection(inner, &field.fields)?;
-    }
-    Ok(())
-}
-
-fn undefined(field: &str, kind: &str) -> Value {
+/// Everything that can be asked about an inventory item.
+pub(super) fn item(slot: &Slot, location_id: u64) -> Value {
+    let quantities = ["available", "committed", "on_hand"]
+        .map(|name| json!({"name": name, "quantity": slot.quantity(name)}));
     json!({
-        "message": format!("Field '{field}' doesn't exist on type '{kind}'"),
-        "extensions": {"code": "undefinedField", "typeName": kind, "fieldName": field},
+        "id": gid("InventoryItem", slot.item.inventory_item_id),
+        "sku": slot.item.sku,
+        "tracked": true,
+        "inventoryLevel": {
+            "id": level_gid(slot.item.inventory_item_id, location_id),
+            "location": {"id": gid("Location", location_id)},
+            "quantities": quantities,
+        },
     })
-}
-
-/// One inventory item as selected, or null if the shop has none with this id.
-fn item(id: &Value, shop: &Shop, fields: &[Field]) -> Value {
-    let slot = id
-        .as_str()
-        .and_then(|id| parse_gid("InventoryItem", id))
-        .and_then(|id| shop.slot_of_inventory_item(id))
-        .and_then(|index| shop.slots.get(index));
-    let Some(slot) = slot else { return Value::Null };
-    let mut answer = Map::new();
-    for field in fields {
-        let value = match field.name.as_str() {
-            "id" => json!(gid("InventoryItem", slot.item.inventory_item_id)),
-            "sku" => json!(slot.item.sku),
-            "tracked" => json!(true),
-            "__typename" => json!("InventoryItem"),
-            "inventoryLevel" => level(slot, shop.location_id, field),
-            _ => Value::Null,
-        };
-        answer.insert(field.key.clone(), value);
-    }
-    Value::Object(answer)
-}
-
-/// The item's level at the asked location, or null if it is not stocked there.
-fn level(slot: &Slot, location_id: u64, field: &Field) -> Value {
-    let asked = field.arguments.get("locationId").and_then(Value::as_str);
-    if asked.and_then(|id| parse_gid("Location", id)) != Some(location_id) {
-        return Value::Null;
-    }
-    let mut answer = Map::new();
-    for field in &field.fields {
-        let value = match field.name.as_str() {
-            "id" => {
-                let item = slot.item.inventory_item_id;
-                json!(format!("{}?inventory_item_id={item}", gid("InventoryLevel", location_id)))
-            }
-            "location" => select(&json!({"id": gid("Location", location_id)}), &field.fields),
-            "quantities" => {
-                let names = field.arguments.get("names").and_then(Value::as_array);
-                let quantities: Value = names
-                    .into_iter()
-                    .flatten()
-                    .filter_map(Value::as_str)
-                    .filter_map(|name| {
-                        Some(json!({"name": name, "quantity": slot.quantity(name)?}))
-                    })
-                    .collect();
-                select(&quantities, &field.fields)
-            }
-            "__typename" => json!("InventoryLevel"),
-            _ => Value::Null,
-        };
-        answer.insert(field.key.clone(), value);
-    }
-    Value::Object(answer)
-}
-
-/// What was selected of a value, under the names asked for.
-fn select(value: &Value, fields: &[Field]) -> Value {
-    match value {
-        Value::Array(values) => values.iter().map(|value| select(value, fields)).collect(),
-        Value::Object(object) if !fields.is_empty() => fields
-            .iter()
-            .map(|field| {
-                let inner = object.get(&field.name).unwrap_or(&Value::Null);
-                (field.key.clone(), select(inner, &field.fields))
-            })
-            .collect(),
-        other => other.clone(),
-    }
 }

@@ -28,6 +28,14 @@ impl Bucket {
         }
     }
 
+    /// Puts back what was taken and not spent.
+    pub(crate) fn put_back(&mut self, costs: &Costs, unspent: u32) {
+        self.level_milli = self
+            .level_milli
+            .saturating_add(u64::from(unspent) * 1000)
+            .min(u64::from(costs.maximum_available) * 1000);
+    }
+
     /// `extensions` as every answer carries it. A refused call has no actual cost.
     pub(crate) fn extensions(&self, costs: &Costs, requested: u32, actual: Option<u32>) -> Value {
         json!({"cost": {

@@ -335,11 +335,10 @@ fn record(
 
 fn apply(input: &Input, changes: &[Change<'_>], shop: &mut Shop, now: Millis) -> Value {
     let mut done = Vec::with_capacity(changes.len());
+    let mut event = shop.event(now);
     for change in changes {
         let delta = change.row.quantity - shown(shop, change.slot, &input.name);
-        if let Some(slot) = shop.slots.get_mut(change.slot) {
-            slot.item.available += delta;
-        }
+        shop.adjust(&mut event, change.slot, delta);
         done.push(json!({
             "name": input.name,
             "delta": delta,
@@ -349,6 +348,8 @@ fn apply(input: &Input, changes: &[Change<'_>], shop: &mut Shop, now: Millis) ->
             "location": {"id": change.row.location},
         }));
     }
+    // Who changes a quantity hears of it as everybody does.
+    shop.tell_levels(&event);
     let id = shop.next_id();
     json!({
         "inventoryAdjustmentGroup": {

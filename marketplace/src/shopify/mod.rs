@@ -10,3 +10,7 @@ pub(crate) mod admin;
 pub(crate) mod bucket;
 pub(crate) mod graphql;
 pub(crate) mod inventory;
+pub(crate) mod orders;
+pub(crate) mod schema;
+pub(crate) mod search;
+pub(crate) mod select;

@@ -1,10 +1,11 @@
-//! Webhook bodies: the REST shape of orders and refunds.
+//! Webhook bodies: the REST shape of orders, refunds, shipments, edits and levels.
 //!
 //! Ids are 64-bit integers above 2^53 (a reader that goes through a float loses them), money is a
 //! decimal string, times carry the shop's offset.
 
 use bytes::Bytes;
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use crate::options::Item;
 
@@ -28,7 +29,7 @@ impl Restock {
     }
 }
 
-/// The body of `orders/create` and `orders/cancelled`: the whole order as it is now.
+/// The body of `orders/create` and its like: the whole order as it is now.
 #[derive(Clone, Debug, Serialize)]
 pub struct Order {
     /// The order.
@@ -57,7 +58,7 @@ pub struct Order {
     pub currency: &'static str,
     /// `paid`, `partially_refunded` or `refunded`.
     pub financial_status: &'static str,
-    /// Null: nothing is shipped here.
+    /// Null, `partial` or `fulfilled`.
     pub fulfillment_status: Option<&'static str>,
     /// Null for an order of the web shop.
     pub location_id: Option<u64>,
@@ -65,8 +66,8 @@ pub struct Order {
     pub source_name: &'static str,
     /// What was bought.
     pub line_items: Vec<LineItem>,
-    /// What was shipped; nothing, here.
-    pub fulfillments: Vec<()>,
+    /// What was shipped so far.
+    pub fulfillments: Vec<Fulfillment>,
     /// What was refunded so far.
     pub refunds: Vec<Refund>,
 }
@@ -122,13 +123,13 @@ pub struct LineItem {
     pub title: String,
     /// What the customer reads after that.
     pub variant_title: Option<String>,
-    /// How many were bought; never changes.
+    /// How many were bought; never changes. Within a shipment, how many it holds.
     pub quantity: u32,
-    /// How many are left after refunds.
+    /// How many are left after refunds and edits.
     pub current_quantity: u32,
     /// How many are still to be shipped.
     pub fulfillable_quantity: u32,
-    /// Null: nothing is shipped here.
+    /// Null, `partial` or `fulfilled`.
     pub fulfillment_status: Option<&'static str>,
     /// Who ships.
     pub fulfillment_service: &'static str,
@@ -264,6 +265,152 @@ impl RefundLine {
             line_item,
         }
     }
+}
+
+/// The body of `fulfillments/create`, and an entry of an order's `fulfillments`.
+#[derive(Clone, Debug, Serialize)]
+pub struct Fulfillment {
+    /// The shipment.
+    pub id: u64,
+    /// The same, as the Admin API spells it.
+    pub admin_graphql_api_id: String,
+    /// The order it belongs to.
+    pub order_id: u64,
+    /// Its number within the order: `#1001.1`.
+    pub name: String,
+    /// `success`: it has left.
+    pub status: &'static str,
+    /// When it left.
+    pub created_at: String,
+    /// When anything in it last changed.
+    pub updated_at: String,
+    /// Where it left from.
+    pub location_id: u64,
+    /// Who ships.
+    pub service: &'static str,
+    /// What the carrier says of it; nothing, here.
+    pub shipment_status: Option<&'static str>,
+    /// The carrier; nobody, here.
+    pub tracking_company: Option<String>,
+    /// What was shipped: each line's `quantity` is what this shipment holds of it.
+    pub line_items: Vec<LineItem>,
+}
+
+impl Fulfillment {
+    /// A shipment of these lines.
+    #[must_use]
+    pub fn new(
+        id: u64,
+        order_id: u64,
+        name: String,
+        created_at: String,
+        location_id: u64,
+        line_items: Vec<LineItem>,
+    ) -> Self {
+        Self {
+            id,
+            admin_graphql_api_id: gid("Fulfillment", id),
+            order_id,
+            name,
+            status: "success",
+            updated_at: created_at.clone(),
+            created_at,
+            location_id,
+            service: "manual",
+            shipment_status: None,
+            tracking_company: None,
+            line_items,
+        }
+    }
+
+    /// The bytes that are signed and sent.
+    #[must_use]
+    pub fn body(&self) -> Bytes {
+        bytes(self)
+    }
+}
+
+/// What a merchant changed in the lines of an order.
+#[derive(Clone, Debug)]
+pub struct Edit {
+    /// The edit.
+    pub id: u64,
+    /// The order.
+    pub order_id: u64,
+    /// When it was begun and committed.
+    pub committed_at: String,
+    /// Lines that were added, each with its units.
+    pub additions: Vec<(u64, u32)>,
+    /// Lines that units were taken out of, each with those units.
+    pub removals: Vec<(u64, u32)>,
+}
+
+impl Edit {
+    /// The bytes that are signed and sent for `orders/edited`. They name no SKU.
+    #[must_use]
+    pub fn body(&self) -> Bytes {
+        let deltas = |lines: &[(u64, u32)]| -> Value {
+            lines.iter().map(|(id, delta)| json!({"id": id, "delta": delta})).collect()
+        };
+        bytes(&json!({"order_edit": {
+            "id": self.id,
+            "app_id": null,
+            "created_at": self.committed_at,
+            "committed_at": self.committed_at,
+            "notify_customer": false,
+            "order_id": self.order_id,
+            "staff_note": "",
+            "user_id": null,
+            "line_items": {
+                "additions": deltas(&self.additions),
+                "removals": deltas(&self.removals),
+            },
+            "discounts": {"line_item": {"additions": [], "removals": []}},
+            "shipping_lines": {"additions": [], "removals": []},
+        }}))
+    }
+}
+
+/// The body of `inventory_levels/update`.
+#[derive(Clone, Debug, Serialize)]
+pub struct InventoryLevel {
+    /// The stock-keeping record.
+    pub inventory_item_id: u64,
+    /// Where.
+    pub location_id: u64,
+    /// What is shown of it there now.
+    pub available: i64,
+    /// When that changed.
+    pub updated_at: String,
+    /// The level, as the Admin API spells it.
+    pub admin_graphql_api_id: String,
+}
+
+impl InventoryLevel {
+    /// What one item shows at one location.
+    #[must_use]
+    pub fn new(item: &Item, location_id: u64, updated_at: String) -> Self {
+        let inventory_item_id = item.inventory_item_id;
+        Self {
+            inventory_item_id,
+            location_id,
+            available: item.available,
+            updated_at,
+            admin_graphql_api_id: level_gid(inventory_item_id, location_id),
+        }
+    }
+
+    /// The bytes that are signed and sent.
+    #[must_use]
+    pub fn body(&self) -> Bytes {
+        bytes(self)
+    }
+}
+
+/// The Admin API's spelling of a level, which has no number of its own.
+#[must_use]
+pub fn level_gid(inventory_item_id: u64, location_id: u64) -> String {
+    format!("{}?inventory_item_id={inventory_item_id}", gid("InventoryLevel", location_id))
 }
 
 /// The Admin API's spelling of an id.

@@ -25,9 +25,40 @@ pub enum Topic {
     /// Money went back, and perhaps units.
     #[serde(rename = "refunds/create")]
     RefundsCreate,
+    /// Anything in an order changed after it was placed; the body is the whole order.
+    #[serde(rename = "orders/updated")]
+    OrdersUpdated,
+    /// The merchant changed an order's lines; the body is not an order.
+    #[serde(rename = "orders/edited")]
+    OrdersEdited,
+    /// The last units of an order were shipped; the body is the whole order.
+    #[serde(rename = "orders/fulfilled")]
+    OrdersFulfilled,
+    /// Some units of an order were shipped; the body is the whole order.
+    #[serde(rename = "orders/partially_fulfilled")]
+    OrdersPartiallyFulfilled,
+    /// Units were shipped.
+    #[serde(rename = "fulfillments/create")]
+    FulfillmentsCreate,
+    /// What the store shows of an item changed, whoever changed it.
+    #[serde(rename = "inventory_levels/update")]
+    InventoryLevelsUpdate,
 }
 
 impl Topic {
+    /// Every topic that a store knows.
+    pub const ALL: [Self; 9] = [
+        Self::OrdersCreate,
+        Self::OrdersCancelled,
+        Self::RefundsCreate,
+        Self::OrdersUpdated,
+        Self::OrdersEdited,
+        Self::OrdersFulfilled,
+        Self::OrdersPartiallyFulfilled,
+        Self::FulfillmentsCreate,
+        Self::InventoryLevelsUpdate,
+    ];
+
     /// The topic's name in the `X-Shopify-Topic` header.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -35,6 +66,12 @@ impl Topic {
             Self::OrdersCreate => "orders/create",
             Self::OrdersCancelled => "orders/cancelled",
             Self::RefundsCreate => "refunds/create",
+            Self::OrdersUpdated => "orders/updated",
+            Self::OrdersEdited => "orders/edited",
+            Self::OrdersFulfilled => "orders/fulfilled",
+            Self::OrdersPartiallyFulfilled => "orders/partially_fulfilled",
+            Self::FulfillmentsCreate => "fulfillments/create",
+            Self::InventoryLevelsUpdate => "inventory_levels/update",
         }
     }
 }

@@ -54,38 +54,47 @@ pub(super) struct Job {
     duplicate: Option<usize>,
 }
 
-/// Enters what was fired into the history and decides what will go wrong with it. Without targets
-/// nothing is subscribed, and nothing is sent.
-pub(super) fn book(state: &mut State, fired: Vec<Fired>) -> Vec<Job> {
-    if state.targets.is_empty() {
-        return Vec::new();
+/// Enters what the shop wants told into the history and decides what will go wrong with it. Without
+/// targets nothing is subscribed, and nothing is sent.
+pub(super) fn book(state: &mut State) {
+    for fired in state.shop.take_outbox() {
+        if !state.targets.is_empty() {
+            let job = book_one(state, fired);
+            state.jobs.extend(job);
+        }
     }
-    fired.into_iter().map(|fired| book_one(state, fired)).collect()
 }
 
-fn book_one(state: &mut State, fired: Fired) -> Job {
+fn book_one(state: &mut State, fired: Fired) -> Option<Job> {
     let index = state.webhooks.len();
     let digest = Sha256::digest(&fired.body);
-    state.webhooks.push(Webhook {
-        webhook_id: fired.webhook_id.clone(),
-        event_id: fired.event_id.clone(),
-        topic: fired.topic,
-        order_id: fired.order_id,
-        refund_ids: fired.refund_ids.clone(),
-        body_sha256: hex(&digest),
-        triggered_ms: fired.triggered_ms,
-        progress: Progress::Pending,
-        attempts: Vec::new(),
-    });
-    state.stats.webhooks += 1;
-    state.stats.webhooks_pending += 1;
     let State { mishaps, faults, targets, .. } = state;
     let delayed = mishaps.chance(faults.delay);
     let delay = if delayed { mishaps.up_to(faults.delay_max) } else { Duration::ZERO };
     let duplicated = mishaps.chance(faults.duplicate);
     let count = u64::try_from(targets.len()).unwrap_or(0);
     let duplicate = duplicated.then(|| usize::try_from(mishaps.below(count)).unwrap_or(0));
-    Job { index, fired, targets: Arc::clone(targets), delay, duplicate }
+    let dropped = mishaps.chance(faults.drop);
+    state.webhooks.push(Webhook {
+        webhook_id: fired.webhook_id.clone(),
+        event_id: fired.event_id.clone(),
+        topic: fired.topic,
+        order_id: fired.about.order_id,
+        image_ms: fired.about.image_ms,
+        refund_ids: fired.about.refund_ids.clone(),
+        fulfillment_ids: fired.about.fulfillment_ids.clone(),
+        body_sha256: hex(&digest),
+        triggered_ms: fired.triggered_ms,
+        progress: if dropped { Progress::Dropped } else { Progress::Pending },
+        attempts: Vec::new(),
+    });
+    if dropped {
+        state.stats.webhooks_dropped += 1;
+        return None;
+    }
+    state.stats.webhooks += 1;
+    state.stats.webhooks_pending += 1;
+    Some(Job { index, fired, targets: Arc::clone(&state.targets), delay, duplicate })
 }
 
 /// Lower-case hex.
@@ -97,8 +106,24 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     })
 }
 
+/// Sends on its way whatever is booked, until the store closes.
+pub(super) async fn dispatch(inner: Arc<Inner>) {
+    let mut changed = inner.changed.subscribe();
+    loop {
+        let jobs = std::mem::take(&mut inner.lock().jobs);
+        for job in jobs {
+            inner.tasks.spawn(deliver(Arc::clone(&inner), job));
+        }
+        tokio::select! {
+            () = inner.stop.cancelled() => return,
+            // It fails only when the sender is gone, and the sender lives in `inner`.
+            _ = changed.changed() => {}
+        }
+    }
+}
+
 /// Sends one webhook until it is accepted or given up.
-pub(super) async fn deliver(inner: Arc<Inner>, job: Job) {
+async fn deliver(inner: Arc<Inner>, job: Job) {
     let delivery = Delivery {
         topic: job.fired.topic,
         shop_domain: inner.options.domain(),

@@ -1,4 +1,5 @@
-//! Random customers: they come, buy what is shown, and some change their minds.
+//! Random customers: they come, buy what is shown, and some change their minds; and the merchant, who
+//! ships and edits what they bought.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,17 +9,19 @@ use tokio::{
 };
 
 use super::{Inner, State};
-use crate::{random::Random, shopify::payload::Restock};
+use crate::{Error, options::Faults, random::Random, shop::Shop, shopify::payload::Restock};
 
 /// The most different SKUs in one order.
 const LINES_MAX: u64 = 3;
 /// A store that fell further behind than this lets the missed customers go.
 const BACKLOG_MAX: Duration = Duration::from_secs(1);
 
-/// What a customer will want changed in an order.
-enum Regret {
+/// What will become of an order. Seeds decide what depends on how the order is by then.
+enum Change {
     Cancel,
-    Refund { sku: String, quantity: u32, restock: Restock },
+    Refund { sku: String, quantity: u32, gone: bool },
+    Edit { seed: u64 },
+    Fulfil { seed: u64 },
 }
 
 /// Lets customers in at the store's pace until it closes.
@@ -63,15 +66,16 @@ fn visit(inner: &Arc<Inner>) {
         let shown = state.shop.slots.iter().map(|slot| slot.item.available);
         let basket = basket(shown, &mut random, line_max);
         if basket.is_empty() {
-            return Ok((None, Vec::new()));
+            return Ok(None);
         }
-        let (order_id, fired) = state.shop.place(&basket, now)?;
-        let regret = regret(state, &mut random, &basket);
-        state.changes_due += u64::from(regret.is_some());
-        Ok((regret.map(|(regret, after)| (order_id, regret, after)), vec![fired]))
+        let order_id = state.shop.place(&basket, now)?;
+        let changes = changes(state, &mut random, &basket);
+        state.changes_due += u64::try_from(changes.len()).unwrap_or(0);
+        Ok(Some((order_id, changes)))
     });
-    if let Ok(Some((order_id, regret, after))) = bought {
-        inner.tasks.spawn(change_mind(Arc::clone(inner), order_id, regret, after));
+    let Ok(Some((order_id, changes))) = bought else { return };
+    for (change, after) in changes {
+        inner.tasks.spawn(change_later(Arc::clone(inner), order_id, change, after));
     }
 }
 
@@ -98,15 +102,28 @@ pub(crate) fn basket(
     basket
 }
 
-fn regret(
-    state: &State,
-    random: &mut Random,
-    basket: &[(usize, u32)],
-) -> Option<(Regret, Duration)> {
+fn changes(state: &State, random: &mut Random, basket: &[(usize, u32)]) -> Vec<(Change, Duration)> {
     let State { shop, faults, .. } = state;
     let after = random.up_to(faults.change_after_max);
+    let regret = regret(shop, faults, random, basket).map(|regret| (regret, after));
+    let mut changes: Vec<_> = regret.into_iter().collect();
+    let edit = random.chance(faults.edit).then(|| Change::Edit { seed: random.next_u64() });
+    let fulfil = random.chance(faults.fulfil).then(|| Change::Fulfil { seed: random.next_u64() });
+    for change in [edit, fulfil].into_iter().flatten() {
+        changes.push((change, random.up_to(faults.change_after_max)));
+    }
+    changes
+}
+
+/// What the customer will want back.
+fn regret(
+    shop: &Shop,
+    faults: &Faults,
+    random: &mut Random,
+    basket: &[(usize, u32)],
+) -> Option<Change> {
     if random.chance(faults.cancel) {
-        return Some((Regret::Cancel, after));
+        return Some(Change::Cancel);
     }
     if !random.chance(faults.refund) {
         return None;
@@ -114,25 +131,65 @@ fn regret(
     let (index, bought) = basket.first()?;
     let quantity = 1 + u32::try_from(random.below(u64::from(*bought))).unwrap_or(0);
     let gone = random.chance(faults.refund_no_restock);
-    let restock = if gone { Restock::NoRestock } else { Restock::Cancel };
     let sku = shop.slots.get(*index)?.item.sku.clone();
-    Some((Regret::Refund { sku, quantity, restock }, after))
+    Some(Change::Refund { sku, quantity, gone })
 }
 
-async fn change_mind(inner: Arc<Inner>, order_id: u64, regret: Regret, after: Duration) {
+async fn change_later(inner: Arc<Inner>, order_id: u64, change: Change, after: Duration) {
     tokio::select! {
         () = inner.stop.cancelled() => return,
         () = sleep(after) => {}
     }
-    let changed = match regret {
-        Regret::Cancel => inner.cancel(order_id, Restock::Cancel),
-        Regret::Refund { sku, quantity, restock } => {
-            inner.refund(order_id, &sku, quantity, restock).map(|_| ())
+    let changed = match change {
+        Change::Cancel => inner.cancel(order_id, Restock::Cancel),
+        Change::Refund { sku, quantity, gone } => {
+            let refund = inner.lock().shop.refund_of(order_id, &sku, quantity, gone);
+            refund.map_or(Ok(()), |(restock, quantity)| {
+                inner.refund(order_id, &sku, quantity, restock).map(|_| ())
+            })
         }
+        Change::Edit { seed } => edit(&inner, order_id, &mut Random::new(seed)),
+        Change::Fulfil { seed } => fulfil(&inner, order_id, &mut Random::new(seed)),
     };
     if let Err(error) = changed {
-        // Whoever scripts the same store may have cancelled the order first.
-        tracing::debug!(order_id, %error, "a customer's change was too late");
+        // Whoever came first may have cancelled the order, shipped it, or bought what was to be added.
+        tracing::debug!(order_id, %error, "a change of an order was too late");
     }
     inner.act(|state| state.changes_due -= 1);
+}
+
+/// The merchant adds a line, or takes units out of one.
+fn edit(inner: &Arc<Inner>, order_id: u64, random: &mut Random) -> Result<(), Error> {
+    inner.edit(|shop, now| {
+        let add = random.chance(0.5);
+        let shown = shop.slots.iter().map(|slot| slot.item.available);
+        if let Some((slot, quantity)) = basket(shown, random, 1).first().filter(|_| add) {
+            return shop.add_line(order_id, *slot, *quantity, now);
+        }
+        let line = unshipped(shop, order_id).into_iter().next();
+        let (sku, most) = line.ok_or(Error::UnknownOrder(order_id))?;
+        let quantity = 1 + u32::try_from(random.below(u64::from(most))).unwrap_or(0);
+        shop.take_out(order_id, &sku, quantity, now)
+    })
+}
+
+/// The merchant ships everything, or some of each line.
+fn fulfil(inner: &Arc<Inner>, order_id: u64, random: &mut Random) -> Result<(), Error> {
+    if random.chance(0.5) {
+        return inner.fulfil(order_id, None).map(|_| ());
+    }
+    let lines = unshipped(&inner.lock().shop, order_id);
+    let mut part = |most: u32| u32::try_from(random.below(u64::from(most) + 1)).unwrap_or(0);
+    let parts: Vec<_> = lines.iter().map(|(sku, most)| (sku.as_str(), part(*most))).collect();
+    let parts: Vec<_> = parts.into_iter().filter(|(_, quantity)| *quantity > 0).collect();
+    inner.fulfil(order_id, Some(&parts)).map(|_| ())
+}
+
+/// The units of each line that are still to be shipped.
+fn unshipped(shop: &Shop, order_id: u64) -> Vec<(String, u32)> {
+    let lines = shop.order(order_id).into_iter().flat_map(|placed| &placed.image.line_items);
+    lines
+        .filter(|line| line.fulfillable_quantity > 0)
+        .map(|line| (line.sku.clone(), line.fulfillable_quantity))
+        .collect()
 }

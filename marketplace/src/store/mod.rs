@@ -13,6 +13,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use courier::Job;
 use hyper::{Uri, header::HeaderValue};
 use tokio::{
     net::TcpListener,
@@ -27,7 +28,7 @@ use crate::{
     history::{Cause, ExpectedBySku, History, Known, Movement, Stats, Webhook},
     options::{Faults, Options, Outage},
     random::{Random, name_hash},
-    shop::{Fired, Shop},
+    shop::Shop,
     shopify::{admin::Desk, payload::Restock, sign},
     warehouse::Warehouse,
 };
@@ -59,6 +60,7 @@ impl Store {
             shop: Shop::new(&options, warehouse),
             desk: Desk::new(options.costs.clone(), Instant::now()),
             webhooks: Vec::new(),
+            jobs: Vec::new(),
             stats: Stats::default(),
             faults: options.faults.clone(),
             customers: stream("customers"),
@@ -80,6 +82,7 @@ impl Store {
         });
         inner.tasks.spawn(server::serve(Arc::clone(&inner), listener));
         inner.tasks.spawn(customers::come(Arc::clone(&inner)));
+        inner.tasks.spawn(courier::dispatch(Arc::clone(&inner)));
         Ok(Self { inner })
     }
 
@@ -114,7 +117,7 @@ impl Store {
         self.inner.pace.send_replace(if rate.is_finite() { rate.max(0.0) } else { 0.0 });
     }
 
-    /// No random customer buys any more. Cancellations and refunds that are due still come.
+    /// No random customer buys any more. Changes of orders that are due still come.
     pub fn stop_selling(&self) {
         self.set_orders_per_second(0.0);
     }
@@ -144,17 +147,18 @@ impl Store {
             };
             let basket: Result<Vec<_>, Error> =
                 basket.iter().map(|(sku, quantity)| Ok((slot(sku)?, *quantity))).collect();
-            let (order_id, fired) = state.shop.place(&basket?, now)?;
-            Ok((order_id, vec![fired]))
+            state.shop.place(&basket?, now)
         })
     }
 
-    /// Cancels what is left of an order.
+    /// Cancels what is left of an order of which nothing was shipped.
     pub fn cancel(&self, order_id: u64, restock: Restock) -> Result<(), Error> {
         self.inner.cancel(order_id, restock)
     }
 
     /// Refunds some units of an order. Returns the refund's id.
+    ///
+    /// [`Restock::Cancel`] is for units that were not shipped, [`Restock::Return`] for those that were.
     pub fn refund(
         &self,
         order_id: u64,
@@ -165,13 +169,40 @@ impl Store {
         self.inner.refund(order_id, sku, quantity, restock)
     }
 
-    /// Someone sets a quantity by hand in the store's own screens: nobody is told.
+    /// The merchant adds a line to an order. Fails if the store shows fewer.
+    pub fn add_line(&self, order_id: u64, sku: &str, quantity: u32) -> Result<(), Error> {
+        self.inner.edit(|shop, now| {
+            let slot = shop.slot_of_sku(sku).ok_or_else(|| Error::UnknownSku(sku.to_owned()))?;
+            shop.add_line(order_id, slot, quantity, now)
+        })
+    }
+
+    /// The merchant takes unshipped units out of an order: they are for sale again, and no refund says
+    /// so.
+    pub fn take_out(&self, order_id: u64, sku: &str, quantity: u32) -> Result<(), Error> {
+        self.inner.edit(|shop, now| shop.take_out(order_id, sku, quantity, now))
+    }
+
+    /// Ships some units of an order. Returns the fulfilment's id.
+    pub fn fulfil(&self, order_id: u64, parts: &[(&str, u32)]) -> Result<u64, Error> {
+        self.inner.fulfil(order_id, Some(parts))
+    }
+
+    /// Ships all units of an order that are left to ship. Returns the fulfilment's id.
+    pub fn fulfil_all(&self, order_id: u64) -> Result<u64, Error> {
+        self.inner.fulfil(order_id, None)
+    }
+
+    /// Someone sets a quantity by hand in the store's own screens: only `inventory_levels/update` tells
+    /// of it.
     pub fn set_available(&self, sku: &str, available: i64) -> Result<(), Error> {
-        self.inner.act(|state| {
-            let slot = state.shop.slot_of_sku(sku);
-            let slot = slot.and_then(|index| state.shop.slots.get_mut(index));
-            let slot = slot.ok_or_else(|| Error::UnknownSku(sku.to_owned()))?;
-            slot.item.available = available;
+        self.inner.transact(|State { shop, .. }, now| {
+            let unknown = || Error::UnknownSku(sku.to_owned());
+            let index = shop.slot_of_sku(sku).ok_or_else(unknown)?;
+            let shown = shop.slots.get(index).ok_or_else(unknown)?.item.available;
+            let mut event = shop.event(now);
+            shop.adjust(&mut event, index, available.saturating_sub(shown));
+            shop.tell_levels(&event);
             Ok(())
         })
     }
@@ -203,6 +234,7 @@ impl Store {
         let state = self.inner.lock();
         History {
             movements: state.shop.movements.clone(),
+            shipments: state.shop.shipments.clone(),
             webhooks: state.webhooks.clone(),
             pushes: state.desk.pushes.clone(),
         }
@@ -211,9 +243,10 @@ impl Store {
     /// What a correct ledger must hold after all acknowledged webhooks, whatever their order and
     /// however often each came.
     ///
-    /// An order is known once an image of it (`orders/create` or `orders/cancelled`) was answered 2xx,
-    /// a refund once any body that carries it was. A refund of an order that is not known counts for
-    /// nothing yet.
+    /// An order is known as the newest image of it that was answered 2xx shows it (the body of any
+    /// `orders/…` topic but `orders/edited`); a refund or a fulfilment is known once any body that carries
+    /// it was, and counts for nothing before the order's line is. A ledger that also asks the Admin API
+    /// knows more: in the end, [`Store::expected_of_all`].
     #[must_use]
     pub fn expected(&self) -> ExpectedBySku {
         let state = self.inner.lock();
@@ -238,8 +271,8 @@ impl Store {
         self.inner.wait_until(|state| condition(&state.stats)).await;
     }
 
-    /// Waits until no webhook is on its way and no cancellation or refund is due: each webhook was
-    /// then acknowledged or given up. While customers still buy this may never come.
+    /// Waits until no webhook is on its way and no change of an order is due: each webhook was then
+    /// acknowledged or given up, if it was not dropped. While customers still buy this may never come.
     pub async fn drained(&self) {
         self.inner
             .wait_until(|state| state.stats.webhooks_pending == 0 && state.changes_due == 0)
@@ -276,13 +309,15 @@ struct State {
     shop: Shop,
     desk: Desk,
     webhooks: Vec<Webhook>,
+    /// Booked, and not yet on their way.
+    jobs: Vec<Job>,
     stats: Stats,
     faults: Faults,
     /// What customers choose. Apart from the mishaps, whose number depends on the network.
     customers: Random,
     mishaps: Random,
     targets: Arc<[Uri]>,
-    /// Cancellations and refunds that random customers will still ask for.
+    /// Changes of orders that are still to come.
     changes_due: u64,
 }
 
@@ -291,48 +326,66 @@ impl Inner {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Changes the state. What the shop then wants told is handed to the courier.
     fn act<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
-        let result = change(&mut self.lock());
+        let result = {
+            let mut state = self.lock();
+            let result = change(&mut state);
+            courier::book(&mut state);
+            result
+        };
         self.changed.send_replace(());
         result
     }
 
-    /// Changes the shop and sends what it wants told.
+    /// Changes the shop, and counts what it sold.
     fn transact<T>(
-        self: &Arc<Self>,
-        change: impl FnOnce(&mut State, Millis) -> Result<(T, Vec<Fired>), Error>,
+        &self,
+        change: impl FnOnce(&mut State, Millis) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let (result, jobs) = self.act(|state| {
+        self.act(|state| {
             let before = state.shop.movements.len();
-            let (result, fired) = change(state, clock::now_ms())?;
+            let result = change(state, clock::now_ms());
             state.tally(before);
-            Ok((result, courier::book(state, fired)))
-        })?;
-        for job in jobs {
-            self.tasks.spawn(courier::deliver(Arc::clone(self), job));
-        }
-        Ok(result)
+            result
+        })
     }
 
-    fn cancel(self: &Arc<Self>, order_id: u64, restock: Restock) -> Result<(), Error> {
+    fn cancel(&self, order_id: u64, restock: Restock) -> Result<(), Error> {
         self.transact(|state, now| {
-            let fired = state.shop.cancel(order_id, restock, now)?;
+            state.shop.cancel(order_id, restock, now)?;
             state.stats.cancellations += 1;
-            Ok(((), fired))
+            Ok(())
         })
     }
 
     fn refund(
-        self: &Arc<Self>,
+        &self,
         order_id: u64,
         sku: &str,
         quantity: u32,
         restock: Restock,
     ) -> Result<u64, Error> {
         self.transact(|state, now| {
-            let (id, fired) = state.shop.refund(order_id, sku, quantity, restock, now)?;
+            let id = state.shop.refund(order_id, sku, quantity, restock, now)?;
             state.stats.refunds += 1;
-            Ok((id, vec![fired]))
+            Ok(id)
+        })
+    }
+
+    fn edit(&self, edit: impl FnOnce(&mut Shop, Millis) -> Result<(), Error>) -> Result<(), Error> {
+        self.transact(|state, now| {
+            edit(&mut state.shop, now)?;
+            state.stats.edits += 1;
+            Ok(())
+        })
+    }
+
+    fn fulfil(&self, order_id: u64, parts: Option<&[(&str, u32)]>) -> Result<u64, Error> {
+        self.transact(|state, now| {
+            let id = state.shop.fulfil(order_id, parts, now)?;
+            state.stats.fulfillments += 1;
+            Ok(id)
         })
     }
 
@@ -351,7 +404,7 @@ impl State {
     fn tally(&mut self, before: usize) {
         let fresh = self.shop.movements.get(before..).unwrap_or_default();
         let sales: Vec<&Movement> = fresh.iter().filter(|m| m.cause == Cause::Sold).collect();
-        if !sales.is_empty() {
+        if sales.iter().any(|sale| sale.edit_id.is_none()) {
             self.stats.orders += 1;
         }
         for sale in sales {

@@ -7,9 +7,12 @@
 )]
 
 mod calls;
+mod changes;
 mod customers;
 mod faults;
+mod ledger;
 mod loads;
+mod orders;
 mod pushes;
 mod support;
 mod webhooks;
