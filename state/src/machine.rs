@@ -267,7 +267,10 @@ impl State {
         self.data.answers.expire(now, |_| 0);
         self.data.dead.expire(now, |_| 0);
         self.data.told.expire(now, |_| 0);
-        self.data.orders.expire(now, |order| order.touched + limits::ORDER_KEEP_MS);
+        let orders = self.data.orders.expire(now, |order| order.touched + limits::ORDER_KEEP_MS);
+        for (place, order) in &orders {
+            self.data.names.forget(place, order);
+        }
         for _ in 0..limits::EXPIRED_PER_COMMAND_MAX {
             let Some((_, channel, sku)) = self.wakes.first().filter(|(time, ..)| *time <= now)
             else {

@@ -158,12 +158,16 @@ impl Line {
         let sold = if self.version < whole { 0 } else { self.quantity };
         let cancelled = sum(Removal::Cancelled).min(sold);
         let shipped = sum(Removal::Fulfilled).max(self.fulfilled);
+        let returned = sum(Removal::Returned).max(self.returned);
+        // What was shipped and is no longer ordered has come back: what was said to have come back is
+        // that first.
+        let back = (shipped - sold).max(0);
         Moved {
             sold,
             cancelled,
-            // What was cancelled after it was shipped has come back.
+            // So has what was cancelled after it was shipped.
             fulfilled: shipped.min(sold - cancelled),
-            returned: sum(Removal::Returned).max(self.returned),
+            returned: (returned - back).max(0),
         }
     }
 

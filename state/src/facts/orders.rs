@@ -109,7 +109,11 @@ impl State {
                 return Err("too_old: the order may have been forgotten already".into());
             }
             let expires = now + limits::ORDER_KEEP_MS;
-            self.data.orders.insert(place.clone(), Order::default(), expires, limits::ORDERS_MAX);
+            let orders = &mut self.data.orders;
+            let gone = orders.insert(place.clone(), Order::default(), expires, limits::ORDERS_MAX);
+            if let Some((place, order)) = gone {
+                self.data.names.forget(&place, &order);
+            }
         }
         let Some(known) = self.data.orders.get_mut(place) else { return Err("no order".into()) };
         let Some(channel) = self.data.channels.get(&place.0) else {
