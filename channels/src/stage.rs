@@ -2,7 +2,7 @@
 
 /// Whether an order wants its units.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Stage {
+pub(crate) enum Stage {
     /// Not yet: it may never be paid.
     Before,
     /// It does.
@@ -16,7 +16,7 @@ impl Stage {
     /// is cancelled, whichever image comes last. An order that comes back to life within the second of
     /// its end holds nothing until it changes again.
     #[must_use]
-    pub const fn within_second(self, second_ms: u64) -> u64 {
+    pub(crate) const fn within_second(self, second_ms: u64) -> u64 {
         let offset = match self {
             Self::Before => 0,
             Self::Holds => 1,
