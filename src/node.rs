@@ -345,7 +345,8 @@ async fn chores(config: Arc<Config>, replica: Shared, raft: Raft, stop: Cancella
         };
         let command = if !seeded {
             let policies = config.policies.iter().map(Into::into).collect();
-            Command::Seed { channels: config.definitions(), policies }
+            let locations = config.ledger.locations.clone();
+            Command::Seed { channels: config.definitions(), policies, locations }
         } else if wakes_at.is_some_and(|time| time <= clock::now_ms()) {
             Command::Tick
         } else {

@@ -3,6 +3,7 @@
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::borrow::Borrow;
 use core::hash::Hash;
 
 use serde::{Deserialize, Serialize};
@@ -55,12 +56,20 @@ impl<K: Ord + Hash + Clone, V: Clone> Default for Expiring<K, V> {
 
 impl<K: Ord + Hash + Clone, V: Clone> Expiring<K, V> {
     /// The value of a key, if it has not been dropped yet.
-    pub fn get(&self, key: &K) -> Option<&V> {
+    pub fn get<Q>(&self, key: &Q) -> Option<&V>
+    where
+        K: Borrow<Q>,
+        Q: Ord + Hash + ?Sized,
+    {
         self.entries.get(key)
     }
 
     /// The same, to be changed.
-    pub fn get_mut(&mut self, key: &K) -> Option<&mut V> {
+    pub fn get_mut<Q>(&mut self, key: &Q) -> Option<&mut V>
+    where
+        K: Borrow<Q>,
+        Q: Ord + Hash + ?Sized,
+    {
         self.entries.get_mut(key)
     }
 

@@ -29,7 +29,8 @@ const LOCATIONS: [(&str, &str); 2] = [("ebay", "main"), ("shop", "outlet")];
 fn shops() -> Node {
     let mut node = Node { now: START, ..Node::default() };
     let channels = LOCATIONS.map(|(name, location)| (name.to_string(), definition(location)));
-    node.apply(Command::Seed { channels: channels.into(), policies: Vec::new() });
+    let (channels, policies) = (channels.into(), Vec::new());
+    node.apply(Command::Seed { channels, policies, locations: Vec::new() });
     node
 }
 
@@ -118,7 +119,9 @@ fn quantities(state: &State) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     for (sku, stock) in data.stock.iter() {
         for (location, level) in &stock.levels {
-            if *level != state::ledger::Level::default() {
+            // When it was counted is when things arrived.
+            let level = state::ledger::Level { counted: 0, ..level.clone() };
+            if level != state::ledger::Level::default() {
                 found.insert(format!("{sku} at {location}"), format!("{level:?}"));
             }
         }
