@@ -2,11 +2,16 @@
 //!
 //! How each channel signs and what its payloads mean is the room `channels`.
 
+pub mod amazon;
 pub mod api;
+pub mod ebay;
+pub mod odoo;
 pub mod outcome;
 pub mod shopify;
 pub mod source;
 pub mod token;
+pub mod walmart;
+pub mod woocommerce;
 
 use std::net::IpAddr;
 

@@ -37,6 +37,9 @@ pub struct Sqs {
     pub secret_access_key: Secret,
     /// The token of temporary credentials.
     pub session_token: Option<Secret>,
+    /// Receives side by side, each of ten messages at the most.
+    #[serde(default = "one")]
+    pub receivers: usize,
     /// How long a message that was received is hidden from others; extended while it takes longer.
     #[serde(default = "half_a_minute")]
     pub visibility: Millis,
@@ -77,6 +80,10 @@ fn half_a_minute() -> Millis {
     Millis(30_000)
 }
 
+const fn one() -> usize {
+    1
+}
+
 const fn yes() -> bool {
     true
 }
@@ -97,6 +104,9 @@ impl Sqs {
         }
         if !(10_000..=43_200_000).contains(&self.visibility.0) {
             faults.push("sqs.visibility: between 10s and 12h".into());
+        }
+        if !(1..=16).contains(&self.receivers) {
+            faults.push("sqs.receivers: between 1 and 16".into());
         }
         faults
     }
