@@ -29,6 +29,8 @@ const LOOK: Duration = Duration::from_millis(250);
 const ORDERS_MAX: usize = 32;
 /// Pages that are asked for in one go; between two goes orders that wait are fetched.
 const PAGES_MAX: usize = 50;
+/// How far behind the newest change a poll begins at least: some channels know whole seconds only.
+const OVERLAP_MS_MIN: u64 = 2_000;
 /// How long after an order was fetched, or could not be, it is left alone; doubled with each failure.
 const PATIENCE: Duration = Duration::from_secs(2);
 const PATIENCE_MAX: Duration = Duration::from_secs(300);
@@ -77,8 +79,8 @@ struct Round {
 }
 
 impl Round {
-    const fn new(since: u64, overlap: u64, now: u64) -> Self {
-        let from = since.saturating_sub(overlap);
+    fn new(since: u64, overlap: u64, now: u64) -> Self {
+        let from = since.saturating_sub(overlap.max(OVERLAP_MS_MIN));
         Self { since, from, began: now, newest: since, page: None, limits: 0, wait: Duration::ZERO }
     }
 
@@ -307,14 +309,15 @@ mod tests {
     // a page already read, or all orders until the time that a wrong clock gave to one of them.
     #[test]
     fn a_cursor_is_not_ahead_of_its_poll() {
-        let mut round = Round::new(10_000, 600, 20_000);
-        assert_eq!((round.from, round.cursor()), (9_400, None));
+        let mut round = Round::new(10_000, 6_000, 20_000);
+        assert_eq!((round.from, round.cursor()), (4_000, None));
         assert!(!round.kept(Some(15_000), Some("2".into())));
         assert!(round.kept(None, None));
         assert_eq!(round.cursor(), Some(15_000));
         round.kept(Some(90_000), None);
         assert_eq!(round.cursor(), Some(20_000));
         assert_eq!(Round::new(100, 600, 20_000).from, 0);
+        assert_eq!(Round::new(10_000, 0, 20_000).from, 8_000);
     }
 
     // A channel with a thousand changed orders and a limit of some pages at once would be asked for the

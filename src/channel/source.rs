@@ -9,6 +9,9 @@ use super::ebay::Ebay;
 use super::odoo::Odoo;
 use crate::config::Channel;
 
+/// What reads an order.
+type Read = fn(&[u8]) -> Result<Told, String>;
+
 /// The API of a channel of each kind that has one.
 pub enum Source {
     /// A Shopify store.
@@ -55,7 +58,7 @@ impl Source {
 
     /// One order; `None` if the channel knows no such order.
     pub async fn order(&self, id: &str) -> Result<Option<Told>, ApiError> {
-        let (body, read): (_, fn(&[u8]) -> Result<Told, String>) = match self {
+        let (body, read): (_, Read) = match self {
             Self::Shopify(orders) => {
                 return shopify::poll::order(&orders.order(id).await?)
                     .map_err(ApiError::Unreadable);

@@ -62,7 +62,8 @@ pub struct Odoo {
 pub struct Poll {
     /// Between two polls; 0 polls never. Orders that only the API can tell of are fetched all the same.
     pub every: Millis,
-    /// How far behind the newest change a poll begins again: clocks and long transactions differ.
+    /// How far behind the newest change a poll begins again: clocks differ, long transactions end late, and
+    /// some channels show a change only minutes after the time that it bears.
     pub overlap: Millis,
 }
 
