@@ -13,6 +13,8 @@ use crate::{clock, config};
 
 /// Records of a page.
 const PAGE: usize = 500;
+/// Sales of a page: each is then read by two calls of its own.
+const SALES: usize = 50;
 /// Products whose stock is asked for at once.
 const PRODUCTS: usize = 200;
 
@@ -72,7 +74,7 @@ impl Odoo {
     /// then read by [`Self::sale`].
     pub async fn sales(&self, since_ms: u64, page: Option<&str>) -> Result<Listed, ApiError> {
         let domain = [json!(["write_date", ">=", since(since_ms)])];
-        self.page("sale.order", &domain, &["write_date"], page, PAGE).await
+        self.page("sale.order", &domain, &["write_date"], page, SALES).await
     }
 
     /// One sale, and its lines: the lists that hold the `sale.order` and its `sale.order.line`s. `None` if
