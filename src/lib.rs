@@ -22,6 +22,7 @@ pub mod inbox;
 pub mod ingest;
 pub mod intake;
 pub mod issuers;
+pub mod keyring;
 mod listen;
 pub mod measures;
 pub mod node;

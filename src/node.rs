@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::admin::{self, Admin};
 use crate::channel::source::Source;
+use crate::channel::{self, Meant};
 use crate::config::{Channel, Config};
 use crate::inbox::{self, Inbox};
 use crate::ingest::{self, Ingest};
@@ -24,7 +25,7 @@ use crate::measures::Measures;
 use crate::poll::{self, Poller};
 use crate::propagate::{self, Pusher};
 use crate::replica::{Replica, Shared};
-use crate::sqs::{self, Consumer};
+use crate::sqs::{self, Consumer, Take, Taken};
 use crate::{clock, history, listen, submit};
 
 /// How often the leader looks whether something is due that no command would bring up.
@@ -231,13 +232,40 @@ impl Sources<'_> {
             tasks.spawn(poll::run(poller, stop()));
         }
         if let Some(sqs) = &channel.sqs {
-            let consumer = Consumer {
-                channel: channel.name.clone(),
-                sqs: sqs.clone(),
-                intake: self.intake.clone(),
-                measures: Arc::clone(self.measures),
-            };
-            tasks.spawn(sqs::run(consumer, stop()));
+            let keeper = Keeper { channel: channel.name.clone(), intake: self.intake.clone() };
+            let settings = sqs::Settings::of(&channel.name, sqs);
+            match Consumer::new(settings, keeper, self.measures.queue(&channel.name)) {
+                Ok(consumer) => {
+                    let stop = stop();
+                    tasks.spawn(async move { consumer.run(&stop).await });
+                }
+                Err(why) => {
+                    tracing::error!(channel = channel.name, why, "its queue cannot be used");
+                }
+            }
+        }
+    }
+}
+
+/// Makes durable what lies in a channel's queue: Amazon's notifications.
+struct Keeper {
+    channel: String,
+    intake: Intake,
+}
+
+impl Take for Keeper {
+    async fn take(&self, body: &str) -> Taken {
+        let raw = body.as_bytes();
+        let parsed = channels::amazon::notification(raw);
+        match channel::deliver(&self.channel, parsed, raw, clock::now_ms()) {
+            Meant::Ignored(_) | Meant::Confirm(_) => Taken::Durable,
+            Meant::Delivery(delivery, _) => match self.intake.keep(*delivery).await {
+                Ok(()) => Taken::Durable,
+                Err(later) => {
+                    tracing::warn!(channel = self.channel, %later, "a message stays in its queue");
+                    Taken::Busy
+                }
+            },
         }
     }
 }
