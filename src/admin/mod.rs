@@ -15,6 +15,7 @@ mod problem;
 mod reservations;
 mod skus;
 mod stock;
+mod verify;
 mod view;
 
 use std::sync::{Arc, PoisonError, RwLockReadGuard};
@@ -152,6 +153,7 @@ fn routes() -> [(OpenApiRouter<Admin>, Option<Scope>); 4] {
         .routes(routes!(channels::put))
         .routes(routes!(channels::put_policies));
     let operate = OpenApiRouter::new()
+        .routes(routes!(verify::verify))
         .routes(routes!(cluster_api::init))
         .routes(routes!(cluster_api::add))
         .routes(routes!(cluster_api::promote))
