@@ -11,10 +11,12 @@
 
 pub mod book;
 pub mod http;
+pub mod issuer;
 pub mod links;
 pub mod orders;
 pub mod power;
 pub mod raw;
+pub mod senders;
 
 use std::fmt::Write as _;
 use std::fs;
