@@ -14,6 +14,7 @@ pub mod http;
 pub mod issuer;
 pub mod links;
 pub mod orders;
+pub mod payloads;
 pub mod power;
 pub mod raw;
 pub mod senders;
