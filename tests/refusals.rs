@@ -168,7 +168,7 @@ async fn refusals_come_in_one_order_for_every_kind() {
             (404, elsewhere.head("POST", &[gzip.clone(), length(&large)]), &large),
             (413, unsigned.head("POST", &[gzip.clone(), length(&large)]), b""),
             (413, right.head("POST", &[length(&large)]), b""),
-            (413, right.head("POST", &[chunked.clone()]), &body),
+            (413, right.head("POST", std::slice::from_ref(&chunked)), &body),
             (415, unsigned.head("POST", &[gzip.clone(), length(b"[]")]), b"[]"),
             (415, sender.sign(&[], b"[]").head("POST", &[gzip.clone(), length(b"[]")]), b"[]"),
             (401, wrong.head("POST", &[length(b"[]")]), b"[]"),
@@ -195,7 +195,7 @@ async fn a_body_is_kept_whole_or_not_at_all() {
         let body = format!("{{\"text\": \"{}\"}}", "x".repeat(3000)).into_bytes();
         let right = sender.sign(&[], &body);
         let length = ("content-length", body.len().to_string());
-        let head = right.head("POST", &[length.clone()]);
+        let head = right.head("POST", std::slice::from_ref(&length));
         let half = &body[..body.len() / 2];
         let is_sns = sender.scheme == Scheme::Sns;
         let pieces = |head: &[u8], body: &[u8]| -> Vec<Vec<u8>> {

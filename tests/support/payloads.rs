@@ -27,29 +27,88 @@ pub struct Carrier {
     pub topic: Option<(&'static str, &'static str)>,
     /// The header of the delivery's id.
     pub id_header: Option<&'static str>,
-    /// Whether an order can be told with its lines.
+    /// Whether an order can be told with several lines and their SKUs.
     pub lines: bool,
     /// Whether it counts units at all.
     pub counts: bool,
+    /// A line, with places for what a test puts in.
+    line: &'static str,
+    /// The id of a line, or of what is there instead.
+    line_id: &'static str,
+    order: &'static str,
 }
 
-const fn carrier(sender: &'static str, lines: bool, counts: bool) -> Carrier {
-    Carrier { sender, topic: None, id_header: None, lines, counts }
-}
+const BARE: Carrier = Carrier {
+    sender: "",
+    topic: None,
+    id_header: None,
+    lines: true,
+    counts: true,
+    line: r#"{<line_id>"sku":<sku>,"quantity":<quantity>}"#,
+    line_id: r#""id":<id>,"#,
+    order: "",
+};
 
 /// One of each kind. Amazon's comes by its queue.
 pub const CARRIERS: [Carrier; 7] = [
     Carrier {
+        sender: "north",
         topic: Some(("x-shopify-topic", "orders/create")),
         id_header: Some("x-shopify-webhook-id"),
-        ..carrier("north", true, true)
+        order: r#"{"id":<order>,"updated_at":"<now>","line_items":[<lines>]}"#,
+        ..BARE
     },
-    Carrier { topic: Some(("x-wc-webhook-topic", "order.created")), ..carrier("woo", true, true) },
-    carrier("amazon", true, true),
-    carrier("ebay", false, false),
-    carrier("walmart", true, true),
-    carrier("odoo", false, true),
-    Carrier { id_header: Some("webhook-id"), ..carrier("wms", true, true) },
+    Carrier {
+        sender: "woo",
+        topic: Some(("x-wc-webhook-topic", "order.created")),
+        order: r#"{"id":<order>,"status":"processing","date_modified_gmt":"<naive>",
+            "line_items":[<lines>]}"#,
+        ..BARE
+    },
+    Carrier {
+        sender: "amazon",
+        line: r#"{<line_id>"SellerSKU":<sku>,"Quantity":<quantity>}"#,
+        line_id: r#""OrderItemId":<id>,"#,
+        order: r#"{"NotificationType":"ORDER_CHANGE","EventTime":"<now>",
+            "NotificationMetadata":{"NotificationId":"<delivery>"},
+            "Payload":{"OrderChangeNotification":{"AmazonOrderId":"<order>",
+            "Summary":{"OrderStatus":"Unshipped","OrderItems":[<lines>]}}}}"#,
+        ..BARE
+    },
+    Carrier {
+        sender: "ebay",
+        lines: false,
+        counts: false,
+        line: "<line_id>",
+        line_id: r#""orderId":"<order>""#,
+        order: r#"{"metadata":{"topic":"ORDER_CONFIRMATION"},"notification":
+            {"notificationId":"<delivery>","eventDate":"<now>","data":{<lines>}}}"#,
+        ..BARE
+    },
+    Carrier {
+        sender: "walmart",
+        line: r#"{<line_id>"sku":<sku>,"quantity":{"measurementValue":<quantity>},"status":"CREATED"}"#,
+        line_id: r#""lineNumber":<id>,"#,
+        order: r#"{"source":{"eventType":"PO_CREATED","eventTime":"<now>","eventId":"<delivery>"},
+            "payload":{"purchaseOrderId":"<order>","orderLines":[<lines>]}}"#,
+        ..BARE
+    },
+    Carrier {
+        sender: "odoo",
+        lines: false,
+        line: r#"<line_id>"quantity":<quantity>,"#,
+        line_id: r#""_id":<order>,"#,
+        order: r#"{<lines>"_model":"stock.move","state":"done","product_id":33,"location_id":8,
+            "location_dest_id":5,"date":"<naive>"}"#,
+        ..BARE
+    },
+    Carrier {
+        sender: "wms",
+        id_header: Some("webhook-id"),
+        order: r#"{"type":"order.created","timestamp":"<now>",
+            "data":{"order":"<order>","lines":[<lines>]}}"#,
+        ..BARE
+    },
 ];
 
 impl Carrier {
@@ -57,96 +116,27 @@ impl Carrier {
         named(self.sender)
     }
 
-    /// The body of an order with these lines; of what counts no lines, of the first. `id` tells the
-    /// delivery from others where the body does.
-    pub fn body(&self, id: &str, order: u64, lines: &[Line]) -> String {
+    /// The body of an order with these lines; one alone where it cannot have several. `delivery` tells it
+    /// from others where the body does.
+    pub fn body(&self, delivery: &str, order: u64, lines: &[Line]) -> String {
         let now = clock::rfc3339(clock::now_ms());
-        let naive = now.get(..19).unwrap_or_default();
-        let all =
-            |line: &dyn Fn(&Line) -> String| lines.iter().map(line).collect::<Vec<_>>().join(",");
-        let keyed = |key: &str, line: &Line| {
-            line.id.as_ref().map_or(String::new(), |id| format!("\"{key}\":{id},"))
+        let line = |line: &Line| {
+            let id = line.id.as_ref().map(|id| self.line_id.replace("<id>", id));
+            let filled = self.line.replace("<line_id>", &id.unwrap_or_default());
+            filled.replace("<quantity>", &line.quantity).replace("<sku>", &line.sku)
         };
-        match self.sender {
-            "north" => {
-                let lines = all(&|line| {
-                    let (id, Line { sku, quantity, .. }) = (keyed("id", line), line);
-                    format!(
-                        "{{{id}\"sku\":{sku},\"quantity\":{quantity},\"variant_inventory_management\":\"shopify\"}}"
-                    )
-                });
-                format!("{{\"id\":{order},\"updated_at\":\"{now}\",\"line_items\":[{lines}]}}")
-            }
-            "woo" => {
-                let lines = all(&|line| {
-                    let (id, Line { sku, quantity, .. }) = (keyed("id", line), line);
-                    format!("{{{id}\"product_id\":93,\"sku\":{sku},\"quantity\":{quantity}}}")
-                });
-                format!(
-                    "{{\"id\":{order},\"status\":\"processing\",\"date_modified_gmt\":\"{naive}\",\
-                     \"line_items\":[{lines}]}}"
-                )
-            }
-            "amazon" => {
-                let lines = all(&|line| {
-                    let (id, Line { sku, quantity, .. }) = (keyed("OrderItemId", line), line);
-                    format!("{{{id}\"SellerSKU\":{sku},\"Quantity\":{quantity}}}")
-                });
-                format!(
-                    "{{\"NotificationType\":\"ORDER_CHANGE\",\"EventTime\":\"{now}\",\
-                     \"NotificationMetadata\":{{\"NotificationId\":\"{id}\"}},\"Payload\":\
-                     {{\"OrderChangeNotification\":{{\"AmazonOrderId\":\"{order}\",\"Summary\":\
-                     {{\"OrderStatus\":\"Unshipped\",\"OrderItems\":[{lines}]}}}}}}}}"
-                )
-            }
-            "ebay" => {
-                let named = lines.first().is_none_or(|line| line.id.is_some());
-                let order = if named { format!("\"orderId\":\"{order}\"") } else { String::new() };
-                format!(
-                    "{{\"metadata\":{{\"topic\":\"ORDER_CONFIRMATION\"}},\"notification\":\
-                     {{\"notificationId\":\"{id}\",\"eventDate\":\"{now}\",\"data\":{{{order}}}}}}}"
-                )
-            }
-            "walmart" => {
-                let lines = all(&|line| {
-                    let (id, Line { sku, quantity, .. }) = (keyed("lineNumber", line), line);
-                    format!(
-                        "{{{id}\"sku\":{sku},\"quantity\":{{\"measurementValue\":{quantity}}},\
-                         \"status\":\"CREATED\"}}"
-                    )
-                });
-                format!(
-                    "{{\"source\":{{\"eventType\":\"PO_CREATED\",\"eventTime\":\"{now}\",\
-                     \"eventId\":\"{id}\"}},\"payload\":{{\"purchaseOrderId\":\"{order}\",\
-                     \"orderLines\":[{lines}]}}}}"
-                )
-            }
-            "odoo" => {
-                let line = lines.first().cloned().unwrap_or(Line::new(1, "", "1"));
-                let named = line.id.map_or(String::new(), |_| format!("\"_id\":{order},"));
-                format!(
-                    "{{{named}\"_model\":\"stock.move\",\"state\":\"done\",\"product_id\":33,\
-                     \"quantity\":{},\"location_id\":8,\"location_dest_id\":5,\"date\":\"{}\"}}",
-                    line.quantity,
-                    naive.replace('T', " ")
-                )
-            }
-            _ => {
-                let lines = all(&|line| {
-                    let (id, Line { sku, quantity, .. }) = (keyed("id", line), line);
-                    format!("{{{id}\"sku\":{sku},\"quantity\":{quantity}}}")
-                });
-                format!(
-                    "{{\"type\":\"order.created\",\"timestamp\":\"{now}\",\
-                     \"data\":{{\"order\":\"{order}\",\"lines\":[{lines}]}}}}"
-                )
-            }
-        }
+        let lines: Vec<String> = lines.iter().map(line).collect();
+        self.order
+            .replace("<naive>", now.get(..19).unwrap_or_default())
+            .replace("<now>", &now)
+            .replace("<delivery>", delivery)
+            .replace("<lines>", &lines.join(","))
+            .replace("<order>", &order.to_string())
     }
 
     /// The headers of a delivery of this id.
-    pub fn headers<'a>(&self, id: &'a str) -> Vec<(&'static str, &'a str)> {
+    pub fn headers<'a>(&self, delivery: &'a str) -> Vec<(&'static str, &'a str)> {
         let topic = self.topic.into_iter();
-        topic.chain(self.id_header.map(|name| (name, id))).collect()
+        topic.chain(self.id_header.map(|name| (name, delivery))).collect()
     }
 }

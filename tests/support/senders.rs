@@ -6,6 +6,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::{Digest as _, Sha256};
+use stockraft::channel::hex;
 use stockraft::clock;
 
 use super::http::{Answer, Http};
@@ -109,7 +110,8 @@ pub fn config(issuer: &Issuer) -> String {
                 .into(),
             _ => String::new(),
         };
-        text += &format!("\n[[channel]]\nname = \"{name}\"\nkind = \"{kind}\"\n{secrets}{more}");
+        let head = format!("\n[[channel]]\nname = \"{name}\"\nkind = \"{kind}\"\n");
+        text.extend([head, secrets, more]);
     }
     text
 }
@@ -235,11 +237,6 @@ pub fn challenge(code: &str) -> String {
 
 fn mac(key: &[u8], parts: &[&[u8]]) -> Vec<u8> {
     let mac = Hmac::<Sha256>::new_from_slice(key).unwrap();
-    let mac = parts.iter().fold(mac, |mac, part| mac.chain_update(part));
+    let mac = parts.iter().fold(mac, Hmac::<Sha256>::chain_update);
     mac.finalize().into_bytes().to_vec()
-}
-
-/// Lower-case hexadecimal.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
