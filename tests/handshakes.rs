@@ -4,12 +4,13 @@
 
 mod support;
 
+use marketplace::sender::{Kind, Options, Sender as Channel};
 use serde_json::{Value, json};
 use stockraft::clock;
 use support::http::{Answer, Http};
 use support::issuer::Issuer;
-use support::senders::{self, SENDERS, SNS_TOPIC, Scheme, Sent};
-use support::{Cluster, Node};
+use support::senders::{self, EBAY_ENDPOINT, EBAY_TOKEN, SENDERS, SNS_TOPIC, Scheme, Sent};
+use support::{Cluster, Node, PATIENCE};
 use tokio::net::TcpListener;
 
 async fn start() -> (Cluster, Issuer) {
@@ -103,6 +104,27 @@ async fn a_stores_ping_is_answered_and_nothing_else_is_let_through_with_it() {
         assert_eq!(answer.status, 401, "{path} {headers:?} {body}: {}", answer.text());
     }
     assert_untouched(node).await;
+}
+
+// What the tests above ask is what their author read; a simulated channel has read for itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn channels_that_shake_hands_begin_to_send() {
+    let (cluster, _issuer) = start().await;
+    let node = &cluster.nodes[0];
+    for (name, kind) in [("woo", Kind::WooCommerce), ("ebay", Kind::Ebay)] {
+        let target = format!("http://127.0.0.1:{}/webhooks/{name}", node.ports[0]);
+        let options = Options {
+            targets: vec![target],
+            verification_token: EBAY_TOKEN.into(),
+            endpoint: Some(EBAY_ENDPOINT.into()),
+            ..Options::new(name, kind)
+        };
+        let channel = Channel::start(options).await.unwrap();
+        let subscribed = tokio::time::timeout(PATIENCE, channel.subscribed()).await;
+        assert!(subscribed.is_ok(), "{name}: {:?}", channel.stats());
+        assert_eq!(channel.stats().handshakes_failed, 0, "{name}");
+        channel.shutdown().await;
+    }
 }
 
 /// A message of SNS that everything is right with but the signature.

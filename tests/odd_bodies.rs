@@ -12,7 +12,7 @@ use marketplace::sqs::{Options as QueueOptions, Queue};
 use serde_json::Value;
 use support::issuer::Issuer;
 use support::payloads::{CARRIERS, Carrier, Line};
-use support::{Cluster, Node, senders, unique, until, until_true};
+use support::{Cluster, Node, TOKEN, senders, stockraft, unique, until, until_true};
 
 /// A node with a channel of each kind, and where its deliveries come from.
 struct Shop {
@@ -296,6 +296,13 @@ async fn odd_but_sensible_orders_are_taken_as_they_are() {
         assert_eq!(sku(&shop.line(carrier, order, "9").await).as_deref(), Some("CUP"));
         assert_eq!(shop.line(carrier, order, "10").await["committed"], 1);
     }
+    // A terminal would obey what stands in a name; a line end would make two rows of it.
+    let node = format!("http://127.0.0.1:{}", shop.node().ports[1]);
+    let list = ["stock", "list", "--node", &node, "--token", TOKEN];
+    let output = stockraft().args(list).output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.contains("[31mB"), "{said:?}");
+    assert!(!said.contains(|c: char| c.is_control() && c != '\n'), "{said:?}");
 }
 
 // An id that comes again with another body is two deliveries, one of which would be dropped without a word;

@@ -161,7 +161,8 @@ async fn refusals_come_in_one_order_for_every_kind() {
         let wrong = sender.sign_with("another-secret-of-the-same-sort", &[], b"[]");
         let wrong = if sender.scheme == Scheme::Sns { unsigned.clone() } else { wrong };
         // Each request has what is refused later as well.
-        let faults: [(u16, Vec<u8>, &[u8]); 10] = [
+        let plain = ("content-encoding", "identity".to_string());
+        let faults: [(u16, Vec<u8>, &[u8]); 11] = [
             (431, unsigned.head("POST", &[too_long, gzip.clone(), length(&large)]), &large),
             (405, unsigned.head("PUT", &[gzip.clone(), length(&large)]), &large),
             (405, elsewhere.head("DELETE", &[gzip.clone(), length(&large)]), &large),
@@ -171,6 +172,7 @@ async fn refusals_come_in_one_order_for_every_kind() {
             (413, right.head("POST", std::slice::from_ref(&chunked)), &body),
             (415, unsigned.head("POST", &[gzip.clone(), length(b"[]")]), b"[]"),
             (415, sender.sign(&[], b"[]").head("POST", &[gzip.clone(), length(b"[]")]), b"[]"),
+            (415, unsigned.head("POST", &[plain, gzip.clone(), length(b"[]")]), b"[]"),
             (401, wrong.head("POST", &[length(b"[]")]), b"[]"),
         ];
         for (status, head, body) in faults {

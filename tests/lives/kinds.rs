@@ -7,7 +7,7 @@ use hyper::HeaderMap;
 use serde_json::{Value, json};
 use stockraft::clock::rfc3339;
 
-use crate::life::{Done, Fate, Line, Manner, Order, Parcel, Part, SKUS};
+use crate::life::{Done, Fate, Line, Manner, Order, Parcel, Part, Returns, SKUS};
 
 /// One kind.
 pub(crate) struct Kind {
@@ -34,15 +34,14 @@ const UNITS: Manner = Manner {
     cancel: Part::Units,
     ship: Part::Units,
     edits: false,
-    returns: true,
-    keeps: false,
+    returns: Returns::Restocked,
     late_cancel: true,
 };
 
 pub(crate) const KINDS: [Kind; 7] = [
     Kind {
         name: "shopify",
-        manner: Manner { edits: true, keeps: true, ..UNITS },
+        manner: Manner { edits: true, returns: Returns::Either, ..UNITS },
         listing: |item| format!("gid://shopify/ProductVariant/{}", variant(item)),
         webhooks: shopify_webhooks,
         tells: |_| true,
@@ -51,7 +50,7 @@ pub(crate) const KINDS: [Kind; 7] = [
     },
     Kind {
         name: "woocommerce",
-        manner: Manner { ship: Part::Order, keeps: true, late_cancel: false, ..UNITS },
+        manner: Manner { ship: Part::Order, returns: Returns::Either, late_cancel: false, ..UNITS },
         listing: |item| variant(item).to_string(),
         webhooks: |order| {
             let topic = if order.done == Done::Placed { "order.created" } else { "order.updated" };
@@ -68,7 +67,7 @@ pub(crate) const KINDS: [Kind; 7] = [
     },
     Kind {
         name: "amazon",
-        manner: Manner { cancel: Part::Nothing, returns: false, ..UNITS },
+        manner: Manner { cancel: Part::Nothing, returns: Returns::Never, ..UNITS },
         listing: |item| SKUS[item].into(),
         webhooks: |order| vec![bare(amazon_notification(order))],
         tells: |_| true,
@@ -80,7 +79,7 @@ pub(crate) const KINDS: [Kind; 7] = [
         manner: Manner {
             cancel: Part::Nothing,
             ship: Part::Lines,
-            returns: false,
+            returns: Returns::Never,
             late_cancel: false,
             ..UNITS
         },
@@ -92,7 +91,7 @@ pub(crate) const KINDS: [Kind; 7] = [
     },
     Kind {
         name: "walmart",
-        manner: Manner { cancel: Part::Lines, ship: Part::Lines, returns: false, ..UNITS },
+        manner: Manner { cancel: Part::Lines, ship: Part::Lines, returns: Returns::Never, ..UNITS },
         listing: |item| SKUS[item].into(),
         webhooks: walmart_webhooks,
         tells: |order| order.done != Done::Shipped,
@@ -110,7 +109,7 @@ pub(crate) const KINDS: [Kind; 7] = [
     },
     Kind {
         name: "generic",
-        manner: Manner { edits: true, keeps: true, ..UNITS },
+        manner: Manner { edits: true, returns: Returns::Either, ..UNITS },
         listing: |item| variant(item).to_string(),
         webhooks: generic_webhooks,
         tells: |_| true,
@@ -385,8 +384,8 @@ fn odoo_settings() -> odoo::Settings {
 
 /// The moves that shipped or brought back units, newest last. `product` says how a product is named.
 fn odoo_moves(order: &Order, product: impl Fn(&Line) -> Value) -> Vec<Value> {
-    let moved = order.parcels.iter().filter(|parcel| parcel.fate != Some(Fate::Cancelled));
-    let moves = moved.flat_map(|parcel| parcel.rows.iter().map(move |row| (parcel, row)));
+    let parcels = order.parcels.iter().filter(|parcel| parcel.fate != Some(Fate::Cancelled));
+    let rows = parcels.flat_map(|parcel| parcel.rows.iter().map(move |row| (parcel, row)));
     let one = |(parcel, (place, units)): (&Parcel, &(usize, i64))| {
         let (from, to) = if parcel.fate.is_none() { (8, 5) } else { (5, 8) };
         let when = naive(parcel.at_ms, " ");
@@ -395,7 +394,7 @@ fn odoo_moves(order: &Order, product: impl Fn(&Line) -> Value) -> Vec<Value> {
             "location_dest_id": to, "origin": format!("S{}", order.id), "date": when,
             "write_date": when })
     };
-    moves.map(one).collect()
+    rows.map(one).collect()
 }
 
 fn odoo_webhooks(order: &Order) -> Vec<Webhook> {

@@ -18,9 +18,7 @@ pub(crate) struct Manner {
     /// Units can be taken out of a line without a refund.
     pub(crate) edits: bool,
     /// What was shipped can come back.
-    pub(crate) returns: bool,
-    /// What came back may stay off the shelf.
-    pub(crate) keeps: bool,
+    pub(crate) returns: Returns,
     /// What is left can be cancelled when something was shipped.
     pub(crate) late_cancel: bool,
 }
@@ -31,6 +29,15 @@ pub(crate) enum Part {
     Units,
     Lines,
     Order,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Returns {
+    Never,
+    /// What comes back is put on the shelf.
+    Restocked,
+    /// It may also stay off the shelf.
+    Either,
 }
 
 /// What somebody wants to happen. It happens as far as it can.
@@ -75,6 +82,16 @@ impl Line {
         self.ordered - self.edited - self.cancelled - self.shipped
     }
 
+    fn count(&mut self, done: Done, fate: Option<Fate>) -> &mut i64 {
+        match fate {
+            Some(Fate::Cancelled) => &mut self.cancelled,
+            Some(Fate::Returned) => &mut self.returned,
+            Some(Fate::Kept) => &mut self.kept,
+            None if done == Done::Edited => &mut self.edited,
+            None => &mut self.shipped,
+        }
+    }
+
     pub(crate) fn sku(&self) -> &'static str {
         SKUS[self.item]
     }
@@ -115,6 +132,9 @@ pub(crate) struct Order {
     pub(crate) parcels: Vec<Parcel>,
 }
 
+/// What happens, what becomes of refunded units, and how many of which lines are wanted at the most.
+type Wanted = (Done, Option<Fate>, Vec<(usize, i64)>);
+
 impl Order {
     pub(crate) fn place(id: u64, lines: &[(usize, i64)]) -> Self {
         let line = |(n, (item, ordered)): (u64, &(usize, i64))| Line {
@@ -138,80 +158,75 @@ impl Order {
     }
 
     /// The order after a step; nothing if it is none of this kind, or comes too late.
-    pub(crate) fn after(&self, step: Step, manner: &Manner) -> Option<Self> {
+    pub(crate) fn after(&self, step: Step, manner: Manner) -> Option<Self> {
+        let (done, fate, wanted) = self.wanted(step, manner)?;
         let mut next = self.clone();
         next.at_ms += STEP_MS;
-        let at_ms = next.at_ms;
-        let count = self.lines.len();
-        let whole_ship = manner.ship == Part::Order;
-        // A kind that ships whole orders has nothing left to change then but what comes back.
-        let closed = self.void || whole_ship && self.any_shipped();
-        let (done, fate, wanted): (Done, Option<Fate>, Vec<(usize, i64)>) = match step {
-            Step::Cancel { line, units } if !closed => {
-                let whole = manner.cancel == Part::Lines;
-                let line = line % count;
-                let known = &self.lines[line];
-                let may = match manner.cancel {
-                    Part::Units => true,
-                    Part::Lines => known.open() == known.ordered,
-                    _ => false,
-                };
-                let units = if whole { i64::MAX } else { units };
-                (
-                    Done::Refunded,
-                    Some(Fate::Cancelled),
-                    may.then_some((line, units)).into_iter().collect(),
-                )
-            }
-            Step::Edit { line, units } if !closed && manner.edits => {
-                (Done::Edited, None, vec![(line % count, units)])
-            }
-            Step::Ship { line, units } if !closed => match manner.ship {
-                Part::Units => (Done::Shipped, None, vec![(line % count, units)]),
-                Part::Lines => (Done::Shipped, None, vec![(line % count, i64::MAX)]),
-                _ => (Done::Shipped, None, (0..count).map(|line| (line, i64::MAX)).collect()),
-            },
-            Step::Return { line, units, restock } if manner.returns => {
-                let fate = if restock || !manner.keeps { Fate::Returned } else { Fate::Kept };
-                (Done::Refunded, Some(fate), vec![(line % count, units)])
-            }
-            Step::CancelRest if !closed && (manner.late_cancel || !self.any_shipped()) => {
-                let all = (0..count).map(|line| (line, i64::MAX)).collect();
-                (Done::Void, Some(Fate::Cancelled), all)
-            }
-            _ => return None,
-        };
+        (next.done, next.void) = (done, self.void || done == Done::Void);
         let mut rows = Vec::new();
         for (place, wanted) in wanted {
             let line = &mut next.lines[place];
             let came = line.shipped - line.returned - line.kept;
-            let can =
-                if matches!(fate, Some(Fate::Returned | Fate::Kept)) { came } else { line.open() };
-            let units = wanted.min(can);
-            if units <= 0 {
-                continue;
+            let back = matches!(fate, Some(Fate::Returned | Fate::Kept));
+            let units = wanted.min(if back { came } else { line.open() });
+            if units > 0 {
+                *line.count(done, fate) += units;
+                line.at_ms = next.at_ms;
+                rows.push((place, units));
             }
-            let count = match (done, fate) {
-                (Done::Edited, _) => &mut line.edited,
-                (_, None) => &mut line.shipped,
-                (_, Some(Fate::Cancelled)) => &mut line.cancelled,
-                (_, Some(Fate::Returned)) => &mut line.returned,
-                (_, Some(Fate::Kept)) => &mut line.kept,
-            };
-            *count += units;
-            line.at_ms = at_ms;
-            rows.push((place, units));
         }
         if rows.is_empty() {
             return None;
         }
-        next.done = done;
-        next.void |= done == Done::Void;
         if done != Done::Edited {
             let n = u64::try_from(next.parcels.len()).unwrap();
-            next.parcels.push(Parcel { id: self.id * 100 + n, at_ms, fate, rows });
+            next.parcels.push(Parcel { id: self.id * 100 + n, at_ms: next.at_ms, fate, rows });
         }
         Some(next)
+    }
+
+    /// What a step comes to.
+    fn wanted(&self, step: Step, manner: Manner) -> Option<Wanted> {
+        const ALL: i64 = i64::MAX;
+        let count = self.lines.len();
+        let whole = || (0..count).map(|line| (line, ALL)).collect();
+        // A kind that ships whole orders has nothing left to change then but what comes back.
+        let closed = self.void || manner.ship == Part::Order && self.any_shipped();
+        let fate = |restock: bool| match manner.returns {
+            Returns::Never => None,
+            Returns::Either if !restock => Some(Fate::Kept),
+            _ => Some(Fate::Returned),
+        };
+        match step {
+            Step::Return { line, units, restock } => {
+                Some((Done::Refunded, Some(fate(restock)?), vec![(line % count, units)]))
+            }
+            _ if closed => None,
+            Step::Cancel { line, units } => {
+                let untouched = |line: &Line| line.open() == line.ordered;
+                let units = match manner.cancel {
+                    Part::Units => units,
+                    Part::Lines if untouched(&self.lines[line % count]) => ALL,
+                    _ => return None,
+                };
+                Some((Done::Refunded, Some(Fate::Cancelled), vec![(line % count, units)]))
+            }
+            Step::Edit { line, units } => {
+                manner.edits.then(|| (Done::Edited, None, vec![(line % count, units)]))
+            }
+            Step::Ship { line, units } => {
+                let parcel = match manner.ship {
+                    Part::Units => vec![(line % count, units)],
+                    Part::Lines => vec![(line % count, ALL)],
+                    Part::Order | Part::Nothing => whole(),
+                };
+                Some((Done::Shipped, None, parcel))
+            }
+            Step::CancelRest => {
+                let may = manner.late_cancel || !self.any_shipped();
+                may.then(|| (Done::Void, Some(Fate::Cancelled), whole()))
+            }
+        }
     }
 
     /// Refunds, oldest first.

@@ -50,7 +50,7 @@ fn lives() -> impl Strategy<Value = Vec<Life>> {
 fn moments(kind: &Kind, id: u64, (lines, steps): &Life) -> Vec<Order> {
     let mut moments = vec![Order::place(id, lines)];
     for step in steps {
-        moments.extend(moments[moments.len() - 1].after(*step, &kind.manner));
+        moments.extend(moments[moments.len() - 1].after(*step, kind.manner));
     }
     moments
 }
@@ -269,7 +269,7 @@ fn lives_have_everything_in_them() {
         let steps = [
             true,
             manner.edits,
-            manner.returns,
+            manner.returns != life::Returns::Never,
             manner.late_cancel,
             manner.cancel != life::Part::Nothing,
         ];
