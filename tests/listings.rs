@@ -10,7 +10,9 @@ use serde_json::{Value, json};
 use support::issuer::Issuer;
 use support::orders::Webhook;
 use support::payloads::{CARRIERS, Line};
-use support::{Cluster, Node, TOKEN, senders, stockraft, unique, until, until_true};
+use support::{
+    Cluster, Node, READER, TOKEN, WRITER, senders, stockraft, unique, until, until_true,
+};
 
 /// Writes a file of listings and imports it by the program: its exit code and what it said.
 fn import(node: &Node, text: &[u8]) -> (Option<i32>, String) {
@@ -20,11 +22,15 @@ fn import(node: &Node, text: &[u8]) -> (Option<i32>, String) {
 }
 
 fn import_file(node: &Node, path: &Path) -> (Option<i32>, String) {
+    import_as(node, path, TOKEN)
+}
+
+fn import_as(node: &Node, path: &Path, token: &str) -> (Option<i32>, String) {
     let url = format!("http://127.0.0.1:{}", node.ports[1]);
     let output = stockraft()
         .args(["channel", "map"])
         .arg(path)
-        .args(["--node", &url, "--token", TOKEN])
+        .args(["--node", &url, "--token", token])
         .output()
         .unwrap();
     let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
@@ -103,6 +109,13 @@ async fn a_file_with_a_fault_changes_nothing_and_says_its_line() {
         assert!(said.starts_with(expected), "{what}: {said}");
         assert_eq!(said.trim_end().lines().count(), 1, "{what}: {said}");
     }
+    // Who may not look at the channels has the node judge.
+    let path = node.dir.join("listings.csv");
+    std::fs::write(&path, format!("{good}TEE,nowhere,3\n")).unwrap();
+    let (code, said) = import_as(node, &path, WRITER);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("there is no channel \"nowhere\""), "{said}");
+    assert_eq!(import_as(node, &path, READER).0, Some(2));
     assert_nothing_is_mapped(node).await;
 }
 
@@ -132,10 +145,12 @@ async fn a_file_that_makes_no_sense_changes_nothing() {
         let (code, said) = import(node, format!("{good}{rows}").as_bytes());
         assert_eq!((code, said.trim_end()), (Some(2), expected), "{what}");
     }
-    // Only the node knows its channels, and it too takes all or none.
-    let (code, said) = import(node, format!("{good}TEE,nowhere,3\n").as_bytes());
-    assert_eq!(code, Some(1), "{said}");
-    assert!(said.contains("\"nowhere\""), "{said}");
+    // More rows than one request carries, the fault in the last of them.
+    let rows: Vec<String> = (0..1201).map(|n| format!("SKU-{n},north,{}", 1000 + n)).collect();
+    let text = format!("{good}{}\nTEE,nowhere,3\n", rows.join("\n"));
+    let (code, said) = import(node, text.as_bytes());
+    let expected = "FILE:1205: there is no channel \"nowhere\"";
+    assert_eq!((code, said.trim_end()), (Some(2), expected));
     let (code, said) = import_file(node, &PathBuf::from("/nowhere/listings.csv"));
     assert_eq!(code, Some(2), "{said}");
     assert_nothing_is_mapped(node).await;

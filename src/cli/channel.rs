@@ -61,7 +61,8 @@ pub(super) async fn run(command: Command) -> Result<(), Failure> {
             show(&target, &answer, |answer| table(answer, &["channel", "id", "sku", "source"]));
         }
         Command::Map { file, target } => {
-            let rows = read(&file).map_err(Failure::Usage)?;
+            let channels = channels(&target).await;
+            let rows = read(&file, channels.as_ref()).map_err(Failure::Usage)?;
             send(&target, &rows).await?;
         }
     }
@@ -75,19 +76,28 @@ fn table(answer: &Value, columns: &[&str]) -> Vec<Vec<String>> {
     std::iter::once(header).chain(items.iter().map(cells)).collect()
 }
 
+/// The channels that the cluster knows; nothing if the node cannot say, or may not with this token. Then
+/// it judges request by request.
+async fn channels(target: &Target) -> Option<BTreeSet<String>> {
+    let answer = ask_all(target, "/v1/channels", u64::MAX).await.ok()?;
+    let items = answer.get("items")?.as_array()?;
+    let names = items.iter().filter_map(|channel| channel.get("name")?.as_str());
+    Some(names.map(Into::into).collect())
+}
+
 /// All rows of a file, or the first fault of it with its line.
-fn read(path: &Path) -> Result<Vec<Value>, String> {
+fn read(path: &Path, channels: Option<&BTreeSet<String>>) -> Result<Vec<Value>, String> {
     let name = path.display();
     let bytes = std::fs::read(path).map_err(|error| format!("{name}: {error}"))?;
     // Spreadsheets put a byte order mark before the header.
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
-    rows(bytes).map_err(|(place, why)| format!("{name}:{}: {why}", line(bytes, place)))
+    rows(bytes, channels).map_err(|(place, why)| format!("{name}:{}: {why}", line(bytes, place)))
 }
 
 /// The byte at which a row begins, or the blank lines before it.
 type Place = usize;
 
-fn rows(bytes: &[u8]) -> Result<Vec<Value>, (Place, String)> {
+fn rows(bytes: &[u8], channels: Option<&BTreeSet<String>>) -> Result<Vec<Value>, (Place, String)> {
     let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(bytes);
     let header = reader.headers().map_err(|error| unreadable(&error))?.clone();
     let missing: Vec<&str> =
@@ -113,6 +123,9 @@ fn rows(bytes: &[u8]) -> Result<Vec<Value>, (Place, String)> {
             return Err((place, format!("{long} is longer than {NAME_LEN_MAX} bytes")));
         }
         let [sku, channel, id] = COLUMNS.map(|column| cells.get(column).copied().unwrap_or(""));
+        if channels.is_some_and(|channels| !channels.contains(channel)) {
+            return Err((place, format!("there is no channel {channel:?}")));
+        }
         known.check(bytes, (sku, channel, id), place).map_err(|why| (place, why))?;
         rows.push(json!(cells));
     }
@@ -170,12 +183,8 @@ fn line(bytes: &[u8], place: Place) -> usize {
     let (before, row) = bytes.split_at_checked(place).unwrap_or((bytes, &[]));
     let blank = row.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
     let text = bytes.get(..before.len() + blank).unwrap_or(bytes);
-    let ends = |pair: &[u8]| {
-        matches!(pair, [b'\n', ..]) || matches!(pair, [b'\r', next] if *next != b'\n')
-    };
-    // The last byte has no other after it, and what follows it is no line end.
-    let last = text.last().filter(|byte| matches!(byte, b'\r' | b'\n'));
-    1 + text.windows(2).filter(|pair| ends(pair)).count() + usize::from(last.is_some())
+    let count = |end: &[u8]| text.windows(end.len()).filter(|bytes| *bytes == end).count();
+    1 + count(b"\n") + count(b"\r") - count(b"\r\n")
 }
 
 async fn send(target: &Target, rows: &[Value]) -> Result<(), Failure> {
