@@ -89,11 +89,11 @@ pub(super) fn show(target: &Target, answer: &Value, table: impl Fn(&Value) -> Ve
     }
 }
 
-/// A value as a cell.
+/// A value as a cell. A name that a channel gave may hold what a terminal would obey.
 pub(super) fn cell(value: &Value) -> String {
     match value {
         Value::Null => "-".into(),
-        Value::String(text) => text.clone(),
+        Value::String(text) => text.replace(char::is_control, "\u{fffd}"),
         other => other.to_string(),
     }
 }
