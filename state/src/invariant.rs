@@ -36,6 +36,14 @@ impl Sums {
     }
 }
 
+impl<'a> FromIterator<&'a Movement> for Sums {
+    fn from_iter<T: IntoIterator<Item = &'a Movement>>(movements: T) -> Self {
+        let mut sums = Self::default();
+        movements.into_iter().for_each(|movement| sums.add(movement));
+        sums
+    }
+}
+
 /// Levels are what their movements add up to (I2). The movements are all of them.
 pub fn levels_are_sums(data: &Data, mut sums: Sums) -> Result<(), String> {
     for (sku, stock) in data.stock.iter() {

@@ -220,7 +220,7 @@ fn check(kind: &Kind, lives: &[Life], seed: u64) -> Result<(), TestCaseError> {
     let dead: Vec<_> = data.dead.entries().iter().map(|(_, letter)| &letter.reason).collect();
     prop_assert_eq!(dead, Vec::<&String>::new(), "{}: {:#?}", kind.name, all);
     prop_assert_eq!(ledger.levels(), truth(&expected), "{}: {:#?}", kind.name, all);
-    let sums = invariant::levels_are_sums(data, &ledger.movements);
+    let sums = invariant::levels_are_sums(data, ledger.movements.iter().collect());
     prop_assert_eq!(
         sums.and_then(|()| invariant::orders_are_settled(data)),
         Ok(()),

@@ -67,8 +67,7 @@ impl Node {
 
     /// All that must hold of any state whatever was done to it.
     pub fn check(&self) -> Result<(), String> {
-        let mut sums = state::invariant::Sums::default();
-        self.movements.iter().for_each(|movement| sums.add(movement));
+        let sums = self.movements.iter().collect();
         state::invariant::levels_are_sums(self.state.data(), sums)?;
         state::invariant::orders_are_settled(self.state.data())?;
         state::invariant::reserved_is_held(self.state.data())?;
