@@ -162,7 +162,7 @@ pub fn put_movements(batch: &mut Batch, chain: &mut Hash, index: u64, movements:
 }
 
 /// Adds the lines of an entry to a batch.
-pub(crate) fn put_lines(batch: &mut Batch, index: u64, lines: &Lines) {
+pub fn put_lines(batch: &mut Batch, index: u64, lines: &Lines) {
     batch.put(&movements_key(index), &codec::encode(lines));
 }
 
