@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use channels::poll::Told;
+use channels::poll::{Page, Told};
 use channels::{Parsed, Understood};
 use cluster::{Raft, Role};
 use state::command::{Delivery, Fact};
@@ -29,6 +29,8 @@ const LOOK: Duration = Duration::from_millis(250);
 const ORDERS_MAX: usize = 32;
 /// Pages of one poll; what lies behind them comes with the next.
 const PAGES_MAX: usize = 500;
+/// How often a page without an answer is asked for again before the poll breaks off.
+const PAGE_RETRIES: u32 = 2;
 /// How long after an order was fetched, or could not be, it is left alone; doubled with each failure.
 const PATIENCE: Duration = Duration::from_secs(2);
 const PATIENCE_MAX: Duration = Duration::from_secs(300);
@@ -70,38 +72,37 @@ enum Pause {
 
 /// Asks until `stop`, whenever this node is the channel's home.
 pub async fn run(poller: Poller, stop: CancellationToken) {
-    let asked = poller.ask();
+    // Beside each other: a long poll holds back no order that must be fetched.
+    let asked = async { tokio::join!(poller.fetch_waiting(), poller.poll_repeatedly()) };
     tokio::pin!(asked);
     tokio::select! {
-        () = &mut asked => {}
+        _ = &mut asked => {}
         () = stop.cancelled() => {}
     }
 }
 
 impl Poller {
-    async fn ask(&self) {
+    async fn fetch_waiting(&self) {
         let mut tried = BTreeMap::new();
-        let every = self.channel.poll.every.duration();
-        let mut poll_at = (!every.is_zero()).then(Instant::now);
         loop {
+            tokio::time::sleep(LOOK).await;
+            if self.is_mine() {
+                self.fetch(&mut tried).await;
+            }
+        }
+    }
+
+    async fn poll_repeatedly(&self) {
+        let every = self.channel.poll.every.duration();
+        while !every.is_zero() {
             tokio::time::sleep(LOOK).await;
             if !self.is_mine() {
                 continue;
             }
-            self.fetch(&mut tried).await;
-            if poll_at.is_some_and(|at| Instant::now() >= at) {
-                let outcome = self.poll().await;
-                let wait = match &outcome {
-                    Err(Pause::Api(ApiError::Limited { wait_ms })) => {
-                        every.max(Duration::from_millis(*wait_ms))
-                    }
-                    _ => every,
-                };
-                if let Err(why) = outcome {
-                    self.failed(&why, "a poll broke off, and is tried again later");
-                }
-                poll_at = Some(Instant::now() + wait);
+            if let Err(why) = self.poll().await {
+                self.failed(&why, "a poll broke off, and is tried again later");
             }
+            tokio::time::sleep(every).await;
         }
     }
 
@@ -184,7 +185,7 @@ impl Poller {
         let from = since.saturating_sub(self.channel.poll.overlap.0);
         let (mut newest, mut page) = (since, None);
         for _ in 0..PAGES_MAX {
-            let told = self.source.changes(from, page.as_deref()).await?;
+            let told = self.page(from, page.as_deref()).await?;
             for told in told.told {
                 self.keep_told(told).await?;
             }
@@ -201,6 +202,24 @@ impl Poller {
             self.note(format!("polled:{newest}"), polled).await?;
         }
         Ok(())
+    }
+
+    /// One page. What the channel puts off or does not answer is asked for again: a poll that began anew
+    /// each time might never come to its end.
+    async fn page(&self, from: u64, page: Option<&str>) -> Result<Page, ApiError> {
+        let mut failures = 0;
+        loop {
+            let wait = match self.source.changes(from, page).await {
+                Err(ApiError::Limited { wait_ms }) => Duration::from_millis(wait_ms),
+                Err(ApiError::Unreachable(_)) if failures < PAGE_RETRIES => {
+                    failures += 1;
+                    PATIENCE
+                }
+                told => return told,
+            };
+            tracing::debug!(channel = self.channel.name, ?wait, "a poll goes on later");
+            tokio::time::sleep(wait.max(LOOK)).await;
+        }
     }
 
     /// Keeps what was told, unless the very same was kept before.

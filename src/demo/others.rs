@@ -1,19 +1,15 @@
 //! The demo's channels that are not pushed to yet: each sells what was set aside for it, and tells of it as
 //! the real one does.
-#![expect(clippy::indexing_slicing, reason = "JSON indexed by name is null where nothing is")]
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use hyper::Method;
-use marketplace::sender::{Faults, Item, Kind, Options, Sender, Totals};
-
+use marketplace::history::ExpectedByLine;
+use marketplace::sender::{Faults, Item, Kind, Options, Sender};
 use serde_json::{Value, json};
 
-use super::nodes::Nodes;
+use super::nodes::{Nodes, POLL};
 use super::{SKUS, TIME_SCALE, sku};
-use crate::client::Client;
 
 /// How long a sender may take to find a node for its handshake.
 const HANDSHAKE: Duration = Duration::from_secs(20);
@@ -137,54 +133,25 @@ impl Others {
         }
     }
 
-    /// What every ledger must say of them, compared with what one says: differences, in words.
-    pub(super) async fn check(&self, api: &Client) -> Result<Vec<String>, String> {
-        let mut booked: BTreeMap<(String, String), (i64, i64)> = BTreeMap::new();
-        for sku in (0..SKUS).map(sku) {
-            let mut path = format!("/v1/stock/{sku}/movements?limit=1000");
-            loop {
-                let page = api.call(Method::GET, &path, None).await.map_err(|e| e.to_string())?;
-                for line in page["items"].as_array().into_iter().flatten() {
-                    let Some(channel) = line["channel"].as_str() else { continue };
-                    let quantity = line["quantity"].as_i64().unwrap_or(0);
-                    let (committed, on_hand) = effect(line["kind"].as_str(), quantity);
-                    let sum = booked.entry((channel.to_string(), sku.clone())).or_default();
-                    *sum = (sum.0 + committed, sum.1 + on_hand);
-                }
-                let Some(next) = page["next"].as_str() else { break };
-                path = format!("/v1/stock/{sku}/movements?limit=1000&cursor={next}");
-            }
-        }
-        let mut differences = Vec::new();
-        for sender in &self.all {
-            let name = &sender.options().name;
-            for (sku, totals) in sender.expected() {
-                let wanted = (totals.open(), on_hand(&totals));
-                let found = booked.remove(&(name.clone(), sku.clone())).unwrap_or_default();
-                if found != wanted {
-                    differences.push(format!(
-                        "{name} {sku}: {} committed and {} on hand, {} and {} expected",
-                        found.0, found.1, wanted.0, wanted.1
-                    ));
-                }
-            }
-        }
-        Ok(differences)
+    /// What a ledger must hold, by channel, of each order line; of each SKU where shipments are movements
+    /// of their own that name no line.
+    pub(super) fn expected(&self) -> impl Iterator<Item = (String, ExpectedByLine)> {
+        self.all.iter().map(|sender| {
+            let name = sender.options().name.clone();
+            let lines = if self.is_by_sku(&name) {
+                let skus = sender.expected().into_iter();
+                skus.map(|(sku, totals)| (sku, totals.expected())).collect()
+            } else {
+                sender.expected_lines()
+            };
+            (name, lines)
+        })
     }
-}
 
-fn on_hand(totals: &Totals) -> i64 {
-    totals.returned + totals.received + totals.adjusted - totals.fulfilled
-}
-
-/// What a movement does to what is committed and what is on hand.
-fn effect(kind: Option<&str>, quantity: i64) -> (i64, i64) {
-    match kind {
-        Some("sale") => (quantity, 0),
-        Some("cancellation") => (-quantity, 0),
-        Some("fulfilment") => (-quantity, -quantity),
-        Some("return" | "receipt" | "adjustment") => (0, quantity),
-        _ => (0, 0),
+    /// Whether this channel's expectations are by SKU.
+    pub(super) fn is_by_sku(&self, channel: &str) -> bool {
+        let kind = |sender: &&Sender| sender.options().name == channel;
+        self.all.iter().find(kind).is_some_and(|sender| sender.options().kind == Kind::Odoo)
     }
 }
 
@@ -194,26 +161,25 @@ fn channel(sender: &Sender, webhooks: &str) -> String {
     let (name, secret, url) = (&options.name, &options.secret, sender.url());
     let (id, key) = (&options.api_id, &options.api_secret);
     let common = |secret: &str| format!("name = \"{name}\"\nsecrets = [\"{secret}\"]\n");
-    let poll = "poll = { every = \"5s\", overlap = \"10m\" }\n";
     match options.kind {
         Kind::WooCommerce => format!(
-            "{}kind = \"woocommerce\"\n{poll}api = {{ base_url = \"{url}\", consumer_key = \"{id}\", \
+            "{}kind = \"woocommerce\"\n{POLL}api = {{ base_url = \"{url}\", consumer_key = \"{id}\", \
              consumer_secret = \"{key}\" }}\n",
             common(secret)
         ),
         Kind::Ebay => format!(
-            "{}kind = \"ebay\"\n{poll}endpoint = \"{webhooks}{name}\"\napi = {{ base_url = \"{url}\", \
+            "{}kind = \"ebay\"\n{POLL}endpoint = \"{webhooks}{name}\"\napi = {{ base_url = \"{url}\", \
              client_id = \"{id}\", client_secret = \"{key}\", refresh_token = \"{}\" }}\n",
             common(&options.verification_token),
             options.refresh_token
         ),
         Kind::Walmart => format!(
-            "{}kind = \"walmart\"\n{poll}verify = {{ scheme = \"basic\", user = \"wm\" }}\n\
+            "{}kind = \"walmart\"\n{POLL}verify = {{ scheme = \"basic\", user = \"wm\" }}\n\
              api = {{ base_url = \"{url}\", client_id = \"{id}\", client_secret = \"{key}\" }}\n",
             common(secret)
         ),
         Kind::Odoo => format!(
-            "{}kind = \"odoo\"\n{poll}odoo = {{ locations = {{ 8 = \"main\" }}, customers = [5] }}\n\
+            "{}kind = \"odoo\"\n{POLL}odoo = {{ locations = {{ 8 = \"main\" }}, customers = [5] }}\n\
              api = {{ base_url = \"{url}\", token = \"{key}\" }}\n",
             common(secret)
         ),

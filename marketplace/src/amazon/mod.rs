@@ -47,6 +47,7 @@ use crate::{
     Error, Outage,
     clock::{self, Millis},
     door::Door,
+    history::ExpectedByLine,
     random::{Random, name_hash},
     sqs::Queue,
 };
@@ -239,6 +240,12 @@ impl Account {
     #[must_use]
     pub fn expected(&self) -> ExpectedBySku {
         self.inner.lock().book.expected()
+    }
+
+    /// The same by order line.
+    #[must_use]
+    pub fn expected_lines(&self) -> ExpectedByLine {
+        self.inner.lock().book.expected_lines()
     }
 
     /// The counters now.
