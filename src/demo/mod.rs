@@ -1,6 +1,7 @@
 //! `stockraft demo`: a whole cluster on loopback, one process a region, with simulated stores that send
 //! really signed webhooks and receive really pushed quantities. Half-way the leader is killed.
 
+mod amazon;
 mod books;
 mod nodes;
 mod others;
@@ -42,11 +43,11 @@ pub struct Options {
     /// Regions, one node each.
     #[arg(long, value_delimiter = ',', default_value = "eu,us,apac")]
     regions: Vec<String>,
-    /// Kinds of channels: a Shopify store in each region, and one sender of each other kind.
+    /// Kinds of channels: a Shopify store in each region, and one seller of each other kind.
     #[arg(
         long,
         value_delimiter = ',',
-        default_value = "shopify,woocommerce,ebay,walmart,odoo,generic"
+        default_value = "shopify,woocommerce,amazon,ebay,walmart,odoo,generic"
     )]
     channels: Vec<String>,
     /// Orders a second, over all channels.
@@ -151,7 +152,7 @@ async fn act(
     stock_up(nodes, (stores, others), warehouse).await?;
     subscribe(nodes, stores)?;
     others.subscribe(nodes)?;
-    let channels = stores.len() + others.all.len();
+    let channels = stores.len() + others.count();
     let each = options.rate / f64::from(u32::try_from(channels).unwrap_or(1));
     for store in stores {
         store.set_orders_per_second(each);

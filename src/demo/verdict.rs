@@ -99,12 +99,12 @@ pub(super) async fn give(
         findings.duplicates_sent += stats.duplicates;
         findings.dropped += stats.webhooks_dropped;
     }
-    for sender in &others.all {
-        let stats = sender.stats();
-        findings.sent += stats.webhooks;
-        findings.acknowledged += stats.acknowledged;
-        findings.given_up += stats.given_up;
-        findings.duplicates_sent += stats.duplicates;
+    for tally in others.tallies() {
+        findings.sent += tally.sent;
+        findings.acknowledged += tally.acknowledged;
+        findings.given_up += tally.given_up;
+        findings.duplicates_sent += tally.duplicates;
+        findings.dropped += tally.dropped;
     }
     check_quantities(&api, stores, &mut findings).await?;
     check_replicas(nodes, stores, &mut findings).await;
