@@ -19,7 +19,6 @@ pub mod sns;
 mod api;
 mod book;
 mod buyers;
-mod call;
 mod notification;
 mod options;
 mod post;
