@@ -34,6 +34,7 @@ pub struct Client {
     http: Https,
     node: String,
     token: String,
+    timeout: Duration,
 }
 
 /// Why there is no answer to work with.
@@ -66,7 +67,14 @@ impl Client {
     /// A client of the node at a URL, with an admin token.
     pub fn new(node: &str, token: &str) -> Result<Self, Error> {
         let http = https().map_err(|error| Error::Setup(error.to_string()))?;
-        Ok(Self { http, node: node.trim_end_matches('/').into(), token: token.into() })
+        let node = node.trim_end_matches('/').into();
+        Ok(Self { http, node, token: token.into(), timeout: TIMEOUT })
+    }
+
+    /// The same, for answers that may take so much longer.
+    #[must_use]
+    pub fn patient(self, longer: Duration) -> Self {
+        Self { timeout: self.timeout.saturating_add(longer), ..self }
     }
 
     /// Sends a request; the answer's JSON if it was a success.
@@ -90,8 +98,8 @@ impl Client {
             let body = response.into_body().collect().await.map_err(|e| failed(root(&e)))?;
             Ok((status, body.to_bytes()))
         };
-        let late = |_| failed(format!("no answer in {} s", TIMEOUT.as_secs()));
-        let (status, body) = tokio::time::timeout(TIMEOUT, exchange).await.map_err(late)??;
+        let late = |_| failed(format!("no answer in {} s", self.timeout.as_secs()));
+        let (status, body) = tokio::time::timeout(self.timeout, exchange).await.map_err(late)??;
         let answer: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
         if status.is_success() {
             return Ok(answer);

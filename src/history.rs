@@ -107,6 +107,16 @@ impl History {
         })
     }
 
+    /// All lines of the ledger through a log index, in log order, entry by entry.
+    pub fn all(&self, through: u64) -> impl Iterator<Item = Result<(u64, Lines), Error>> + use<> {
+        let entries = self.db.range(&movements_key(0), &movements_key(through.saturating_add(1)));
+        entries.map(|entry| {
+            let (key, bytes) = entry?;
+            let index = key.get(1..).and_then(|index| index.try_into().ok());
+            Ok((index.map_or(0, u64::from_be_bytes), codec::decode(&bytes)?))
+        })
+    }
+
     /// What is kept of a dead letter.
     pub fn body(&self, index: u64, n: u32) -> Result<Option<Kept>, Error> {
         let bytes = self.db.get(&body_key(index, n))?;
@@ -148,8 +158,12 @@ pub fn put_movements(batch: &mut Batch, chain: &mut Hash, index: u64, movements:
         *chain = link(chain, &movement);
         (movement, *chain)
     });
-    let lines = Lines(chained.collect());
-    batch.put(&movements_key(index), &codec::encode(&lines));
+    put_lines(batch, index, &Lines(chained.collect()));
+}
+
+/// Adds the lines of an entry to a batch.
+pub(crate) fn put_lines(batch: &mut Batch, index: u64, lines: &Lines) {
+    batch.put(&movements_key(index), &codec::encode(lines));
 }
 
 /// Adds the body of a dead letter to a batch.

@@ -20,7 +20,8 @@ use tokio_util::sync::CancellationToken;
 use crate::channel::Meant;
 use crate::config::{Channel, Config};
 use crate::intake::Intake;
-use crate::issuers::{Found, Issuers};
+use crate::issuers::Issuers;
+use crate::keyring::Found;
 use crate::measures::Measures;
 use crate::replica::Known;
 use crate::{channel, clock, listen};
@@ -122,8 +123,8 @@ impl Ingest {
         if body.size_hint().lower() > self.config.ingest.max_body.0 {
             return Err(too_large());
         }
-        let encoding = head.headers.get(CONTENT_ENCODING);
-        if encoding.is_some_and(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        let mut encodings = head.headers.get_all(CONTENT_ENCODING).iter();
+        if encodings.any(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
             let message = "send the body as it was signed, without content-encoding";
             return Err(refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
         }
@@ -150,8 +151,8 @@ impl Ingest {
         let wanted = signature::wanted(scheme, request).map_err(refused)?;
         let key = match wanted {
             None => None,
-            Some(wanted) => match self.issuers.find(channel, &wanted).await {
-                Found::Key(key) => Some(key),
+            Some(wanted) => match self.issuers.find(&channel.name, &wanted).await {
+                Found::Known(key) => Some(key),
                 Found::Unknown => return Err(refused(channels::Refused)),
                 Found::Unavailable => return Err(come_back("the signer's key cannot be had now")),
             },

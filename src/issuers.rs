@@ -1,65 +1,32 @@
-//! The public keys that some channels sign with: fetched from whoever gives them out, and kept a while.
+//! Who gives out the public keys that some channels sign with: eBay's API, and the hosts of SNS. What
+//! they gave out is kept in keyrings.
 //!
-//! A stranger chooses which key a request names, so fetching is bounded: by name, by rate, and in what is
-//! remembered. Nothing is fetched but what `channels::signature::wanted` allowed.
+//! Nothing is fetched but what `channels::signature::wanted` allowed, and no redirect is followed.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use channels::signature::{EbayKey, Key, SnsCertificates, Wanted};
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::{Request, StatusCode};
-use tokio::sync::Mutex;
-use tokio::time::Instant;
 
-use crate::channel::source::Source;
-use crate::client::{Https, https};
+use crate::channel::api::{Api, Call};
+use crate::channel::ebay::{self, Ebay};
 use crate::clock;
 use crate::config::Channel;
+use crate::keyring::{Bounds, Fetch, Found, Keyring};
 
-/// Keys that are remembered, unknown ones included.
-const KEYS_MAX: usize = 128;
-/// How long a key is taken without asking again.
-const FRESH: Duration = Duration::from_secs(3600);
-/// How long it is taken when its issuer cannot be reached.
-const STALE: Duration = Duration::from_secs(24 * 3600);
-/// How long a name that stands for no key is not asked for again.
-const UNKNOWN: Duration = Duration::from_secs(300);
-/// Fetches at once after a pause, and how long one takes to be earned back.
-const FETCHES: u32 = 10;
-const FETCH_EVERY: Duration = Duration::from_secs(1);
-/// How long a certificate or a confirmation may take.
-const TIMEOUT: Duration = Duration::from_secs(5);
-/// Bytes of a certificate.
-const CERTIFICATE_BYTES_MAX: usize = 64 << 10;
+/// How long eBay's keys are used before they are fetched again: eBay asks for an hour.
+const EBAY_LIFE: Duration = Duration::from_secs(3600);
+/// The same of SNS's certificates.
+const SNS_LIFE: Duration = Duration::from_secs(24 * 3600);
+/// Bytes of a certificate, or of a chain of some.
+const FILE_BYTES_MAX: usize = 64 << 10;
 
-/// Who gives out keys. Its answers are kept.
+/// Whoever gives out keys.
 pub struct Issuers {
-    http: Option<Https>,
-    /// eBay's channels, by name: their APIs give out the keys.
-    ebay: BTreeMap<String, Source>,
-    known: StdMutex<BTreeMap<(String, String), Kept>>,
-    /// One fetch at a time; what is left of the allowance, and since when.
-    fetching: Mutex<(u32, Instant)>,
-}
-
-/// What is known of a name.
-#[derive(Clone)]
-struct Kept {
-    key: Option<Arc<Key>>,
-    since: Instant,
-}
-
-/// What became of a question for a key.
-pub enum Found {
-    /// Here it is.
-    Key(Arc<Key>),
-    /// There is no such key.
-    Unknown,
-    /// Nobody can tell now.
-    Unavailable,
+    /// By channel: an application asks for keys in its own name.
+    ebay: BTreeMap<String, Keyring<Key, Ebay>>,
+    sns: Keyring<Key, Sns>,
 }
 
 impl Issuers {
@@ -67,129 +34,116 @@ impl Issuers {
     #[must_use]
     pub fn new(channels: &[Channel]) -> Self {
         let ebay = channels.iter().filter(|channel| channel.kind == "ebay");
-        let sources = ebay.filter_map(|c| Some((c.name.clone(), Source::new(c)?)));
-        Self {
-            http: https().ok(),
-            ebay: sources.collect(),
-            known: StdMutex::default(),
-            fetching: Mutex::new((FETCHES, Instant::now())),
-        }
-    }
-
-    /// The key of this name, fetched if it is not known or too old.
-    pub async fn find(&self, channel: &Channel, wanted: &Wanted) -> Found {
-        let name = match wanted {
-            Wanted::Ebay(id) => (channel.name.clone(), id.clone()),
-            Wanted::Sns(url) => (String::new(), url.clone()),
+        let keyring = |channel: &Channel| {
+            let ebay = Ebay::new(&ebay::Settings::of(channel.api.as_ref()?)?).ok()?;
+            Some((channel.name.clone(), Keyring::new(ebay, Bounds::living(EBAY_LIFE))))
         };
-        if let Some(found) = self.remembered(&name, FRESH) {
-            return found;
-        }
-        let mut allowance = self.fetching.lock().await;
-        // Somebody else may have fetched it while this one waited.
-        if let Some(found) = self.remembered(&name, FRESH) {
-            return found;
-        }
-        let stale = || self.remembered(&name, STALE).unwrap_or(Found::Unavailable);
-        if !allowed(&mut allowance) {
-            return stale();
-        }
-        let fetched = match wanted {
-            Wanted::Ebay(id) => self.ebay_key(&channel.name, id).await,
-            Wanted::Sns(url) => self.sns_key(url).await,
-        };
-        match fetched {
-            Ok(key) => {
-                let key = key.map(Arc::new);
-                self.remember(name, key.clone());
-                key.map_or(Found::Unknown, Found::Key)
-            }
-            Err(why) => {
-                tracing::warn!(channel = channel.name, why, "a signer's key cannot be fetched");
-                stale()
-            }
+        let sns = Keyring::new(Sns, Bounds::living(SNS_LIFE));
+        Self { ebay: ebay.filter_map(keyring).collect(), sns }
+    }
+
+    /// The key that a request to this channel names.
+    pub async fn find(&self, channel: &str, wanted: &Wanted) -> Found<Key> {
+        match wanted {
+            Wanted::Ebay(id) => match self.ebay.get(channel) {
+                Some(keyring) => keyring.get(id).await,
+                None => Found::Unavailable,
+            },
+            Wanted::Sns(url) => self.sns.get(url).await,
         }
     }
 
-    fn remembered(&self, name: &(String, String), fresh: Duration) -> Option<Found> {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let kept = known.get(name)?;
-        let age = kept.since.elapsed();
-        match &kept.key {
-            Some(key) if age < fresh => Some(Found::Key(Arc::clone(key))),
-            None if age < UNKNOWN => Some(Found::Unknown),
-            _ => None,
-        }
+    /// Visits the URL by which a topic asks to be confirmed; it was checked to be one of SNS.
+    pub async fn confirm(&self, url: &str) -> Result<(), String> {
+        let (at, query) = url.split_once('?').ok_or("the URL asks for nothing")?;
+        let call = Call::get("/").ready_query(query);
+        let known = file(Api::new(at)?, call).await?;
+        known.map(|_| ()).ok_or_else(|| "SNS does not know the subscription any more".into())
     }
+}
 
-    fn remember(&self, name: (String, String), key: Option<Arc<Key>>) {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.len() >= KEYS_MAX {
-            // Names that stand for nothing go first, then the oldest.
-            let oldest = known.iter().min_by_key(|(_, kept)| (kept.key.is_some(), kept.since));
-            let oldest = oldest.map(|(name, _)| name.clone());
-            oldest.and_then(|oldest| known.remove(&oldest));
-        }
-        known.insert(name, Kept { key, since: Instant::now() });
-    }
-
-    async fn ebay_key(&self, channel: &str, id: &str) -> Result<Option<Key>, String> {
-        let source = self.ebay.get(channel).ok_or("the channel has no api")?;
-        let record = source.ebay_key(id).await.map_err(|error| error.to_string())?;
+impl Fetch<Key> for Ebay {
+    async fn fetch(&self, id: &str) -> Result<Option<Key>, String> {
+        let record = self.public_key(id).await.map_err(|error| error.to_string())?;
         record.map(|record| EbayKey::parse(&record).map(Key::Ebay)).transpose()
     }
+}
 
+/// The hosts of SNS, which serve the certificates that it signs with.
+struct Sns;
+
+impl Fetch<Key> for Sns {
     /// A certificate that leads to a root that browsers trust. AWS serves the leaf alone, so the one above
     /// it may have to be fetched too, from Amazon's own authority.
-    async fn sns_key(&self, url: &str) -> Result<Option<Key>, String> {
-        let Some(pem) = self.get(url).await? else { return Ok(None) };
+    async fn fetch(&self, url: &str) -> Result<Option<Key>, String> {
+        let Some(pem) = file(Api::new(url)?, Call::get("")).await? else { return Ok(None) };
         let certificates = SnsCertificates::parse(&pem)?;
         let roots = webpki_roots::TLS_SERVER_ROOTS;
         let now = clock::now_ms();
         if certificates.check(&[], roots, now).is_err() {
             let above = certificates.issuer_url().ok_or("the certificate names no issuer")?;
-            let above = self.get(above).await?.ok_or("the issuer's certificate is gone")?;
+            // Authorities serve theirs by http, and a root vouches for it: whoever is on the way can but
+            // keep it away.
+            let above = file(Api::without_credentials(above)?, Call::get("")).await?;
+            let above = above.ok_or("the issuer's certificate is gone")?;
             certificates.check(&[above.to_vec().into()], roots, now)?;
         }
         Ok(Some(Key::Sns(certificates.key())))
     }
+}
 
-    /// Visits the URL by which a topic asks to be confirmed; it was checked to be one of SNS.
-    pub async fn confirm(&self, url: &str) -> Result<(), String> {
-        match self.get(url).await? {
-            Some(_) => Ok(()),
-            None => Err("SNS does not know the subscription any more".into()),
-        }
-    }
-
-    /// What is at a URL; `None` if there is nothing. Redirects are not followed.
-    async fn get(&self, url: &str) -> Result<Option<Bytes>, String> {
-        let http = self.http.as_ref().ok_or("there is no TLS on this machine")?;
-        let request = Request::get(url).body(Full::default()).map_err(|error| error.to_string())?;
-        let exchange = async {
-            let response = http.request(request).await.map_err(|error| error.to_string())?;
-            let status = response.status();
-            let body = Limited::new(response.into_body(), CERTIFICATE_BYTES_MAX);
-            let body = body.collect().await.map_err(|error| error.to_string())?.to_bytes();
-            match status {
-                status if status.is_success() => Ok(Some(body)),
-                StatusCode::FORBIDDEN | StatusCode::NOT_FOUND | StatusCode::GONE => Ok(None),
-                status => Err(status.to_string()),
-            }
-        };
-        let timed_out = |_| format!("no answer in {} s", TIMEOUT.as_secs());
-        tokio::time::timeout(TIMEOUT, exchange).await.map_err(timed_out)?
+/// A small file; `None` if its host says that there is none. The error says why nobody knows.
+async fn file(api: Api, call: Call) -> Result<Option<Bytes>, String> {
+    let answer = api.bounded(FILE_BYTES_MAX).send(call).await.map_err(|error| error.to_string())?;
+    match answer.status.as_u16() {
+        // What S3 answers depends on whether a stranger may list what there is.
+        403 | 404 | 410 => Ok(None),
+        _ => answer.success().map(Some).map_err(|error| error.to_string()),
     }
 }
 
-/// Takes one fetch off what is allowed, if any is left.
-fn allowed((left, since): &mut (u32, Instant)) -> bool {
-    let earned = since.elapsed().as_secs() / FETCH_EVERY.as_secs().max(1);
-    let earned = u32::try_from(earned).unwrap_or(FETCHES);
-    if earned > 0 {
-        (*left, *since) = (left.saturating_add(earned).min(FETCHES), Instant::now());
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests fail by panicking")]
+
+    use super::*;
+    use crate::channel::api::fake::Fake;
+
+    async fn small_file(fake: &Fake) -> Result<Option<Bytes>, String> {
+        file(Api::new(&format!("{}/a.pem", fake.url))?, Call::get("")).await
     }
-    let may = *left > 0;
-    *left = left.saturating_sub(1);
-    may
+
+    /// An endless certificate fills the memory; one behind a redirect comes from whoever the host names.
+    #[tokio::test]
+    async fn a_certificate_is_small_and_where_it_was_named() {
+        let there = Fake::always(200, "pem").await;
+        assert_eq!(small_file(&there).await.unwrap().unwrap(), "pem");
+        assert_eq!(there.asked()[0].target, "/a.pem");
+        let long: &'static str = Box::leak("x".repeat(FILE_BYTES_MAX + 1).into_boxed_str());
+        assert!(small_file(&Fake::always(200, long).await).await.is_err());
+        assert_eq!(small_file(&Fake::always(403, "").await).await.unwrap(), None);
+        assert!(small_file(&Fake::always(302, "").await).await.is_err());
+        assert!(small_file(&Fake::always(500, "").await).await.is_err());
+    }
+
+    /// A certificate over plain HTTP is whatever somebody on the way wants it to be.
+    #[tokio::test]
+    async fn a_signing_certificate_comes_by_https_alone() {
+        let why = Sns.fetch("http://sns.eu-west-1.amazonaws.com/a.pem").await.unwrap_err();
+        assert!(why.contains("https://"), "{why}");
+    }
+
+    /// A subscription whose token is lost on the way is never confirmed, and nothing is delivered.
+    #[tokio::test]
+    async fn a_subscription_is_confirmed_by_the_whole_url() {
+        let (there, issuers) = (Fake::always(200, "<ok/>").await, Issuers::new(&[]));
+        let url = format!("{}/?Action=ConfirmSubscription&TopicArn=arn:a&Token=2f%3D", there.url);
+        issuers.confirm(&url).await.unwrap();
+        assert_eq!(
+            there.asked()[0].target,
+            "/?Action=ConfirmSubscription&TopicArn=arn:a&Token=2f%3D"
+        );
+        let gone = Fake::always(404, "").await;
+        assert!(issuers.confirm(&format!("{}/?Action=a", gone.url)).await.is_err());
+    }
 }

@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 pub mod admin;
+pub mod audit;
 pub mod channel;
 pub mod cli;
 pub mod client;
@@ -22,6 +23,7 @@ pub mod inbox;
 pub mod ingest;
 pub mod intake;
 pub mod issuers;
+pub mod keyring;
 mod listen;
 pub mod measures;
 pub mod node;

@@ -13,6 +13,8 @@ use prometheus_client::metrics::histogram::{Histogram as Buckets, exponential_bu
 use prometheus_client::registry::{Registry, Unit};
 use state::Effects;
 
+use crate::sqs;
+
 /// A channel as a label.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct OfChannel {
@@ -51,6 +53,8 @@ pub struct Measures {
     pub polls: Family<OfChannel, Counter>,
     /// Questions to a channel's API that failed.
     pub fetch_failures: Family<OfChannel, Counter>,
+    /// Messages of channels' queues.
+    queues: Queues,
     /// Seconds from a receipt to its 200.
     pub ack_seconds: Buckets,
     /// Deliveries waiting to be agreed on.
@@ -60,6 +64,36 @@ pub struct Measures {
     /// Log index of the last command in this replica.
     pub applied_index: Gauge<u64, AtomicU64>,
     windows: Mutex<BTreeMap<String, Window>>,
+}
+
+/// The counters of [`sqs::Counts`], by channel.
+#[derive(Default)]
+struct Queues {
+    received: Family<OfChannel, Counter>,
+    deleted: Family<OfChannel, Counter>,
+    busy: Family<OfChannel, Counter>,
+    extended: Family<OfChannel, Counter>,
+    undeleted: Family<OfChannel, Counter>,
+    failures: Family<OfChannel, Counter>,
+}
+
+impl Queues {
+    fn register(&self, to: &mut Registry) {
+        for (name, help, family) in [
+            ("queue_received", "Messages received, repetitions included", &self.received),
+            ("queue_deleted", "Messages deleted after they were durable", &self.deleted),
+            (
+                "queue_busy",
+                "Messages left in the queue, as nothing could be made durable",
+                &self.busy,
+            ),
+            ("queue_extended", "Times that a message was hidden for longer", &self.extended),
+            ("queue_undeleted", "Durable messages that could not be deleted", &self.undeleted),
+            ("queue_failures", "Calls to a queue that failed", &self.failures),
+        ] {
+            to.register(name, help, family.clone());
+        }
+    }
 }
 
 /// How long a channel showed something else than it should: from the receipt of the cause to the
@@ -89,6 +123,7 @@ impl Measures {
             fetched: Family::default(),
             polls: Family::default(),
             fetch_failures: Family::default(),
+            queues: Queues::default(),
             ack_seconds: Buckets::new(exponential_buckets(0.000_25, 2.0, 16)),
             backlog: Gauge::default(),
             evicted_keys: Gauge::default(),
@@ -116,6 +151,7 @@ impl Measures {
         to.register("polls", "Polls of a channel's API that came to their end", self.polls.clone());
         let failures = "Questions to a channel's API that failed";
         to.register("fetch_failures", failures, self.fetch_failures.clone());
+        self.queues.register(to);
         let ack = "From the receipt of a webhook to its 200";
         to.register_with_unit("webhook_ack", ack, Unit::Seconds, self.ack_seconds.clone());
         let backlog = "Deliveries accepted here that the cluster has not agreed on yet";
@@ -152,6 +188,20 @@ impl Measures {
     /// Counts a webhook's answer.
     pub fn answered(&self, channel: &str, status: u16) {
         self.webhooks.get_or_create(&Answer { channel: channel.into(), status }).inc();
+    }
+
+    /// What the consumer of a channel's queue counts.
+    #[must_use]
+    pub fn queue(&self, channel: &str) -> sqs::Counts {
+        let of = |family: &Family<OfChannel, Counter>| family.get_or_create_owned(&of(channel));
+        sqs::Counts {
+            received: of(&self.queues.received),
+            deleted: of(&self.queues.deleted),
+            busy: of(&self.queues.busy),
+            extended: of(&self.queues.extended),
+            undeleted: of(&self.queues.undeleted),
+            failures: of(&self.queues.failures),
+        }
     }
 
     /// The windows of a channel since this node started.

@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::admin::{self, Admin};
 use crate::channel::source::Source;
+use crate::channel::{self, Meant};
 use crate::config::{Channel, Config};
 use crate::inbox::{self, Inbox};
 use crate::ingest::{self, Ingest};
@@ -24,8 +25,8 @@ use crate::measures::Measures;
 use crate::poll::{self, Poller};
 use crate::propagate::{self, Pusher};
 use crate::replica::{Replica, Shared};
-use crate::sqs::{self, Consumer};
-use crate::{clock, history, listen, submit};
+use crate::sqs::{self, Consumer, Take, Taken};
+use crate::{audit, clock, history, listen, submit};
 
 /// How often the leader looks whether something is due that no command would bring up.
 const CHORES: Duration = Duration::from_millis(500);
@@ -146,6 +147,7 @@ impl Node {
         let stop = || node.stop.child_token();
         let outstanding = config.raft.segments_outstanding;
         node.tasks.spawn(submit::run(inbox.clone(), raft.clone(), outstanding, stop()));
+        node.tasks.spawn(audit::run(config.node.id, Arc::clone(&replica), raft.clone(), stop()));
         node.tasks.spawn(chores(Arc::clone(&config), Arc::clone(&replica), raft.clone(), stop()));
         let intake = Intake::new(inbox.clone(), &config);
         let known = replica.read().unwrap_or_else(PoisonError::into_inner).known();
@@ -231,13 +233,40 @@ impl Sources<'_> {
             tasks.spawn(poll::run(poller, stop()));
         }
         if let Some(sqs) = &channel.sqs {
-            let consumer = Consumer {
-                channel: channel.name.clone(),
-                sqs: sqs.clone(),
-                intake: self.intake.clone(),
-                measures: Arc::clone(self.measures),
-            };
-            tasks.spawn(sqs::run(consumer, stop()));
+            let keeper = Keeper { channel: channel.name.clone(), intake: self.intake.clone() };
+            let settings = sqs::Settings::of(&channel.name, sqs);
+            match Consumer::new(settings, keeper, self.measures.queue(&channel.name)) {
+                Ok(consumer) => {
+                    let stop = stop();
+                    tasks.spawn(async move { consumer.run(&stop).await });
+                }
+                Err(why) => {
+                    tracing::error!(channel = channel.name, why, "its queue cannot be used");
+                }
+            }
+        }
+    }
+}
+
+/// Makes durable what lies in a channel's queue: Amazon's notifications.
+struct Keeper {
+    channel: String,
+    intake: Intake,
+}
+
+impl Take for Keeper {
+    async fn take(&self, body: &str) -> Taken {
+        let raw = body.as_bytes();
+        let parsed = channels::amazon::notification(raw);
+        match channel::deliver(&self.channel, parsed, raw, clock::now_ms()) {
+            Meant::Ignored(_) | Meant::Confirm(_) => Taken::Durable,
+            Meant::Delivery(delivery, _) => match self.intake.keep(*delivery).await {
+                Ok(()) => Taken::Durable,
+                Err(later) => {
+                    tracing::warn!(channel = self.channel, %later, "a message stays in its queue");
+                    Taken::Busy
+                }
+            },
         }
     }
 }
@@ -345,7 +374,8 @@ async fn chores(config: Arc<Config>, replica: Shared, raft: Raft, stop: Cancella
         };
         let command = if !seeded {
             let policies = config.policies.iter().map(Into::into).collect();
-            Command::Seed { channels: config.definitions(), policies }
+            let locations = config.ledger.locations.clone();
+            Command::Seed { channels: config.definitions(), policies, locations }
         } else if wakes_at.is_some_and(|time| time <= clock::now_ms()) {
             Command::Tick
         } else {

@@ -27,10 +27,10 @@ use crate::replica::Shared;
 const LOOK: Duration = Duration::from_millis(250);
 /// Orders fetched in one go.
 const ORDERS_MAX: usize = 32;
-/// Pages of one poll; what lies behind them comes with the next.
-const PAGES_MAX: usize = 500;
-/// How often a page without an answer is asked for again before the poll breaks off.
-const PAGE_RETRIES: u32 = 2;
+/// Pages that are asked for in one go; between two goes orders that wait are fetched.
+const PAGES_MAX: usize = 50;
+/// How far behind the newest change a poll begins at least: some channels know whole seconds only.
+const OVERLAP_MS_MIN: u64 = 2_000;
 /// How long after an order was fetched, or could not be, it is left alone; doubled with each failure.
 const PATIENCE: Duration = Duration::from_secs(2);
 const PATIENCE_MAX: Duration = Duration::from_secs(300);
@@ -61,6 +61,61 @@ struct Tried {
     failures: u32,
 }
 
+/// A poll that is under way. It is kept where it had to stop: one with many pages would never come to its
+/// end if it began anew each time that the channel had enough of it.
+#[derive(Debug)]
+struct Round {
+    /// Where the poll before it ended.
+    since: u64,
+    /// What changed from here on is asked for.
+    from: u64,
+    began: u64,
+    newest: u64,
+    /// The page to ask for; `None` for the first.
+    page: Option<String>,
+    /// How often in a row the channel limited the rate, and how long it wants to be left alone.
+    limits: u32,
+    wait: Duration,
+}
+
+impl Round {
+    fn new(since: u64, overlap: u64, now: u64) -> Self {
+        let from = since.saturating_sub(overlap.max(OVERLAP_MS_MIN));
+        Self { since, from, began: now, newest: since, page: None, limits: 0, wait: Duration::ZERO }
+    }
+
+    /// Takes note of a page that was kept. Whether it was the last.
+    fn kept(&mut self, newest_ms: Option<u64>, next: Option<String>) -> bool {
+        self.newest = self.newest.max(newest_ms.unwrap_or(0));
+        self.page = next;
+        (self.limits, self.wait) = (0, Duration::ZERO);
+        self.page.is_none()
+    }
+
+    /// The channel has enough for now.
+    fn limited(mut self, wait_ms: u64) -> Self {
+        self.limits = self.limits.saturating_add(1);
+        self.wait = Duration::from_millis(wait_ms);
+        self
+    }
+
+    /// How long it rests: not at all if there are only pages left over; as long as the channel wants if it
+    /// limits the rate, and longer each time, up to the time between two polls.
+    fn pause(&self, every: Duration) -> Duration {
+        let Some(before) = self.limits.checked_sub(1) else { return Duration::ZERO };
+        let patience = PATIENCE.saturating_mul(2_u32.saturating_pow(before));
+        patience.min(every).max(self.wait)
+    }
+
+    /// Where the next poll goes on, if further than this one. Not behind the time at which this one began:
+    /// what changed while it went on may lie on a page that was read before, and a record with a time in
+    /// the future would hide all that changes until then.
+    fn cursor(&self) -> Option<u64> {
+        let cursor = self.newest.min(self.began);
+        (cursor > self.since).then_some(cursor)
+    }
+}
+
 /// Why asking goes on later.
 #[derive(Debug, thiserror::Error)]
 enum Pause {
@@ -72,37 +127,33 @@ enum Pause {
 
 /// Asks until `stop`, whenever this node is the channel's home.
 pub async fn run(poller: Poller, stop: CancellationToken) {
-    // Beside each other: a long poll holds back no order that must be fetched.
-    let asked = async { tokio::join!(poller.fetch_waiting(), poller.poll_repeatedly()) };
+    let asked = poller.ask();
     tokio::pin!(asked);
     tokio::select! {
-        _ = &mut asked => {}
+        () = &mut asked => {}
         () = stop.cancelled() => {}
     }
 }
 
 impl Poller {
-    async fn fetch_waiting(&self) {
+    async fn ask(&self) {
         let mut tried = BTreeMap::new();
-        loop {
-            tokio::time::sleep(LOOK).await;
-            if self.is_mine() {
-                self.fetch(&mut tried).await;
-            }
-        }
-    }
-
-    async fn poll_repeatedly(&self) {
         let every = self.channel.poll.every.duration();
-        while !every.is_zero() {
+        let mut poll_at = (!every.is_zero()).then(Instant::now);
+        let mut round = None;
+        loop {
             tokio::time::sleep(LOOK).await;
             if !self.is_mine() {
                 continue;
             }
-            if let Err(why) = self.poll().await {
-                self.failed(&why, "a poll broke off, and is tried again later");
+            self.fetch(&mut tried).await;
+            if poll_at.is_some_and(|at| Instant::now() >= at) {
+                if let Err(why) = self.poll(&mut round).await {
+                    self.failed(&why, "a poll broke off, and is tried again later");
+                }
+                let wait = round.as_ref().map_or(every, |round| round.pause(every));
+                poll_at = Some(Instant::now() + wait);
             }
-            tokio::time::sleep(every).await;
         }
     }
 
@@ -174,52 +225,42 @@ impl Poller {
         Ok(())
     }
 
-    /// All that changed since the last poll.
-    async fn poll(&self) -> Result<(), Pause> {
+    /// What changed since the last poll, page by page. What is left over stays in `left`.
+    async fn poll(&self, left: &mut Option<Round>) -> Result<(), Pause> {
+        let mut round = left.take().unwrap_or_else(|| self.begin());
+        for _ in 0..PAGES_MAX {
+            let page = self.source.changes(round.from, round.page.as_deref()).await;
+            let Page { told, next, newest_ms } = match page {
+                Ok(page) => page,
+                Err(error) => {
+                    if let ApiError::Limited { wait_ms } = error {
+                        *left = Some(round.limited(wait_ms));
+                    }
+                    return Err(error.into());
+                }
+            };
+            for told in told {
+                self.keep_told(told).await?;
+            }
+            if round.kept(newest_ms, next) {
+                self.measures.polls.get_or_create(&measures::of(&self.channel.name)).inc();
+                let Some(cursor) = round.cursor() else { return Ok(()) };
+                let polled = Fact::Polled { cursor: cursor.to_string() };
+                return Ok(self.note(format!("polled:{cursor}"), polled).await?);
+            }
+        }
+        *left = Some(round);
+        Ok(())
+    }
+
+    fn begin(&self) -> Round {
         let since = {
             let replica = self.replica.read().unwrap_or_else(PoisonError::into_inner);
             let known = replica.state().data().channels.get(&self.channel.name);
             let cursor = known.and_then(|known| known.cursor.as_ref()?.parse::<u64>().ok());
             cursor.or(known.map(|known| known.since)).unwrap_or(0)
         };
-        let from = since.saturating_sub(self.channel.poll.overlap.0);
-        let (mut newest, mut page) = (since, None);
-        for _ in 0..PAGES_MAX {
-            let told = self.page(from, page.as_deref()).await?;
-            for told in told.told {
-                self.keep_told(told).await?;
-            }
-            newest = newest.max(told.newest_ms.unwrap_or(0));
-            page = told.next;
-            if page.is_none() {
-                break;
-            }
-        }
-        self.measures.polls.get_or_create(&measures::of(&self.channel.name)).inc();
-        // Where pages are left over, the next poll begins where this one did.
-        if newest > since && page.is_none() {
-            let polled = Fact::Polled { cursor: newest.to_string() };
-            self.note(format!("polled:{newest}"), polled).await?;
-        }
-        Ok(())
-    }
-
-    /// One page. What the channel puts off or does not answer is asked for again: a poll that began anew
-    /// each time might never come to its end.
-    async fn page(&self, from: u64, page: Option<&str>) -> Result<Page, ApiError> {
-        let mut failures = 0;
-        loop {
-            let wait = match self.source.changes(from, page).await {
-                Err(ApiError::Limited { wait_ms }) => Duration::from_millis(wait_ms),
-                Err(ApiError::Unreachable(_)) if failures < PAGE_RETRIES => {
-                    failures += 1;
-                    PATIENCE
-                }
-                told => return told,
-            };
-            tracing::debug!(channel = self.channel.name, ?wait, "a poll goes on later");
-            tokio::time::sleep(wait.max(LOOK)).await;
-        }
+        Round::new(since, self.channel.poll.overlap.0, clock::now_ms())
     }
 
     /// Keeps what was told, unless the very same was kept before.
@@ -258,4 +299,44 @@ impl Poller {
 fn missing(reason: String) -> Told {
     let raw = reason.clone().into_bytes();
     Told { topic: "poll/order", raw, understood: Understood::Dead(reason) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Where the cursor runs ahead of what was read, an order is never asked for again: one that changed on
+    // a page already read, or all orders until the time that a wrong clock gave to one of them.
+    #[test]
+    fn a_cursor_is_not_ahead_of_its_poll() {
+        let mut round = Round::new(10_000, 6_000, 20_000);
+        assert_eq!((round.from, round.cursor()), (4_000, None));
+        assert!(!round.kept(Some(15_000), Some("2".into())));
+        assert!(round.kept(None, None));
+        assert_eq!(round.cursor(), Some(15_000));
+        round.kept(Some(90_000), None);
+        assert_eq!(round.cursor(), Some(20_000));
+        assert_eq!(Round::new(100, 600, 20_000).from, 0);
+        assert_eq!(Round::new(10_000, 0, 20_000).from, 8_000);
+    }
+
+    // A channel with a thousand changed orders and a limit of some pages at once would be asked for the
+    // first of them for ever, or be asked in vain without end.
+    #[test]
+    fn a_poll_goes_on_where_the_channel_had_enough() {
+        let (second, every) = (Duration::from_secs(1), Duration::from_secs(300));
+        let mut round = Round::new(0, 0, 1);
+        round.kept(None, Some("2".into()));
+        assert_eq!(round.pause(every), Duration::ZERO);
+        let mut pauses = Vec::new();
+        for _ in 0..10 {
+            round = round.limited(3_000);
+            pauses.push(round.pause(every));
+        }
+        assert_eq!(round.page.as_deref(), Some("2"));
+        assert_eq!(pauses.first_chunk(), Some(&[3 * second, 4 * second, 8 * second]));
+        assert_eq!(pauses.last(), Some(&every));
+        round.kept(None, Some("3".into()));
+        assert_eq!(round.pause(every), Duration::ZERO);
+    }
 }

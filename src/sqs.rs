@@ -1,281 +1,329 @@
-//! Amazon's notifications from an SQS queue: received, made durable here, and only then deleted there.
+//! A consumer of an Amazon SQS queue: where Amazon's notifications of orders come from.
 //!
-//! The queue delivers at least once and in any order, and hides what was received for a while: a message
-//! that cannot be kept now is left alone and comes back. Every node may take from one queue.
-//!
-//! Wire: AWS JSON 1.0, signed with Signature Version 4 (Amazon SQS API reference).
+//! A message is deleted only after it was made durable here; until then SQS keeps it and gives it out
+//! again. So every message comes at least once, and often twice: whoever takes it recognises it by its
+//! own id. SQS gives out the messages of a standard queue in any order.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
-use std::time::{Duration, UNIX_EPOCH};
+mod queue;
 
-use aws_credential_types::Credentials;
-use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
-use aws_sigv4::sign::v4;
-use bytes::Bytes;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::StreamExt;
 use futures::future::join_all;
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::header::{CONTENT_TYPE, HOST};
-use hyper::{Request, StatusCode, Uri};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use futures::stream::FuturesUnordered;
+use prometheus_client::metrics::counter::Counter;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::channel::{self, Meant};
-use crate::client::{Https, https};
-use crate::clock;
+use crate::channel::api::{ApiError, Credential};
 use crate::config;
-use crate::intake::Intake;
-use crate::measures::{self, Measures};
+use queue::{Message, Queue};
 
-/// How long the queue may hold a question open while it is empty, in seconds; 20 is the most it allows.
-const WAIT_S: u64 = 20;
-/// Messages of one receipt; 10 is the most that the queue gives.
-const MESSAGES_MAX: u64 = 10;
-/// How long a call may take; a receipt may wait besides.
-const TIMEOUT: Duration = Duration::from_secs(10);
-const ANSWER_BYTES_MAX: usize = 4 << 20;
-/// Tries to delete what was kept; after them the queue repeats it, and its key absorbs that.
-const DELETE_TRIES: u32 = 3;
-const BACK_OFF_MIN: Duration = Duration::from_millis(500);
-const BACK_OFF_MAX: Duration = Duration::from_secs(30);
+/// The shortest and the longest pause after a failure; doubled with each.
+const PAUSE: Duration = Duration::from_millis(500);
+const PAUSE_MAX: Duration = Duration::from_secs(30);
+/// An empty answer that comes at once is followed by this pause: each receive is paid for.
+const IDLE: Duration = Duration::from_secs(1);
+/// How often one batch is deleted. After that its messages come again, and are recognised.
+const DELETE_TRIES: u32 = 5;
+/// How long SQS waits for messages before it answers that there are none; it allows no more.
+const WAIT: Duration = Duration::from_secs(20);
+/// How often the same kind of fault is logged.
+const SAID_EVERY: Duration = Duration::from_secs(60);
 
-/// What takes messages from one channel's queue.
-pub struct Consumer {
-    /// The channel's name.
+/// How to reach a queue.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The channel, for the log.
     pub channel: String,
-    /// Its queue.
-    pub sqs: config::Sqs,
-    /// Where deliveries become durable.
-    pub intake: Intake,
-    /// What is counted.
-    pub measures: Arc<Measures>,
+    /// `https://sqs.{region}.amazonaws.com/{account}/{name}`; http on loopback only.
+    pub queue_url: String,
+    /// The region that requests are signed for.
+    pub region: String,
+    /// Of a user that may receive and delete messages there and change their visibility.
+    pub access_key_id: String,
+    /// Its secret.
+    pub secret_access_key: Credential,
+    /// The token of temporary credentials. When they end somebody must put in new ones.
+    pub session_token: Option<Credential>,
+    /// Receives side by side; 1 takes some hundred messages a second.
+    pub receivers: usize,
+    /// How long SQS waits for messages before it answers that there are none: whole seconds, 20 at the most.
+    pub wait: Duration,
+    /// How long a received message is hidden from others: whole seconds, 12 h at the most. Extended while
+    /// the work takes longer than half of it.
+    pub visibility: Duration,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Received {
-    messages: Option<Vec<Message>>,
+impl Settings {
+    /// As the config says.
+    #[must_use]
+    pub fn of(channel: &str, sqs: &config::Sqs) -> Self {
+        Self {
+            channel: channel.into(),
+            queue_url: sqs.queue_url.clone(),
+            region: sqs.region.clone(),
+            access_key_id: sqs.access_key_id.clone(),
+            secret_access_key: (&sqs.secret_access_key).into(),
+            session_token: sqs.session_token.as_ref().map(Into::into),
+            receivers: sqs.receivers,
+            wait: WAIT,
+            visibility: sqs.visibility.duration(),
+        }
+    }
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Message {
-    receipt_handle: String,
-    body: String,
+/// What became of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// It is durable, or need not be: it is deleted from the queue.
+    Durable,
+    /// It cannot be made durable now: it stays in the queue, and comes again when its visibility ends.
+    Busy,
 }
 
-/// A queue that can be called.
-struct Queue {
-    http: Https,
-    endpoint: Uri,
-    url: String,
-    region: String,
-    credentials: Credentials,
+/// Who takes messages.
+pub trait Take: Send + Sync {
+    /// Takes the body of one message. Called for several at once. It may take long: meanwhile the message
+    /// stays hidden. A message that will never be understood is to be kept as a dead letter and is
+    /// `Durable` then, or it comes until the queue gives it up.
+    fn take(&self, body: &str) -> impl Future<Output = Taken> + Send;
 }
 
-/// Takes messages until `stop`, then finishes those that it has.
-pub async fn run(consumer: Consumer, stop: CancellationToken) {
-    let queue = match Queue::new(&consumer.sqs) {
-        Ok(queue) => queue,
-        Err(why) => {
-            tracing::error!(channel = consumer.channel, why, "its queue cannot be used");
+/// What a consumer counts. Clones count together.
+#[derive(Clone, Debug, Default)]
+pub struct Counts {
+    /// Messages received, repetitions included.
+    pub received: Counter,
+    /// Messages deleted.
+    pub deleted: Counter,
+    /// Messages left in the queue because nothing could be made durable.
+    pub busy: Counter,
+    /// Times that a message was hidden for longer.
+    pub extended: Counter,
+    /// Messages that are durable and could not be deleted: they come again.
+    pub undeleted: Counter,
+    /// Calls that failed.
+    pub failures: Counter,
+}
+
+/// What reads one queue.
+pub struct Consumer<T> {
+    queue: Queue,
+    settings: Settings,
+    taker: T,
+    counts: Counts,
+    /// When a fault of credentials, and another fault, was logged last.
+    said: Mutex<[Option<Instant>; 2]>,
+}
+
+/// Where a received message stands.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Open,
+    Durable,
+    Busy,
+    Deleted,
+}
+
+impl<T: Take> Consumer<T> {
+    /// A consumer; nothing is received yet. The error says what is wrong with the settings.
+    pub fn new(settings: Settings, taker: T, counts: Counts) -> Result<Self, String> {
+        let queue = Queue::new(&settings)?;
+        Ok(Self { queue, settings, taker, counts, said: Mutex::default() })
+    }
+
+    /// Receives until `stop`, then finishes what was received and returns. A receive under way is broken
+    /// off; what it would have brought comes again when its visibility ends.
+    pub async fn run(&self, stop: &CancellationToken) {
+        let receivers = self.settings.receivers.max(1);
+        join_all((0..receivers).map(|_| self.receive(stop))).await;
+    }
+
+    async fn receive(&self, stop: &CancellationToken) {
+        let mut failures = 0;
+        loop {
+            let asked = Instant::now();
+            let received = tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                received = self.queue.receive() => received,
+            };
+            let wait = match received {
+                Ok(messages) if messages.is_empty() => {
+                    failures = 0;
+                    IDLE.saturating_sub(asked.elapsed())
+                }
+                Ok(messages) if self.work(&messages).await => {
+                    failures = 0;
+                    Duration::ZERO
+                }
+                Ok(_) => {
+                    failures += 1;
+                    pause(failures)
+                }
+                Err(error) => {
+                    failures += 1;
+                    self.failed(&error, "receive");
+                    match error {
+                        ApiError::Limited { wait_ms } => {
+                            pause(failures).max(Duration::from_millis(wait_ms))
+                        }
+                        _ => pause(failures),
+                    }
+                }
+            };
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+    }
+
+    /// Has messages taken, all at once, and deletes those that became durable. Whether all did.
+    async fn work(&self, messages: &[Message]) -> bool {
+        self.counts.received.inc_by(count(messages.len()));
+        let fates = Mutex::new(vec![Fate::Open; messages.len()]);
+        let taking = async {
+            let each = messages.iter().enumerate();
+            let mut taking: FuturesUnordered<_> = each
+                .map(|(at, message)| async move { (at, self.taker.take(&message.body).await) })
+                .collect();
+            while let Some((at, taken)) = taking.next().await {
+                set(&fates, at, if taken == Taken::Durable { Fate::Durable } else { Fate::Busy });
+            }
+        };
+        tokio::select! {
+            () = taking => {}
+            () = self.keep_hidden(messages, &fates) => {}
+        }
+        self.delete(messages, &fates).await;
+        let busy = of_fate(messages, &fates, Fate::Busy).len();
+        self.counts.busy.inc_by(count(busy));
+        busy == 0
+    }
+
+    /// While the work lasts: every half of the visibility, deletes what is durable and hides the rest for
+    /// longer. Ends only by being dropped, which harms nothing: what is done twice is as good as once.
+    async fn keep_hidden(&self, messages: &[Message], fates: &Mutex<Vec<Fate>>) {
+        let half = self.settings.visibility / 2;
+        let mut next = half;
+        loop {
+            tokio::time::sleep(next).await;
+            let open = of_fate(messages, fates, Fate::Open);
+            let outcome = self.queue.hide(&open).await;
+            let outcome =
+                outcome.inspect_err(|error| self.failed(error, "hide")).unwrap_or_default();
+            self.counts.extended.inc_by(count(outcome.done.len()));
+            for code in outcome.lost.values() {
+                tracing::debug!(
+                    channel = self.settings.channel,
+                    code,
+                    "a message is no longer hidden"
+                );
+            }
+            // What failed is tried again while there is time.
+            let all = outcome.done.len() + outcome.lost.len() >= open.len();
+            next = if all { half } else { half / 4 };
+            self.delete_once(messages, fates).await;
+        }
+    }
+
+    /// Deletes what is durable, several times if need be.
+    async fn delete(&self, messages: &[Message], fates: &Mutex<Vec<Fate>>) {
+        for tried in 1..=DELETE_TRIES {
+            self.delete_once(messages, fates).await;
+            if of_fate(messages, fates, Fate::Durable).is_empty() {
+                return;
+            }
+            if tried < DELETE_TRIES {
+                tokio::time::sleep(pause(tried)).await;
+            }
+        }
+        self.counts.undeleted.inc_by(count(of_fate(messages, fates, Fate::Durable).len()));
+    }
+
+    async fn delete_once(&self, messages: &[Message], fates: &Mutex<Vec<Fate>>) {
+        let durable = of_fate(messages, fates, Fate::Durable);
+        if durable.is_empty() {
             return;
         }
-    };
-    let mut wait = BACK_OFF_MIN;
-    loop {
-        let received = tokio::select! {
-            received = queue.receive(consumer.visibility()) => received,
-            () = stop.cancelled() => return,
-        };
-        let outcome = match received {
-            Ok(messages) => consumer.work(&queue, messages).await,
-            Err(why) => Err(why),
-        };
-        match outcome {
-            Ok(()) => wait = BACK_OFF_MIN,
-            Err(why) => {
-                tracing::warn!(channel = consumer.channel, why, "its queue goes on later");
-                consumer
-                    .measures
-                    .fetch_failures
-                    .get_or_create(&measures::of(&consumer.channel))
-                    .inc();
-                tokio::select! {
-                    () = tokio::time::sleep(wait) => {}
-                    () = stop.cancelled() => return,
-                }
-                wait = (wait * 2).min(BACK_OFF_MAX);
+        let outcome = self.queue.delete(&durable).await;
+        let outcome = outcome.inspect_err(|error| self.failed(error, "delete")).unwrap_or_default();
+        // Only what was asked for: a confused answer must not settle another message.
+        for (at, _) in durable {
+            if outcome.done.contains(&at) {
+                set(fates, at, Fate::Deleted);
+                self.counts.deleted.inc();
+            } else if let Some(code) = outcome.lost.get(&at) {
+                tracing::debug!(
+                    channel = self.settings.channel,
+                    code,
+                    "a message cannot be deleted"
+                );
+                set(fates, at, Fate::Deleted);
+                self.counts.undeleted.inc();
             }
+        }
+    }
+
+    /// Counts a failure, and logs it unless one of its kind was logged within the minute.
+    fn failed(&self, error: &ApiError, call: &str) {
+        self.counts.failures.inc();
+        let final_one = matches!(error, ApiError::Unauthorised(_) | ApiError::Refused(_));
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        let [denied, other] = &mut *said;
+        if !is_due(if final_one { denied } else { other }, Instant::now()) {
+            return;
+        }
+        let channel = &self.settings.channel;
+        if final_one {
+            tracing::error!(fault = "sqs_denied", channel, call, %error,
+                "the queue refuses us; its messages wait until somebody mends it");
+        } else {
+            tracing::warn!(channel, call, %error, "the queue cannot be reached");
         }
     }
 }
 
-impl Consumer {
-    const fn visibility(&self) -> Duration {
-        Duration::from_millis(self.sqs.visibility.0)
+/// Whether something may be said again; notes that it was.
+fn is_due(last: &mut Option<Instant>, now: Instant) -> bool {
+    let due = last.is_none_or(|last| now.duration_since(last) >= SAID_EVERY);
+    if due {
+        *last = Some(now);
     }
+    due
+}
 
-    /// Makes messages durable, hiding them for longer while that takes, and deletes those that are.
-    async fn work(&self, queue: &Queue, messages: Vec<Message>) -> Result<(), String> {
-        let keeping = join_all(messages.iter().map(|message| self.keep(message)));
-        tokio::pin!(keeping);
-        let handles = || messages.iter().map(|message| message.receipt_handle.clone()).collect();
-        let kept = loop {
-            tokio::select! {
-                kept = &mut keeping => break kept,
-                () = tokio::time::sleep(self.visibility() / 2) => {
-                    queue.extend(handles(), self.visibility()).await?;
-                }
-            }
-        };
-        let durable = messages.iter().zip(&kept).filter(|(_, kept)| **kept);
-        let durable: Vec<String> =
-            durable.map(|(message, _)| message.receipt_handle.clone()).collect();
-        queue.delete(durable).await?;
-        if kept.contains(&false) {
-            return Err("some messages could not be kept, and will come back".into());
-        }
-        Ok(())
-    }
+/// Half of it at random, so that nodes that failed together do not come back together.
+fn pause(failures: u32) -> Duration {
+    let whole =
+        PAUSE.saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1))).min(PAUSE_MAX);
+    let random = u64::from(getrandom::u32().unwrap_or_default());
+    let half = u64::try_from(whole.as_millis() / 2).unwrap_or(u64::MAX).max(1);
+    Duration::from_millis(half + random % half)
+}
 
-    /// Whether the message needs the queue no more.
-    async fn keep(&self, message: &Message) -> bool {
-        let raw = message.body.as_bytes();
-        let parsed = channels::amazon::notification(raw);
-        match channel::deliver(&self.channel, parsed, raw, clock::now_ms()) {
-            Meant::Ignored(_) | Meant::Confirm(_) => true,
-            Meant::Delivery(delivery, _) => {
-                let kept = self.intake.keep(*delivery).await;
-                if let Err(later) = &kept {
-                    tracing::warn!(channel = self.channel, %later, "a message stays in its queue");
-                }
-                kept.is_ok()
-            }
-        }
+fn of_fate<'a>(
+    messages: &'a [Message],
+    fates: &Mutex<Vec<Fate>>,
+    wanted: Fate,
+) -> Vec<(usize, &'a Message)> {
+    let fates = fates.lock().unwrap_or_else(PoisonError::into_inner);
+    let of = messages.iter().enumerate().zip(fates.iter());
+    of.filter(|(_, fate)| **fate == wanted).map(|(message, _)| message).collect()
+}
+
+fn set(fates: &Mutex<Vec<Fate>>, at: usize, fate: Fate) {
+    if let Some(known) = fates.lock().unwrap_or_else(PoisonError::into_inner).get_mut(at) {
+        *known = fate;
     }
 }
 
-impl Queue {
-    fn new(sqs: &config::Sqs) -> Result<Self, String> {
-        let url: Uri = sqs.queue_url.parse().map_err(|_| "queue_url is no URL")?;
-        let (scheme, host) = (url.scheme_str().unwrap_or("https"), url.authority());
-        let host = host.ok_or("queue_url names no host")?;
-        let endpoint = format!("{scheme}://{host}/").parse().map_err(|_| "queue_url is no URL")?;
-        let token = sqs.session_token.as_ref().map(|token| token.expose().to_string());
-        let secret = sqs.secret_access_key.expose();
-        let credentials = Credentials::new(&sqs.access_key_id, secret, token, None, "config");
-        Ok(Self {
-            http: https().map_err(|error| error.to_string())?,
-            endpoint,
-            url: sqs.queue_url.clone(),
-            region: sqs.region.clone(),
-            credentials,
-        })
-    }
-
-    async fn receive(&self, visibility: Duration) -> Result<Vec<Message>, String> {
-        let asked = json!({
-            "QueueUrl": self.url,
-            "MaxNumberOfMessages": MESSAGES_MAX,
-            "WaitTimeSeconds": WAIT_S,
-            "VisibilityTimeout": visibility.as_secs(),
-        });
-        let answer = self.call("ReceiveMessage", &asked, Duration::from_secs(WAIT_S)).await?;
-        let received: Received = serde_json::from_slice(&answer)
-            .map_err(|error| format!("ReceiveMessage answered something else: {error}"))?;
-        Ok(received.messages.unwrap_or_default())
-    }
-
-    /// Deletes messages. Those that the queue says it could not delete by its own fault are tried again.
-    async fn delete(&self, mut handles: Vec<String>) -> Result<(), String> {
-        for _ in 0..DELETE_TRIES {
-            if handles.is_empty() {
-                return Ok(());
-            }
-            let answer = self.batch("DeleteMessageBatch", &handles, &json!({})).await?;
-            handles = still_failed(&handles, &answer);
-        }
-        if handles.is_empty() { Ok(()) } else { Err("some messages could not be deleted".into()) }
-    }
-
-    async fn extend(&self, handles: Vec<String>, visibility: Duration) -> Result<(), String> {
-        let more = json!({ "VisibilityTimeout": visibility.as_secs() });
-        self.batch("ChangeMessageVisibilityBatch", &handles, &more).await.map(|_| ())
-    }
-
-    async fn batch(&self, action: &str, handles: &[String], more: &Value) -> Result<Value, String> {
-        let entry = |(n, handle): (usize, &String)| {
-            let mut entry = json!({ "Id": n.to_string(), "ReceiptHandle": handle });
-            if let (Some(entry), Some(more)) = (entry.as_object_mut(), more.as_object()) {
-                entry.extend(more.clone());
-            }
-            entry
-        };
-        let entries: Vec<Value> = handles.iter().enumerate().map(entry).collect();
-        let asked = json!({ "QueueUrl": self.url, "Entries": entries });
-        let answer = self.call(action, &asked, Duration::ZERO).await?;
-        serde_json::from_slice(&answer)
-            .map_err(|error| format!("{action} answered something else: {error}"))
-    }
-
-    async fn call(&self, action: &str, asked: &Value, waits: Duration) -> Result<Bytes, String> {
-        let request = self.signed(action, asked.to_string())?;
-        let exchange = async {
-            let response = self.http.request(request).await.map_err(|error| format!("{error}"))?;
-            let status = response.status();
-            let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
-            let body = body.map_err(|error| format!("{error}"))?.to_bytes();
-            if status == StatusCode::OK {
-                return Ok(body);
-            }
-            let said: Value = serde_json::from_slice(&body).unwrap_or_default();
-            let kind = said.get("__type").and_then(Value::as_str).unwrap_or_default();
-            Err(format!("{action}: {status} {kind}"))
-        };
-        let timed_out = |_| format!("{action}: no answer in time");
-        tokio::time::timeout(TIMEOUT + waits, exchange).await.map_err(timed_out)?
-    }
-
-    /// A request with the signature of Amazon's Signature Version 4.
-    fn signed(&self, action: &str, body: String) -> Result<Request<Full<Bytes>>, String> {
-        let target = format!("AmazonSQS.{action}");
-        let kind = "application/x-amz-json-1.0";
-        let host = self.endpoint.authority().map_or("", |authority| authority.as_str());
-        let headers = [("content-type", kind), ("host", host), ("x-amz-target", target.as_str())];
-        let identity = self.credentials.clone().into();
-        let parameters = v4::SigningParams::builder()
-            .identity(&identity)
-            .region(&self.region)
-            .name("sqs")
-            .time(UNIX_EPOCH + Duration::from_millis(clock::now_ms()))
-            .settings(SigningSettings::default())
-            .build()
-            .map_err(|error| error.to_string())?;
-        let uri = self.endpoint.to_string();
-        let signable = SignableBody::Bytes(body.as_bytes());
-        let signable = SignableRequest::new("POST", &uri, headers.into_iter(), signable)
-            .map_err(|error| error.to_string())?;
-        let (instructions, _) =
-            sign(signable, &parameters.into()).map_err(|error| error.to_string())?.into_parts();
-        let mut request = Request::post(&self.endpoint)
-            .header(CONTENT_TYPE, kind)
-            .header(HOST, host)
-            .header("x-amz-target", &target)
-            .body(Full::from(body))
-            .map_err(|error| error.to_string())?;
-        instructions.apply_to_request_http1x(&mut request);
-        Ok(request)
-    }
+fn count(number: usize) -> u64 {
+    u64::try_from(number).unwrap_or(u64::MAX)
 }
 
-/// Of these messages, those that the answer says were not done, by no fault of ours.
-fn still_failed(handles: &[String], answer: &Value) -> Vec<String> {
-    let failed = answer.get("Failed").and_then(Value::as_array).into_iter().flatten();
-    let ours = |entry: &&Value| entry.get("SenderFault").and_then(Value::as_bool) == Some(true);
-    let ids: BTreeSet<&str> =
-        failed.filter(|entry| !ours(entry)).filter_map(|entry| entry.get("Id")?.as_str()).collect();
-    let numbered = handles.iter().enumerate();
-    numbered.filter(|(n, _)| ids.contains(n.to_string().as_str())).map(|(_, h)| h.clone()).collect()
-}
+#[cfg(test)]
+mod tests;

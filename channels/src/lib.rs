@@ -18,6 +18,7 @@ pub mod odoo;
 pub mod poll;
 pub mod shopify;
 pub mod signature;
+mod stage;
 pub mod time;
 pub mod walmart;
 pub mod woocommerce;

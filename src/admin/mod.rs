@@ -1,6 +1,7 @@
 //! The admin listener: the API under `/v1` and `/cluster`, metrics, probes, and pages for people.
 
 mod access;
+mod ask;
 mod channels;
 mod cluster_api;
 mod deliveries;
@@ -11,8 +12,10 @@ mod listings;
 mod movements;
 mod pages;
 mod problem;
+mod reservations;
 mod skus;
 mod stock;
+mod verify;
 mod view;
 
 use std::sync::{Arc, PoisonError, RwLockReadGuard};
@@ -104,6 +107,13 @@ impl Admin {
     }
 }
 
+/// A random id (UUID version 4).
+fn random_id() -> Result<String, Problem> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(|error| Problem::internal(error.to_string()))?;
+    Ok(uuid::Builder::from_random_bytes(bytes).into_uuid().to_string())
+}
+
 impl From<ProposeError> for Problem {
     fn from(error: ProposeError) -> Self {
         match error {
@@ -127,16 +137,23 @@ fn routes() -> [(OpenApiRouter<Admin>, Option<Scope>); 4] {
         .routes(routes!(channels::get))
         .routes(routes!(channels::policies))
         .routes(routes!(skus::get))
+        .routes(routes!(reservations::get))
+        .routes(routes!(reservations::list))
         .routes(routes!(listings::list))
         .routes(routes!(cluster_api::status))
         .routes(routes!(health::metrics));
     let write = OpenApiRouter::new()
         .routes(routes!(movements::post))
+        .routes(routes!(reservations::post))
+        .routes(routes!(reservations::confirm))
+        .routes(routes!(reservations::release))
+        .routes(routes!(reservations::extend))
         .routes(routes!(skus::put))
         .routes(routes!(listings::post))
         .routes(routes!(channels::put))
         .routes(routes!(channels::put_policies));
     let operate = OpenApiRouter::new()
+        .routes(routes!(verify::verify))
         .routes(routes!(cluster_api::init))
         .routes(routes!(cluster_api::add))
         .routes(routes!(cluster_api::promote))

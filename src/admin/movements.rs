@@ -4,10 +4,11 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
-use state::command::{MovementRequest, Movements};
+use state::MovementOutcome;
+use state::command::{Count, MovementRequest, Movements};
 use state::ledger::Kind;
 use state::limits::{NAME_LEN_MAX, REQUEST_MOVEMENTS_MAX};
-use state::{Command, Key, MovementOutcome, Reply};
+use state::reply::Answered;
 use utoipa::ToSchema;
 
 use super::extract::{Body, Json};
@@ -35,8 +36,15 @@ pub(super) struct Asked {
     kind: String,
     sku: String,
     /// Whole units: positive, but for an adjustment.
-    quantity: i64,
-    /// `main` if not given.
+    quantity: Option<i64>,
+    /// Instead of a quantity, of an adjustment: the units that were counted. Needs `as_of`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    count: Option<i64>,
+    /// The log index, from `as_of` of a reading, up to which the counter knew the ledger: what moved
+    /// there since makes the count stale, and it is rejected.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    as_of: Option<u64>,
+    /// The first of the configured ones if not given, which is `main` unless it was changed.
     location: Option<String>,
     channel: Option<String>,
     /// Of a transfer.
@@ -86,49 +94,30 @@ pub(super) async fn post(
         return Err(Problem::bad_request(format!("movements: send between 1 and {most}")));
     }
     let ids: Vec<String> = request.movements.iter().map(|asked| asked.id.clone()).collect();
+    let main = admin.read().state().data().locations.first().cloned();
+    let main = main.unwrap_or_else(|| "main".into());
     let mut movements = Vec::with_capacity(ids.len());
     for (n, asked) in request.movements.into_iter().enumerate() {
-        let checked = asked.check().map_err(|why| format!("movements[{n}].{why}"));
+        let checked = asked.check(&main).map_err(|why| format!("movements[{n}].{why}"));
         movements.push(checked.map_err(Problem::bad_request)?);
     }
-    let idempotency = idempotency(&headers, &body.0)?;
     let atomic = request.atomic;
-    let command = Command::Movements(Movements { idempotency, atomic, movements });
-    let (index, reply) = admin.propose(&command).await?;
-    match reply {
-        Reply::Movements(outcomes) => {
-            let refused = |outcome: &MovementOutcome| {
-                matches!(outcome, MovementOutcome::Rejected(_) | MovementOutcome::Conflict)
-            };
-            let status = if atomic && outcomes.iter().any(refused) {
-                StatusCode::CONFLICT
-            } else {
-                StatusCode::OK
-            };
-            let results = ids.into_iter().zip(outcomes).map(Outcome::new).collect();
-            Ok((status, Json(Answer { results, index })).into_response())
-        }
-        Reply::KeyReused => Err(Problem::unprocessable(
-            "idempotency_key_reused",
-            "this Idempotency-Key was used with another body in the last 24 hours",
-        )),
-        Reply::Rejected(why) => Err(Problem::unprocessable("rejected", why)),
-        other => Err(Problem::internal(format!("unexpected reply {other:?}"))),
-    }
-}
-
-/// Hashes of the caller's key and of what was sent under it.
-pub(super) fn idempotency(headers: &HeaderMap, body: &[u8]) -> Result<Option<(Key, Key)>, Problem> {
-    let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
-    let text = value.to_str().ok().filter(|text| (1..=NAME_LEN_MAX).contains(&text.len()));
-    let text = text.ok_or_else(|| {
-        Problem::bad_request(format!("Idempotency-Key: 1 to {NAME_LEN_MAX} printable characters"))
-    })?;
-    Ok(Some((key(format!("idempotency\0{text}").as_bytes()), key(body))))
+    let asked = state::command::Asked::Movements(Movements { atomic, movements });
+    let (index, answer) = admin.ask(&headers, &body.0, asked).await?;
+    let Answered::Movements(outcomes) = answer else {
+        return Err(Problem::internal(format!("unexpected answer {answer:?}")));
+    };
+    let refused = |outcome: &MovementOutcome| {
+        matches!(outcome, MovementOutcome::Rejected(_) | MovementOutcome::Conflict)
+    };
+    let status =
+        if atomic && outcomes.iter().any(refused) { StatusCode::CONFLICT } else { StatusCode::OK };
+    let results = ids.into_iter().zip(outcomes).map(Outcome::new).collect();
+    Ok((status, Json(Answer { results, index })).into_response())
 }
 
 impl Asked {
-    fn check(self) -> Result<MovementRequest, String> {
+    fn check(self, main: &str) -> Result<MovementRequest, String> {
         let kind = Kind::NAMES.iter().find(|(name, _)| *name == self.kind).map(|(_, kind)| *kind);
         let kind = kind.ok_or_else(|| {
             let names: Vec<&str> = Kind::NAMES.iter().map(|(name, _)| *name).collect();
@@ -154,6 +143,11 @@ impl Asked {
             .map(clock::parse_rfc3339)
             .transpose()
             .map_err(|why| format!("occurred_at: {why}"))?;
+        let (quantity, count) = match (self.quantity, self.count, self.as_of) {
+            (Some(quantity), None, None) => (quantity, None),
+            (None, Some(units), Some(index)) => (0, Some(Count { units, index })),
+            _ => return Err("quantity: send either a quantity, or count and as_of".into()),
+        };
         let body = serde_json::to_vec(&self).map_err(|error| error.to_string())?;
         Ok(MovementRequest {
             key: key(format!("movement\0{}", self.id).as_bytes()),
@@ -161,8 +155,9 @@ impl Asked {
             id: self.id,
             kind,
             sku: self.sku,
-            quantity: self.quantity,
-            location: self.location.unwrap_or_else(|| "main".into()),
+            quantity,
+            count,
+            location: self.location.unwrap_or_else(|| main.to_string()),
             to_location: self.to_location,
             channel: self.channel,
             reference: self.reference,

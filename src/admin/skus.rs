@@ -1,26 +1,32 @@
-//! `/v1/skus`: which listings a SKU has.
+//! `/v1/skus`: what a SKU is.
 
 use std::collections::BTreeMap;
 
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use state::Command;
-use state::command::ListingSpec;
+use state::command::{ListingSpec, SkuSettings};
 use state::limits::{LISTING_SETTINGS_MAX, NAME_LEN_MAX};
 use utoipa::ToSchema;
 
 use super::extract::{Json, Path};
 use super::{Admin, Problem};
 
-/// The mapping of a SKU.
+/// What a SKU is. What is not named in a request stays as it is.
 #[derive(Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Mapping {
-    /// Listings by channel.
-    listings: BTreeMap<String, Listed>,
-    /// Of a kit; this release has none, so it must be empty.
-    #[serde(default)]
-    components: Vec<Component>,
+pub(super) struct Sku {
+    /// Listings by channel, all of them.
+    listings: Option<BTreeMap<String, Listed>>,
+    /// What a kit is made of; an empty list makes it a SKU like others. A kit has no stock of its own, and
+    /// what was sold of it before keeps what it was made of then.
+    components: Option<Vec<Component>>,
+    /// How far below zero reservations may take what is available: backorders and pre-orders. 0 if it was
+    /// never said.
+    backorder: Option<i64>,
+    /// A notice is given when what is available, over all locations, falls to this or below; below zero
+    /// it means never.
+    low_at: Option<i64>,
 }
 
 /// One listing.
@@ -83,48 +89,67 @@ pub(super) struct Component {
     quantity: i64,
 }
 
-/// The listings of a SKU.
+/// What a SKU is: its listings, its components, its limits.
 #[utoipa::path(get, path = "/v1/skus/{sku}", operation_id = "get_sku",
     tag = "mapping", params(("sku" = String, Path)),
-    responses((status = 200, body = Mapping), (status = 404, body = Problem)))]
+    responses((status = 200, body = Sku), (status = 404, body = Problem)))]
 pub(super) async fn get(
     State(admin): State<Admin>,
     Path(sku): Path<String>,
-) -> Result<Json<Mapping>, Problem> {
+) -> Result<Json<Sku>, Problem> {
+    let known = look(&admin, &sku);
+    known.map(Json).ok_or_else(|| Problem::missing(format!("there is no SKU {sku:?}")))
+}
+
+fn look(admin: &Admin, sku: &str) -> Option<Sku> {
     let replica = admin.read();
-    let stock = replica.state().data().stock.get(&sku);
-    let stock = stock.ok_or_else(|| Problem::missing(format!("there is no SKU {sku:?}")))?;
+    let data = replica.state().data();
+    let stock = data.stock.get(sku)?;
     let listed = stock.listings.iter().map(|(channel, listing)| {
         let ListingSpec { id, settings } = listing.spec.clone();
         (channel.clone(), Listed { id, settings })
     });
-    Ok(Json(Mapping { listings: listed.collect(), components: Vec::new() }))
+    let components = data.kits.components(sku).into_iter().flatten();
+    let components = components
+        .map(|(sku, quantity)| Component { sku: sku.clone(), quantity: *quantity })
+        .collect();
+    Some(Sku {
+        listings: Some(listed.collect()),
+        components: Some(components),
+        backorder: Some(stock.backorder),
+        low_at: stock.low_at,
+    })
 }
 
-/// Says which listings a SKU has, all of them; creates the SKU if it is new. Quantities are pushed to
-/// them from now on.
+/// Says what a SKU is; creates it at zero if it is new. Quantities are pushed to its listings from now on.
 #[utoipa::path(put, path = "/v1/skus/{sku}", operation_id = "put_sku",
     tag = "mapping", params(("sku" = String, Path)),
-    request_body = Mapping, responses((status = 200, body = Mapping), (status = 422, body = Problem)))]
+    request_body = Sku, responses((status = 200, body = Sku), (status = 422, body = Problem)))]
 pub(super) async fn put(
     State(admin): State<Admin>,
     Path(sku): Path<String>,
-    Json(mapping): Json<Mapping>,
-) -> Result<Json<Mapping>, Problem> {
-    if !mapping.components.is_empty() {
-        return Err(Problem::unprocessable("no_kits", "components: this release has no kits"));
-    }
-    check(&sku, mapping.listings.values())
+    Json(said): Json<Sku>,
+) -> Result<Json<Sku>, Problem> {
+    check(&sku, said.listings.iter().flat_map(BTreeMap::values))
         .map_err(|why| Problem::unprocessable("too_long", why))?;
     let kind = |channel: &String| {
         let replica = admin.read();
         let known = replica.state().data().channels.get(channel);
         known.map(|known| known.definition.kind.clone()).unwrap_or_default()
     };
-    let specs =
-        mapping.listings.iter().map(|(name, listed)| (name.clone(), listed.spec(&kind(name))));
-    let specs: Vec<_> = specs.collect();
-    let command = Command::Map { sku, listings: specs.into_iter().collect() };
-    admin.change(&command).await?;
-    Ok(Json(mapping))
+    let listings = said.listings.map(|listings| {
+        let specs = listings.iter().map(|(name, listed)| (name.clone(), listed.spec(&kind(name))));
+        specs.collect()
+    });
+    let components = said.components.map(|parts| {
+        let parts = parts.into_iter().map(|Component { sku, quantity }| (sku, quantity));
+        parts.collect()
+    });
+    let settings =
+        SkuSettings { listings, components, backorder: said.backorder, low_at: said.low_at };
+    admin.change(&Command::Map { sku: sku.clone(), settings }).await?;
+    let known = look(&admin, &sku);
+    known
+        .map(Json)
+        .ok_or_else(|| Problem::unavailable("the change is agreed on, not here yet".into()))
 }

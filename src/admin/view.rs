@@ -183,7 +183,7 @@ impl Quantities {
 
 /// A SKU as a replica knows it that has come as far as `index`.
 pub(super) fn stock(data: &Data, index: u64, sku: &str) -> Option<Stock> {
-    let known = data.stock.get(&sku.to_string())?;
+    let known = data.stock.get(sku)?;
     let mut total = Quantities::default();
     let mut locations = BTreeMap::new();
     let mut shortfall = 0;
@@ -203,7 +203,7 @@ pub(super) fn stock(data: &Data, index: u64, sku: &str) -> Option<Stock> {
 
 fn listing(data: &Data, channel: &str, sku: &str) -> Option<Listing> {
     let allocation = data.allocation(channel, sku)?;
-    let listing = data.stock.get(&sku.to_string())?.listings.get(channel)?;
+    let listing = data.stock.get(sku)?.listings.get(channel)?;
     let confirmed = listing.confirmed.map(|(quantity, _)| quantity);
     Some(Listing {
         allocated: allocation.allocated,

@@ -10,6 +10,7 @@ pub(crate) mod fake;
 use std::fmt;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::Request;
 
@@ -22,8 +23,9 @@ pub use call::Call;
 
 /// How long a call may take, if nothing else is said.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// Bytes of an answer, if nothing else is said.
-const ANSWER_BYTES_MAX: usize = 4 << 20;
+/// Bytes of an answer, if nothing else is said: a page of two hundred orders, with room for shops whose
+/// extensions write much into each.
+const ANSWER_BYTES_MAX: usize = 16 << 20;
 
 /// Why a channel's API gave no answer to work with.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -81,6 +83,15 @@ impl From<Broken> for ApiError {
     }
 }
 
+/// One page of what changed, where its body does not say what follows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// The page as the API wrote it.
+    pub body: Bytes,
+    /// How to ask for the page after it; `None` after the last.
+    pub next: Option<String>,
+}
+
 /// A text that nobody may see: a key, a token, a password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Credential(String);
@@ -131,9 +142,11 @@ impl Api {
     /// error does not repeat the URL.
     pub fn new(base_url: &str) -> Result<Self, String> {
         check_base_url(base_url)?;
-        if base_url.contains(['?', '#']) {
-            return Err("the URL of an API has neither a query nor a fragment".into());
-        }
+        Self::without_credentials(base_url)
+    }
+
+    /// One that may be reached by http anywhere: for what proves itself, and never with a credential.
+    pub fn without_credentials(base_url: &str) -> Result<Self, String> {
         Ok(Self {
             http: https().map_err(|error| error.to_string())?,
             base: base_url.trim_end_matches('/').into(),

@@ -2,11 +2,16 @@
 //!
 //! How each channel signs and what its payloads mean is the room `channels`.
 
+pub mod amazon;
 pub mod api;
+pub mod ebay;
+pub mod odoo;
 pub mod outcome;
 pub mod shopify;
 pub mod source;
 pub mod token;
+pub mod walmart;
+pub mod woocommerce;
 
 use std::net::IpAddr;
 
@@ -100,9 +105,13 @@ pub fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// An API is reached by https, or on loopback. The URL is not said: it may hold a password.
+/// An API is reached by https, or on loopback, at a URL without a query. The URL is not said: it may hold a
+/// password.
 pub fn check_base_url(url: &str) -> Result<(), String> {
     let uri: hyper::Uri = url.parse().map_err(|_| "this is no URL")?;
+    if url.contains(['?', '#']) {
+        return Err("the URL of an API has neither a query nor a fragment".into());
+    }
     let host = uri.host().ok_or("this URL names no host")?;
     let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
     let loopback = host == "localhost" || address.is_ok_and(|address| address.is_loopback());

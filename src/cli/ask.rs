@@ -1,5 +1,7 @@
 //! Asking a node's API, and printing what it answers.
 
+use std::time::Duration;
+
 use hyper::Method;
 use serde_json::{Value, json};
 
@@ -13,11 +15,23 @@ pub(super) async fn ask(
     path: &str,
     body: Option<&Value>,
 ) -> Result<Value, Failure> {
+    ask_patiently(target, method, path, body, Duration::ZERO).await
+}
+
+/// The same, where the answer may take so much longer.
+pub(super) async fn ask_patiently(
+    target: &Target,
+    method: Method,
+    path: &str,
+    body: Option<&Value>,
+    longer: Duration,
+) -> Result<Value, Failure> {
     let token = target.token.as_deref().ok_or_else(|| {
         let how = "an admin token is needed: --token or the environment's STOCKRAFT_TOKEN";
         Failure::Usage(how.into())
     })?;
-    let answer = async { Client::new(&target.node, token)?.call(method, path, body).await }.await;
+    let client = || Ok(Client::new(&target.node, token)?.patient(longer));
+    let answer = async { client()?.call(method, path, body).await }.await;
     answer.map_err(|error| match error {
         Error::Setup(why) => Failure::Usage(why),
         other => Failure::Operation(other.to_string()),
@@ -75,11 +89,11 @@ pub(super) fn show(target: &Target, answer: &Value, table: impl Fn(&Value) -> Ve
     }
 }
 
-/// A value as a cell.
+/// A value as a cell. A name that a channel gave may hold what a terminal would obey.
 pub(super) fn cell(value: &Value) -> String {
     match value {
         Value::Null => "-".into(),
-        Value::String(text) => text.clone(),
+        Value::String(text) => text.replace(char::is_control, "\u{fffd}"),
         other => other.to_string(),
     }
 }

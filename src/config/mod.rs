@@ -58,12 +58,29 @@ pub struct Config {
     /// When this node calls itself ready.
     #[serde(default)]
     pub ready: Ready,
+    /// Where stock lies.
+    #[serde(default)]
+    pub ledger: Ledger,
     /// Sales channels.
     #[serde(default, rename = "channel")]
     pub channels: Vec<Channel>,
     /// Allocation policies, first match wins.
     #[serde(default, rename = "policy")]
     pub policies: Vec<Policy>,
+}
+
+/// Where stock lies. Seeds a new cluster, which decides for itself after that.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Ledger {
+    /// Locations in the order in which they are drawn from where nothing else says which.
+    pub locations: Vec<String>,
+}
+
+impl Default for Ledger {
+    fn default() -> Self {
+        Self { locations: vec!["main".into()] }
+    }
 }
 
 /// Who this node is.

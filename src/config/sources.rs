@@ -37,6 +37,9 @@ pub struct Sqs {
     pub secret_access_key: Secret,
     /// The token of temporary credentials.
     pub session_token: Option<Secret>,
+    /// Receives side by side, each of ten messages at the most.
+    #[serde(default = "one")]
+    pub receivers: usize,
     /// How long a message that was received is hidden from others; extended while it takes longer.
     #[serde(default = "half_a_minute")]
     pub visibility: Millis,
@@ -60,7 +63,8 @@ pub struct Poll {
     /// Between two polls; 0 polls never. Orders that only the API can tell of are fetched all the same.
     #[serde(deserialize_with = "Millis::or_zero")]
     pub every: Millis,
-    /// How far behind the newest change a poll begins again: clocks and long transactions differ.
+    /// How far behind the newest change a poll begins again: clocks differ, long transactions end late, and
+    /// some channels show a change only minutes after the time that it bears.
     #[serde(deserialize_with = "Millis::or_zero")]
     pub overlap: Millis,
 }
@@ -77,6 +81,10 @@ fn an_hour() -> Millis {
 
 fn half_a_minute() -> Millis {
     Millis(30_000)
+}
+
+const fn one() -> usize {
+    1
 }
 
 const fn yes() -> bool {
@@ -99,6 +107,9 @@ impl Sqs {
         }
         if !(10_000..=43_200_000).contains(&self.visibility.0) {
             faults.push("sqs.visibility: between 10s and 12h".into());
+        }
+        if !(1..=16).contains(&self.receivers) {
+            faults.push("sqs.receivers: between 1 and 16".into());
         }
         faults
     }

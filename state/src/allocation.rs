@@ -6,9 +6,8 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Millis;
-use crate::channel::Channel;
-use crate::ledger::{Level, Stock};
+use crate::data::Data;
+use crate::ledger::Level;
 
 /// How SKUs are allocated; the first policy whose glob matches counts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,49 +54,100 @@ pub fn policy_of<'a>(policies: &'a [Policy], sku: &str) -> Option<&'a Policy> {
     policies.iter().find(|policy| matches(&policy.sku, sku))
 }
 
-/// One channel's allocation of a SKU; `None` if it has no listing there.
-#[must_use]
-pub fn allocate(
-    stock: &Stock,
-    channels: &BTreeMap<String, Channel>,
-    policy: Option<&Policy>,
-    channel: &str,
-    now: Millis,
-) -> Option<Allocation> {
-    let listing = stock.listings.get(channel)?;
-    let location = channels.get(channel).map(|c| c.definition.location.as_str())?;
-    let available = stock.levels.get(location).map_or(0, Level::available);
-    let sharing: Vec<&String> = stock
-        .listings
-        .keys()
-        .filter(|name| channels.get(*name).is_some_and(|c| c.definition.location == location))
-        .collect();
-    let mode = policy.map_or(Mode::Shared, |policy| policy.mode);
-    let allocated = match policy {
-        Some(policy) if mode == Mode::Split => share(available, &sharing, policy, channel),
-        _ => available.max(0),
-    };
-    let buffer = policy.and_then(|p| p.buffers.get(channel)).copied().unwrap_or(0).max(0);
-    let available_to_sell = (allocated - buffer).max(0);
-    let unheard = listing.unheard(now);
-    let target = (available_to_sell - unheard).max(0);
-    let shown = listing.shown.unwrap_or(0).max(0);
-    let desired = if mode == Mode::Split && target > shown {
-        let others = sharing.iter().filter(|name| name.as_str() != channel);
-        // What a channel shows that is not pushed to nobody decides here: its share is held back for it.
-        let pushed = |name: &String| channels.get(name).is_some_and(|c| c.definition.pushes);
-        let held = |name: &String| policy.map_or(0, |p| share(available, &sharing, p, name));
-        let exposure = |name: &String| match stock.listings.get(name)?.exposure(now) {
-            exposure if pushed(name) => exposure,
-            exposure => Some(exposure.unwrap_or(0).max(held(name))),
+impl Data {
+    /// What may still be sold of a SKU at a location: of a kit as often as its scarcest component allows.
+    /// Below zero it is a shortfall.
+    #[must_use]
+    pub fn available(&self, sku: &str, location: &str) -> i64 {
+        let own = |sku: &str| {
+            let level = self.stock.get(sku).and_then(|stock| stock.levels.get(location));
+            level.map_or(0, Level::available)
         };
-        let exposed: Option<i64> = others.map(|name| exposure(name)).sum();
-        let doubtful = unheard + listing.unresolved(now);
-        exposed.map_or(shown, |exposed| (available - exposed - doubtful).clamp(shown, target))
-    } else {
-        target
-    };
-    Some(Allocation { allocated, buffer, available_to_sell, desired })
+        if self.kits.components(sku).is_none() {
+            return own(sku);
+        }
+        let parts = self.kits.parts(sku);
+        parts.iter().map(|(part, units)| own(part).div_euclid(*units)).min().unwrap_or(0)
+    }
+
+    /// One channel's allocation of a SKU; `None` if it has no listing there.
+    #[must_use]
+    pub fn allocation(&self, channel: &str, sku: &str) -> Option<Allocation> {
+        let listing = self.stock.get(sku)?.listings.get(channel)?;
+        let location = self.location_of(channel)?;
+        let policy = policy_of(&self.policies, sku);
+        let is_split = policy.is_some_and(|policy| policy.mode == Mode::Split);
+        let allocated = match policy {
+            Some(policy) if is_split => self.share_of(sku, location, policy, channel),
+            _ => self.available(sku, location).max(0),
+        };
+        let buffer = policy.and_then(|p| p.buffers.get(channel)).copied().unwrap_or(0).max(0);
+        let available_to_sell = (allocated - buffer).max(0);
+        let unheard = listing.unheard(self.now);
+        let target = (available_to_sell - unheard).max(0);
+        let shown = listing.shown.unwrap_or(0).max(0);
+        let desired = if is_split && target > shown {
+            let doubtful = unheard + listing.unresolved(self.now);
+            let room = self.room(sku, channel, location);
+            room.map_or(shown, |room| (room - doubtful).clamp(shown, target))
+        } else {
+            target
+        };
+        Some(Allocation { allocated, buffer, available_to_sell, desired })
+    }
+
+    /// What a listing may show at the most, so that together with whatever may still be sold elsewhere
+    /// of each SKU that it takes out of stock it stays within what is available of that; `None` while
+    /// nobody can know.
+    fn room(&self, sku: &str, channel: &str, location: &str) -> Option<i64> {
+        let mut room = i64::MAX;
+        for (part, units) in self.kits.parts(sku) {
+            let mut left = self.available(&part, location);
+            for holder in core::iter::once(part.clone()).chain(self.kits.containing(&part)) {
+                let each = self.kits.parts(&holder);
+                let each = each.iter().find(|(sku, _)| *sku == part).map_or(0, |(_, units)| *units);
+                let exposed = self.exposed(&holder, location, (sku, channel))?;
+                left = left.saturating_sub(exposed.saturating_mul(each));
+            }
+            room = room.min(left.div_euclid(units));
+        }
+        Some(room)
+    }
+
+    /// What may still be sold of a SKU through its listings at a location, but for one listing.
+    fn exposed(&self, sku: &str, location: &str, except: (&str, &str)) -> Option<i64> {
+        let Some(stock) = self.stock.get(sku) else { return Some(0) };
+        let mut sum: i64 = 0;
+        for (name, listing) in &stock.listings {
+            if (sku, name.as_str()) == except || self.location_of(name) != Some(location) {
+                continue;
+            }
+            let exposure = listing.exposure(self.now);
+            // What a channel shows that is not pushed to nobody decides here: its share is held back.
+            let pushed = self.channels.get(name).is_some_and(|c| c.definition.pushes);
+            let exposure = if pushed {
+                exposure?
+            } else {
+                let policy = policy_of(&self.policies, sku);
+                let held = policy.map_or(0, |p| self.share_of(sku, location, p, name));
+                exposure.unwrap_or(0).max(held)
+            };
+            sum = sum.saturating_add(exposure);
+        }
+        Some(sum)
+    }
+
+    fn share_of(&self, sku: &str, location: &str, policy: &Policy, channel: &str) -> i64 {
+        let listings = self.stock.get(sku).map(|stock| &stock.listings);
+        let names = listings.into_iter().flat_map(BTreeMap::keys);
+        let sharing: Vec<&String> =
+            names.filter(|name| self.location_of(name) == Some(location)).collect();
+        share(self.available(sku, location), &sharing, policy, channel)
+    }
+
+    fn location_of(&self, channel: &str) -> Option<&str> {
+        Some(self.channels.get(channel)?.definition.location.as_str())
+    }
 }
 
 /// A channel's share by weight. Largest remainder, so that the shares add up to what is available;

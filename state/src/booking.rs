@@ -1,15 +1,19 @@
 //! One line of the ledger being written, whoever asked for it.
 
 use alloc::string::{String, ToString};
+use alloc::vec::Vec;
 
-use crate::ledger::{Kind, Movement, Refusal};
+use crate::ledger::{Kind, Movement, Refusal, Stock};
 use crate::listing::Stale;
 use crate::machine::{Stamp, State, Work};
+use crate::notices::shortfalls;
 
 /// A movement that is about to be booked.
 pub(crate) struct Booking<'a> {
     pub(crate) kind: Kind,
     pub(crate) sku: &'a str,
+    /// What one unit of the SKU takes out of stock, if it is a kit; else nothing.
+    pub(crate) parts: &'a [(String, i64)],
     pub(crate) quantity: i64,
     pub(crate) location: &'a str,
     pub(crate) to_location: Option<&'a str>,
@@ -21,41 +25,87 @@ pub(crate) struct Booking<'a> {
     pub(crate) since: u64,
 }
 
-impl State {
-    /// Writes one line of the ledger.
-    pub(crate) fn book(&mut self, work: &mut Work, booking: &Booking<'_>) -> Result<(), Refusal> {
-        let stamp = work.stamp;
-        let Booking { kind, quantity, location, .. } = *booking;
-        let mut stock = self.data.stock.get(&booking.sku.to_string()).cloned().unwrap_or_default();
-        stock.book(kind, quantity, location, booking.to_location, booking.reference.as_deref())?;
-        let level = stock.levels.get(location).cloned().unwrap_or_default();
-        work.effects.movements.push(Movement {
+impl Booking<'_> {
+    /// What it takes out of stock, by SKU.
+    fn moves(&self) -> impl Iterator<Item = (&str, i64)> {
+        let own = self.parts.is_empty().then_some((self.sku, self.quantity));
+        let each = self.parts.iter();
+        let parts = each.map(|(sku, units)| (sku.as_str(), units.saturating_mul(self.quantity)));
+        own.into_iter().chain(parts)
+    }
+
+    /// Changes a SKU's levels; the line of the ledger.
+    fn write(
+        &self,
+        stamp: Stamp,
+        stock: &mut Stock,
+        (sku, quantity): (&str, i64),
+    ) -> Result<Movement, Refusal> {
+        let Booking { kind, location, .. } = *self;
+        let reference = self.reference.as_deref();
+        let arrived = stock.book(kind, quantity, location, self.to_location, reference)?;
+        let previous = core::mem::replace(&mut stock.newest, stamp.index);
+        let level = stock.levels.entry(location.into()).or_default();
+        if kind.changes_on_hand() {
+            level.counted = stamp.index;
+        }
+        Ok(Movement {
             time: stamp.now,
             kind,
-            sku: booking.sku.into(),
+            sku: sku.into(),
             quantity,
             location: location.into(),
-            to_location: booking.to_location.map(Into::into),
-            channel: booking.channel.map(Into::into),
-            cause: booking.cause.into(),
-            reference: booking.reference.clone(),
-            reason: booking.reason.map(Into::into),
-            occurred: booking.occurred,
+            to_location: self.to_location.map(Into::into),
+            channel: self.channel.map(Into::into),
+            cause: self.cause.into(),
+            reference: self.reference.clone(),
+            reason: self.reason.map(Into::into),
+            occurred: self.occurred,
             on_hand: level.on_hand,
             available: level.available(),
-            previous: stock.newest,
-        });
-        stock.newest = stamp.index;
-        self.data.stock.insert(booking.sku.into(), stock);
-        self.hear(stamp, booking);
-        let since = booking.since.min(stamp.now);
-        let deadline = since + kind.window_ms();
-        work.touch(booking.sku, Some(Stale { since, deadline }));
+            previous,
+            kit: (!self.parts.is_empty()).then(|| (self.sku.to_string(), self.quantity)),
+            arrived,
+        })
+    }
+}
+
+impl State {
+    /// Writes one line of the ledger, or one for each component of a kit: all or none.
+    pub(crate) fn book(&mut self, work: &mut Work, booking: &Booking<'_>) -> Result<(), Refusal> {
+        if !booking.parts.is_empty() && booking.kind.is_physical() {
+            return Err(Refusal::Kit);
+        }
+        let mut booked = Vec::new();
+        for (sku, quantity) in booking.moves() {
+            let mut stock = self.data.stock.get(sku).cloned().unwrap_or_default();
+            let movement = booking.write(work.stamp, &mut stock, (sku, quantity))?;
+            booked.push((stock, movement));
+        }
+        for (stock, movement) in booked {
+            self.put_stock(work, &movement.sku, stock);
+            let since = booking.since.min(work.stamp.now);
+            let deadline = since + booking.kind.window_ms();
+            work.touch(&movement.sku, Some(Stale { since, deadline }));
+            work.effects.movements.push(movement);
+        }
         Ok(())
     }
 
+    /// Puts changed levels in place of the old ones.
+    pub(crate) fn put_stock(&mut self, work: &mut Work, sku: &str, stock: Stock) {
+        let short = !shortfalls(&stock).is_empty();
+        let before = self.data.stock.insert(sku.to_string(), stock).unwrap_or_default();
+        work.note(sku, &before);
+        if short {
+            self.short.insert(sku.to_string());
+        } else {
+            self.short.remove(sku);
+        }
+    }
+
     /// The channel's own listing already shows what the channel did.
-    fn hear(&mut self, stamp: Stamp, booking: &Booking<'_>) {
+    pub(crate) fn hear(&mut self, stamp: Stamp, booking: &Booking<'_>) {
         let Some(channel) = booking.channel else { return };
         let place = (channel.to_string(), booking.sku.to_string());
         let listed =

@@ -11,6 +11,7 @@ use alloc::collections::BTreeMap;
 use alloc::collections::btree_map;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::borrow::Borrow;
 use core::fmt;
 use core::hash::{Hash, Hasher};
 use core::marker::PhantomData;
@@ -57,12 +58,20 @@ impl<K: Ord + Hash + Clone, V: Clone> Buckets<K, V> {
 
     /// The value of a key.
     #[must_use]
-    pub fn get(&self, key: &K) -> Option<&V> {
+    pub fn get<Q>(&self, key: &Q) -> Option<&V>
+    where
+        K: Borrow<Q>,
+        Q: Ord + Hash + ?Sized,
+    {
         self.buckets.get(bucket_of(key))?.entries.get(key)
     }
 
     /// The value of a key, to be changed. Counts as a write even if nothing is.
-    pub fn get_mut(&mut self, key: &K) -> Option<&mut V> {
+    pub fn get_mut<Q>(&mut self, key: &Q) -> Option<&mut V>
+    where
+        K: Borrow<Q>,
+        Q: Ord + Hash + ?Sized,
+    {
         let bucket = self.buckets.get_mut(bucket_of(key))?;
         if !bucket.entries.contains_key(key) {
             return None;
@@ -100,7 +109,11 @@ impl<K: Ord + Hash + Clone, V: Clone> Buckets<K, V> {
     }
 
     /// Takes a value out.
-    pub fn remove(&mut self, key: &K) -> Option<V> {
+    pub fn remove<Q>(&mut self, key: &Q) -> Option<V>
+    where
+        K: Borrow<Q>,
+        Q: Ord + Hash + ?Sized,
+    {
         let bucket = self.buckets.get_mut(bucket_of(key))?;
         if !bucket.entries.contains_key(key) {
             return None;
@@ -174,7 +187,7 @@ where
     }
 }
 
-fn bucket_of<K: Hash>(key: &K) -> usize {
+fn bucket_of<K: Hash + ?Sized>(key: &K) -> usize {
     let mut fnv = Fnv(0xcbf2_9ce4_8422_2325);
     key.hash(&mut fnv);
     // Mixed once more (the finaliser of MurmurHash3): FNV's low bits alone are uneven.

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::allocation::Policy;
 use crate::channel::Definition;
+use crate::kits::Parts;
 use crate::ledger::Kind;
 use crate::order::{LineImage, RemovalLine};
 use crate::origin::{Lane, Origin};
@@ -19,14 +20,21 @@ use crate::{Key, Millis, NodeId};
 pub enum Command {
     /// What one inbox accepted together.
     Segment(Segment),
-    /// Movements asked for through the API.
-    Movements(Movements),
+    /// Something asked for through the API: judged, and answered once.
+    Request {
+        /// Hashes of the `Idempotency-Key` and of the request, if there was one.
+        idempotency: Option<(Key, Key)>,
+        /// What is asked.
+        asked: Asked,
+    },
     /// The channels and policies of the node's file that initialised the cluster; only the first counts.
     Seed {
         /// Channels by name.
         channels: BTreeMap<String, Definition>,
         /// Policies, first match wins.
         policies: Vec<Policy>,
+        /// Locations in the order in which they are drawn from.
+        locations: Vec<String>,
     },
     /// Adds or changes a channel.
     PutChannel {
@@ -37,12 +45,12 @@ pub enum Command {
     },
     /// Replaces the policies.
     PutPolicies(Vec<Policy>),
-    /// Says which listings a SKU has. Listings not named are forgotten.
+    /// Says what a SKU is: created at zero if it is new.
     Map {
-        /// The SKU, created at zero if it is new.
+        /// The SKU.
         sku: String,
-        /// Its listings by channel.
-        listings: BTreeMap<String, ListingSpec>,
+        /// What is said of it.
+        settings: SkuSettings,
     },
     /// A node takes over the pushes of a channel.
     Claim {
@@ -73,6 +81,97 @@ pub enum Command {
     Tick,
     /// Adds listings to SKUs, or changes them: SKU, channel, listing. What is not named stays.
     List(Vec<(String, String, ListingSpec)>),
+    /// Replaces the order in which locations are drawn from.
+    PutLocations(Vec<String>),
+    /// Every node says what its replica is at this entry.
+    Checkpoint,
+    /// What a node's replica was at a checkpoint.
+    Report {
+        /// Log index of the checkpoint.
+        checkpoint: u64,
+        /// The node.
+        node: NodeId,
+        /// What it found.
+        report: Report,
+    },
+}
+
+/// What may be asked through the API.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Asked {
+    /// Movements.
+    Movements(Movements),
+    /// To hold units.
+    Hold(Hold),
+    /// To sell what is held.
+    Confirm(Confirm),
+    /// To let go what is held, by the reservation's id.
+    Release(String),
+    /// To hold a reservation for so long from now.
+    Extend(String, Millis),
+}
+
+/// Units to be held, all or none.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hold {
+    /// The reservation's id, made by the node that asks. One that exists is not made again.
+    pub id: String,
+    /// What.
+    pub lines: Vec<HoldLine>,
+    /// The channel for which.
+    pub channel: Option<String>,
+    /// How long.
+    pub ttl_ms: Millis,
+    /// What it belongs to, in the caller's words.
+    pub reference: Option<String>,
+}
+
+/// Units of one SKU to be held.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HoldLine {
+    /// The SKU.
+    pub sku: String,
+    /// Units.
+    pub quantity: i64,
+    /// Where; without one a location that has enough is found.
+    pub location: Option<String>,
+}
+
+/// What of a reservation is sold.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Confirm {
+    /// The reservation.
+    pub id: String,
+    /// SKUs and units, or all that is held.
+    pub lines: Option<Vec<(String, i64)>>,
+    /// What it belongs to from now on.
+    pub reference: Option<String>,
+}
+
+/// What is said of a SKU; what is `None` stays as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SkuSettings {
+    /// Its listings by channel, all of them.
+    pub listings: Option<BTreeMap<String, ListingSpec>>,
+    /// What it is made of; nothing makes it a SKU like others.
+    pub components: Option<Parts>,
+    /// How far below zero requests may take it.
+    pub backorder: Option<i64>,
+    /// The mark for notices of low stock; below zero there are none.
+    pub low_at: Option<i64>,
+}
+
+/// What a node found when it looked its whole replica over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// SHA-256 of each part of the state, by name.
+    pub digests: BTreeMap<String, [u8; 32]>,
+    /// Hash of the newest movement.
+    pub chain: [u8; 32],
+    /// Movements that were read and whose hashes were made again.
+    pub movements: u64,
+    /// What is wrong with the history, in words: the first fault that was found.
+    pub fault: Option<String>,
 }
 
 /// Deliveries that were made durable together, in the order in which they were accepted.
@@ -211,8 +310,6 @@ pub struct Moved {
 /// Movements asked for together.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Movements {
-    /// Hashes of the `Idempotency-Key` and of the request, if there was one.
-    pub idempotency: Option<(Key, Key)>,
     /// All or none.
     pub atomic: bool,
     /// The movements, in order.
@@ -246,6 +343,17 @@ pub struct MovementRequest {
     pub reason: Option<String>,
     /// When it happened, if that was not now.
     pub occurred_ms: Option<Millis>,
+    /// Of an adjustment to what was counted; `quantity` is 0 then.
+    pub count: Option<Count>,
+}
+
+/// What was counted at a location.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Count {
+    /// Units that are there.
+    pub units: i64,
+    /// Log index up to which the counter knew the ledger: what moved there since makes the count stale.
+    pub index: u64,
 }
 
 /// A listing as its mapping names it.

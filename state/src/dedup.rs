@@ -3,6 +3,7 @@
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::borrow::Borrow;
 use core::hash::Hash;
 
 use serde::{Deserialize, Serialize};
@@ -55,12 +56,20 @@ impl<K: Ord + Hash + Clone, V: Clone> Default for Expiring<K, V> {
 
 impl<K: Ord + Hash + Clone, V: Clone> Expiring<K, V> {
     /// The value of a key, if it has not been dropped yet.
-    pub fn get(&self, key: &K) -> Option<&V> {
+    pub fn get<Q>(&self, key: &Q) -> Option<&V>
+    where
+        K: Borrow<Q>,
+        Q: Ord + Hash + ?Sized,
+    {
         self.entries.get(key)
     }
 
     /// The same, to be changed.
-    pub fn get_mut(&mut self, key: &K) -> Option<&mut V> {
+    pub fn get_mut<Q>(&mut self, key: &Q) -> Option<&mut V>
+    where
+        K: Borrow<Q>,
+        Q: Ord + Hash + ?Sized,
+    {
         self.entries.get_mut(key)
     }
 
@@ -82,13 +91,15 @@ impl<K: Ord + Hash + Clone, V: Clone> Expiring<K, V> {
         self.evicted
     }
 
-    /// Puts a value in until `expires`, dropping the oldest if there are more than `max`.
-    pub fn insert(&mut self, key: K, value: V, expires: Millis, max: usize) {
-        if self.entries.len() >= max {
-            self.evicted += u64::try_from(self.drop_oldest(1, None, |_| 0)).unwrap_or(0);
-        }
+    /// Puts a value in until `expires`, dropping the oldest if there are more than `max`, and gives that
+    /// back.
+    pub fn insert(&mut self, key: K, value: V, expires: Millis, max: usize) -> Option<(K, V)> {
+        let full = self.entries.len() >= max;
+        let dropped = if full { self.drop_oldest(1, None, |_| 0).pop() } else { None };
+        self.evicted += u64::from(dropped.is_some());
         self.keep_until(key.clone(), expires);
         self.entries.insert(key, value);
+        dropped
     }
 
     /// Takes a value out before its time.
@@ -101,10 +112,10 @@ impl<K: Ord + Hash + Clone, V: Clone> Expiring<K, V> {
         Arc::make_mut(slot).push(key);
     }
 
-    /// Drops what is due, a bounded number of entries. `until` says how long an entry must stay: one
-    /// that was touched since it was put in is looked at again then.
-    pub fn expire(&mut self, now: Millis, until: impl Fn(&V) -> Millis) {
-        self.drop_oldest(limits::EXPIRED_PER_COMMAND_MAX, Some(now), until);
+    /// Drops what is due, a bounded number of entries, and gives it back. `until` says how long an entry
+    /// must stay: one that was touched since it was put in is looked at again then.
+    pub fn expire(&mut self, now: Millis, until: impl Fn(&V) -> Millis) -> Vec<(K, V)> {
+        self.drop_oldest(limits::EXPIRED_PER_COMMAND_MAX, Some(now), until)
     }
 
     /// Drops the `most` oldest of those due at `now`, or whatever their time if it is `None`.
@@ -113,8 +124,8 @@ impl<K: Ord + Hash + Clone, V: Clone> Expiring<K, V> {
         most: usize,
         now: Option<Millis>,
         until: impl Fn(&V) -> Millis,
-    ) -> usize {
-        let mut dropped = 0;
+    ) -> Vec<(K, V)> {
+        let mut dropped = Vec::new();
         let mut looked_at = 0;
         while looked_at < most {
             let Some(mut slot) = self.due.first_entry() else { break };
@@ -130,9 +141,8 @@ impl<K: Ord + Hash + Clone, V: Clone> Expiring<K, V> {
             let until = until(value);
             if now.is_some_and(|now| until > now) {
                 self.keep_until(key, until);
-            } else {
-                self.entries.remove(&key);
-                dropped += 1;
+            } else if let Some(value) = self.entries.remove(&key) {
+                dropped.push((key, value));
             }
         }
         dropped

@@ -8,8 +8,9 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use crate::command::{Delivery, Fact, Segment};
+use crate::data::{DeadLetter, Reload};
 use crate::dedup::{Seen, Verdict};
-use crate::machine::{DeadLetter, Reload, Stamp, State, Work};
+use crate::machine::{Stamp, State, Work};
 use crate::names::Waiter;
 use crate::origin::Turn;
 use crate::reply::{Body, Kept};

@@ -4,43 +4,65 @@ use alloc::collections::BTreeMap;
 use alloc::string::String;
 
 use crate::allocation::{self, Mode};
+use crate::data::Data;
 use crate::ledger::{Kind, Level, Movement};
-use crate::machine::{Data, State};
+use crate::machine::State;
 
-/// Levels are what their movements add up to (I2). The movements are all of them, in order.
-pub fn levels_are_sums<'a>(
-    data: &Data,
-    movements: impl IntoIterator<Item = &'a Movement>,
-) -> Result<(), String> {
-    let mut sums: BTreeMap<(&str, &str), (i64, i64)> = BTreeMap::new();
-    for movement in movements {
+/// What movements add up to, by SKU and location: on hand, committed, reserved.
+#[derive(Clone, Debug, Default)]
+pub struct Sums(BTreeMap<String, BTreeMap<String, (i64, i64, i64)>>);
+
+impl Sums {
+    /// Adds a movement.
+    pub fn add(&mut self, movement: &Movement) {
         let Movement { kind, quantity, sku, location, .. } = movement;
-        let (on_hand, committed) = match kind {
-            Kind::Sale => (0, *quantity),
-            Kind::Cancellation => (0, -quantity),
-            Kind::Fulfilment => (-quantity, -quantity),
-            Kind::Return | Kind::Receipt | Kind::Adjustment => (*quantity, 0),
-            Kind::Incoming => (0, 0),
-            Kind::Transfer => (-quantity, 0),
+        let (on_hand, committed, reserved) = match kind {
+            Kind::Sale => (0, *quantity, 0),
+            Kind::Cancellation => (0, -quantity, 0),
+            Kind::Fulfilment => (-quantity, -quantity, 0),
+            Kind::Return | Kind::Receipt | Kind::Adjustment => (*quantity, 0, 0),
+            Kind::Incoming => (0, 0, 0),
+            Kind::Transfer => (-quantity, 0, 0),
+            Kind::Hold => (0, 0, *quantity),
+            Kind::Release => (0, 0, -quantity),
         };
-        let sum = sums.entry((sku, location)).or_default();
-        *sum = (sum.0 + on_hand, sum.1 + committed);
+        // Names are copied for the first movement of a place only: there may be a great many.
+        if !self.0.get(sku).is_some_and(|places| places.contains_key(location)) {
+            self.0.entry(sku.clone()).or_default().insert(location.clone(), (0, 0, 0));
+        }
+        if let Some(sum) = self.0.get_mut(sku).and_then(|places| places.get_mut(location)) {
+            *sum = (sum.0 + on_hand, sum.1 + committed, sum.2 + reserved);
+        }
     }
+}
+
+impl<'a> FromIterator<&'a Movement> for Sums {
+    fn from_iter<T: IntoIterator<Item = &'a Movement>>(movements: T) -> Self {
+        let mut sums = Self::default();
+        movements.into_iter().for_each(|movement| sums.add(movement));
+        sums
+    }
+}
+
+/// Levels are what their movements add up to (I2). The movements are all of them.
+pub fn levels_are_sums(data: &Data, mut sums: Sums) -> Result<(), String> {
     for (sku, stock) in data.stock.iter() {
-        for (location, Level { on_hand, committed, .. }) in &stock.levels {
-            let sum = sums.remove(&(sku.as_str(), location.as_str())).unwrap_or_default();
-            if sum != (*on_hand, *committed) {
+        let mut places = sums.0.remove(sku).unwrap_or_default();
+        for (location, Level { on_hand, committed, reserved, .. }) in &stock.levels {
+            let sum = places.remove(location).unwrap_or_default();
+            if sum != (*on_hand, *committed, *reserved) {
                 return Err(alloc::format!(
-                    "{sku} at {location}: levels say {on_hand} on hand and {committed} committed, \
-                     movements add up to {} and {}",
-                    sum.0,
-                    sum.1
+                    "{sku} at {location}: levels say {on_hand} on hand, {committed} committed and \
+                     {reserved} reserved, movements add up to {sum:?}"
                 ));
             }
         }
+        if let Some((location, _)) = places.first_key_value() {
+            return Err(alloc::format!("{sku} at {location} has movements and no level"));
+        }
     }
-    match sums.first_key_value() {
-        Some(((sku, location), _)) => Err(alloc::format!("{sku} at {location} has no level")),
+    match sums.0.first_key_value() {
+        Some((sku, _)) => Err(alloc::format!("{sku} has movements and is no SKU")),
         None => Ok(()),
     }
 }
@@ -64,41 +86,72 @@ pub fn orders_are_settled(data: &Data) -> Result<(), String> {
 
 /// Committed is what the orders add up to, where nothing else committed anything.
 pub fn committed_is_orders(data: &Data) -> Result<(), String> {
+    let orders = data.orders.entries().iter().flat_map(|(_, order)| order.lines.values());
+    let lines = orders.filter_map(|line| {
+        let place = (line.sku.as_deref()?, line.location.as_str());
+        Some((place, line.parts.as_slice(), line.moved.net().0))
+    });
+    adds_up(data, "orders", lines, |level| level.committed)
+}
+
+/// Reserved is what the reservations hold (I11).
+pub fn reserved_is_held(data: &Data) -> Result<(), String> {
+    let known = data.reservations.entries().iter().flat_map(|(_, known)| &known.lines);
+    let lines = known.map(|line| {
+        ((line.sku.as_str(), line.location.as_str()), line.parts.as_slice(), line.held)
+    });
+    adds_up(data, "reservations", lines, |level| level.reserved)
+}
+
+/// A line of something: SKU and location, what one unit takes out of stock if it is a kit, and units.
+type Owed<'a> = ((&'a str, &'a str), &'a [(String, i64)], i64);
+
+fn adds_up<'a>(
+    data: &Data,
+    what: &str,
+    lines: impl Iterator<Item = Owed<'a>>,
+    quantity: fn(&Level) -> i64,
+) -> Result<(), String> {
     let mut sums: BTreeMap<(&str, &str), i64> = BTreeMap::new();
-    for (_, order) in data.orders.entries().iter() {
-        for line in order.lines.values() {
-            let Some(sku) = &line.sku else { continue };
-            let sum = sums.entry((sku.as_str(), line.location.as_str())).or_default();
-            *sum += line.moved.net().0;
+    for ((sku, location), parts, units) in lines {
+        let own = parts.is_empty().then_some((sku, 1));
+        let parts = parts.iter().map(|(part, each)| (part.as_str(), *each));
+        for (part, each) in own.into_iter().chain(parts) {
+            *sums.entry((part, location)).or_default() += units * each;
         }
     }
     for (sku, stock) in data.stock.iter() {
         for (location, level) in &stock.levels {
             let sum = sums.get(&(sku.as_str(), location.as_str())).copied().unwrap_or_default();
-            if sum != level.committed {
-                return Err(alloc::format!(
-                    "{sku} at {location}: {} committed, orders add up to {sum}",
-                    level.committed
-                ));
+            let found = quantity(level);
+            if sum != found {
+                return Err(alloc::format!("{sku} at {location}: {found}, {what} add up to {sum}"));
             }
         }
     }
     Ok(())
 }
 
-/// Where a SKU is split, what may still be sold everywhere stays within what is available (I4). Holds
-/// after every raise; a fact that lowers available may break it until the lowering pushes are through.
+/// Where a SKU is split, what may still be sold everywhere stays within what is available (I4), kits by
+/// what they take of it. Holds after every raise; a fact that lowers available may break it until the
+/// lowering pushes are through.
 pub fn exposure_is_covered(data: &Data, sku: &str) -> Result<(), String> {
-    let Some(policy) = allocation::policy_of(&data.policies, sku) else { return Ok(()) };
-    let Some(stock) = data.stock.get(&sku.into()).filter(|_| policy.mode == Mode::Split) else {
-        return Ok(());
+    let split = |sku: &str| {
+        allocation::policy_of(&data.policies, sku).is_some_and(|policy| policy.mode == Mode::Split)
     };
+    let Some(stock) = data.stock.get(sku).filter(|_| split(sku)) else { return Ok(()) };
     for (location, level) in &stock.levels {
-        let at = |name: &String| {
-            data.channels.get(name).is_some_and(|c| c.definition.location == *location)
-        };
-        let listings = stock.listings.iter().filter(|(name, _)| at(name));
-        let exposed: i64 = listings.filter_map(|(_, listing)| listing.exposure(data.now)).sum();
+        let mut exposed: i64 = 0;
+        for holder in core::iter::once(sku.into()).chain(data.kits.containing(sku)) {
+            let parts = data.kits.parts(&holder);
+            let each = parts.iter().find(|(part, _)| part == sku).map_or(0, |(_, each)| *each);
+            let listings = data.stock.get(&holder).into_iter().flat_map(|stock| &stock.listings);
+            let here = listings.filter(|(name, _)| {
+                data.channels.get(*name).is_some_and(|c| c.definition.location == *location)
+            });
+            let sum: i64 = here.filter_map(|(_, listing)| listing.exposure(data.now)).sum();
+            exposed += sum * each;
+        }
         if exposed > level.available() {
             return Err(alloc::format!(
                 "{sku} at {location}: {exposed} exposed, {} available",
@@ -117,5 +170,6 @@ pub fn lists_are_derived(state: &State) -> Result<(), String> {
             && state.flights().of(channel).eq(again.flights().of(channel))
             && state.wakes_at() == again.wakes_at()
     });
+    let same = same && state.short() == again.short() && state.holds() == again.holds();
     if same { Ok(()) } else { Err("a derived list differs from the listings".into()) }
 }

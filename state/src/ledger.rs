@@ -18,6 +18,24 @@ pub struct Stock {
     pub listings: BTreeMap<String, Listing>,
     /// Log index of its newest movement, from which the older ones are found; 0 before the first.
     pub newest: u64,
+    /// How far below zero requests may take what is available at a location: backorders, pre-orders.
+    pub backorder: i64,
+    /// A notice is given when what is available everywhere falls to this or below.
+    pub low_at: Option<i64>,
+}
+
+impl Stock {
+    /// What may still be sold, over all locations.
+    #[must_use]
+    pub fn available(&self) -> i64 {
+        self.levels.values().map(Level::available).sum()
+    }
+
+    /// Whether it has ever had anything anywhere that is not gone by now.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.levels.values().all(Level::is_zero)
+    }
 }
 
 /// The quantities of one SKU at one location, in whole units.
@@ -31,6 +49,8 @@ pub struct Level {
     pub reserved: i64,
     /// On its way here, by reference.
     pub incoming: BTreeMap<String, i64>,
+    /// Log index of the newest movement that changed what is on hand; 0 before the first.
+    pub counted: u64,
 }
 
 impl Level {
@@ -47,9 +67,16 @@ impl Level {
         self.incoming.values().sum()
     }
 
+    /// Whether nothing is there, owed, held or coming.
+    #[must_use]
+    pub fn is_zero(&self) -> bool {
+        (self.on_hand, self.committed, self.reserved) == (0, 0, 0) && self.incoming.is_empty()
+    }
+
     fn is_within_bounds(&self) -> bool {
         let bounded = |n: i64| (-LEVEL_MAX..=LEVEL_MAX).contains(&n);
-        bounded(self.on_hand) && bounded(self.committed) && bounded(self.incoming())
+        let here = bounded(self.on_hand) && bounded(self.committed) && bounded(self.reserved);
+        here && bounded(self.incoming())
     }
 }
 
@@ -72,10 +99,14 @@ pub enum Kind {
     Transfer,
     /// On hand ± q.
     Adjustment,
+    /// Reserved + q.
+    Hold,
+    /// Reserved − q: released, expired, or confirmed and sold by the line after it.
+    Release,
 }
 
 impl Kind {
-    /// All kinds, with the names that the API uses.
+    /// The kinds that may be asked for, with the names that the API uses.
     pub const NAMES: [(&'static str, Self); 8] = [
         ("sale", Self::Sale),
         ("cancellation", Self::Cancellation),
@@ -90,15 +121,38 @@ impl Kind {
     /// The name that the API uses.
     #[must_use]
     pub fn name(self) -> &'static str {
-        Self::NAMES.iter().find(|(_, kind)| *kind == self).map_or("", |(name, _)| name)
+        match self {
+            Self::Hold => "hold",
+            Self::Release => "release",
+            other => {
+                Self::NAMES.iter().find(|(_, kind)| *kind == other).map_or("", |(name, _)| name)
+            }
+        }
+    }
+
+    /// Whether it is about stock that lies somewhere, which a kit has none of.
+    #[must_use]
+    pub const fn is_physical(self) -> bool {
+        matches!(self, Self::Receipt | Self::Incoming | Self::Transfer | Self::Adjustment)
+    }
+
+    /// Whether it changes what is on hand.
+    #[must_use]
+    pub const fn changes_on_hand(self) -> bool {
+        matches!(
+            self,
+            Self::Fulfilment | Self::Return | Self::Receipt | Self::Transfer | Self::Adjustment
+        )
     }
 
     /// How long the other channels may show the old quantity.
     #[must_use]
     pub const fn window_ms(self) -> Millis {
         match self {
-            Self::Sale => limits::WINDOW_SALE_MS,
-            Self::Cancellation | Self::Return | Self::Receipt => limits::WINDOW_RETURN_MS,
+            Self::Sale | Self::Hold => limits::WINDOW_SALE_MS,
+            Self::Cancellation | Self::Return | Self::Receipt | Self::Release => {
+                limits::WINDOW_RETURN_MS
+            }
             Self::Fulfilment | Self::Incoming | Self::Transfer | Self::Adjustment => {
                 limits::WINDOW_ADJUSTMENT_MS
             }
@@ -137,6 +191,10 @@ pub struct Movement {
     pub available: i64,
     /// Log index of the SKU's movement before this entry's; 0 if there was none.
     pub previous: u64,
+    /// The kit that it is a part of, and how many of it were moved.
+    pub kit: Option<(String, i64)>,
+    /// Of a receipt: units that were on their way by its reference, and are no more.
+    pub arrived: i64,
 }
 
 /// Why a level cannot take a movement.
@@ -150,6 +208,8 @@ pub enum Refusal {
     TooManyIncoming,
     /// More would be cancelled or fulfilled than is committed.
     NotCommitted,
+    /// A kit has no stock of its own.
+    Kit,
     /// Zero, negative where it may not be, or absurdly large.
     Quantity,
 }
@@ -163,6 +223,7 @@ impl Refusal {
             Self::NoDestination => "a transfer needs a to_location that differs from location",
             Self::TooManyIncoming => "too many shipments are on their way to this location",
             Self::NotCommitted => "more than is committed",
+            Self::Kit => "a kit has no stock of its own; move its components",
             Self::Quantity => {
                 "quantity must be between 1 and 1000000000; an adjustment may be negative, none is zero"
             }
@@ -179,7 +240,7 @@ pub const fn is_quantity(kind: Kind, quantity: i64) -> bool {
 
 impl Stock {
     /// Books a movement on the levels, or changes nothing and says why. What several facts add up to
-    /// may be more than one request may name.
+    /// may be more than one request may name. Gives back the units that were on their way and arrived.
     pub fn book(
         &mut self,
         kind: Kind,
@@ -187,7 +248,7 @@ impl Stock {
         location: &str,
         to_location: Option<&str>,
         reference: Option<&str>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<i64, Refusal> {
         let may_be_negative = matches!(kind, Kind::Adjustment);
         if quantity == 0 || (quantity < 0 && !may_be_negative) {
             return Err(Refusal::Quantity);
@@ -197,7 +258,10 @@ impl Stock {
         }
         let mut level = self.levels.get(location).cloned().unwrap_or_default();
         let reference = reference.unwrap_or_default();
+        let mut arrived = 0;
         match kind {
+            Kind::Hold => level.reserved += quantity,
+            Kind::Release => level.reserved -= quantity,
             Kind::Sale => level.committed += quantity,
             Kind::Cancellation => level.committed -= quantity,
             Kind::Fulfilment => {
@@ -207,7 +271,7 @@ impl Stock {
             Kind::Return | Kind::Adjustment => level.on_hand += quantity,
             Kind::Receipt => {
                 level.on_hand += quantity;
-                arrive(&mut level, reference, quantity);
+                arrived = arrive(&mut level, reference, quantity);
             }
             Kind::Incoming => announce(&mut level, reference, quantity)?,
             Kind::Transfer => level.on_hand -= quantity,
@@ -222,7 +286,39 @@ impl Stock {
             self.levels.insert(to.into(), destination);
         }
         self.levels.insert(location.into(), level);
-        Ok(())
+        Ok(arrived)
+    }
+
+    /// Takes back a movement that was booked, the newest first: the levels are what they were before it.
+    pub fn unbook(&mut self, movement: &Movement) {
+        let Movement { quantity, arrived, .. } = *movement;
+        let reference = movement.reference.as_deref().unwrap_or_default();
+        let level = self.levels.entry(movement.location.clone()).or_default();
+        match movement.kind {
+            Kind::Hold => level.reserved -= quantity,
+            Kind::Release => level.reserved += quantity,
+            Kind::Sale => level.committed -= quantity,
+            Kind::Cancellation => level.committed += quantity,
+            Kind::Fulfilment => {
+                level.committed += quantity;
+                level.on_hand += quantity;
+            }
+            Kind::Return | Kind::Adjustment => level.on_hand -= quantity,
+            Kind::Receipt => {
+                level.on_hand -= quantity;
+                if arrived > 0 {
+                    *level.incoming.entry(reference.into()).or_default() += arrived;
+                }
+            }
+            Kind::Incoming => {
+                arrive(level, reference, quantity);
+            }
+            Kind::Transfer => {
+                level.on_hand += quantity;
+                let to = movement.to_location.clone().unwrap_or_default();
+                arrive(self.levels.entry(to).or_default(), reference, quantity);
+            }
+        }
     }
 }
 
@@ -234,11 +330,13 @@ fn announce(level: &mut Level, reference: &str, quantity: i64) -> Result<(), Ref
     if level.is_within_bounds() { Ok(()) } else { Err(Refusal::OutOfBounds) }
 }
 
-fn arrive(level: &mut Level, reference: &str, quantity: i64) {
-    if let Some(expected) = level.incoming.get_mut(reference) {
-        *expected -= quantity.min(*expected);
-        if *expected == 0 {
-            level.incoming.remove(reference);
-        }
+/// Takes units off what is on its way, and says how many.
+fn arrive(level: &mut Level, reference: &str, quantity: i64) -> i64 {
+    let Some(expected) = level.incoming.get_mut(reference) else { return 0 };
+    let arrived = quantity.min(*expected);
+    *expected -= arrived;
+    if *expected == 0 {
+        level.incoming.remove(reference);
     }
+    arrived
 }

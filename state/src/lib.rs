@@ -33,22 +33,28 @@ mod booking;
 pub mod buckets;
 pub mod channel;
 pub mod command;
+pub mod data;
 pub mod dedup;
 mod facts;
 pub mod invariant;
+pub mod kits;
 pub mod ledger;
 pub mod limits;
 pub mod listing;
 mod machine;
+mod mapping;
 pub mod names;
+pub mod notices;
 pub mod order;
 pub mod origin;
 mod pushes;
 pub mod reply;
 mod request;
+pub mod reservation;
 
 pub use command::Command;
-pub use machine::{Data, Reload, Stamp, State, Visitor};
+pub use data::{Data, Reload, Visitor};
+pub use machine::{Stamp, State};
 pub use reply::{Effects, MovementOutcome, Reply};
 
 /// Milliseconds since the Unix epoch, as agreed by the cluster.

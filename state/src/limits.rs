@@ -35,6 +35,32 @@ pub const INTENT_SKUS_MAX: usize = 250;
 pub const CHANNELS_MAX: usize = 256;
 /// Allocation policies.
 pub const POLICIES_MAX: usize = 100;
+/// SKUs that one unit of a kit takes out of stock.
+pub const KIT_COMPONENTS_MAX: usize = 100;
+/// Kits within kits.
+pub const KIT_DEPTH_MAX: usize = 5;
+/// Units of one SKU in one unit of a kit: the largest quantity of it stays within the bounds of a level.
+pub const KIT_UNITS_MAX: i64 = 10_000;
+/// Lines of one reservation.
+pub const RESERVATION_LINES_MAX: usize = 100;
+/// Reservations known at once; beyond it no more are granted.
+pub const RESERVATIONS_MAX: usize = 1_000_000;
+/// The shortest and the longest time to hold something for.
+pub const RESERVATION_TTL_MIN_MS: Millis = SECOND_MS;
+/// See [`RESERVATION_TTL_MIN_MS`].
+pub const RESERVATION_TTL_MAX_MS: Millis = 30 * DAY_MS;
+/// How long what became of a reservation is known after its end.
+pub const RESERVATION_KEEP_MS: Millis = DAY_MS;
+/// Locations with a place in the order in which they are drawn from.
+pub const LOCATIONS_MAX: usize = 1_000;
+/// Checkpoints whose reports are kept.
+pub const CHECKPOINTS_MAX: usize = 4;
+/// Nodes that may report on one.
+pub const REPORTS_MAX: usize = 64;
+/// How long notices are kept.
+pub const NOTICE_KEEP_MS: Millis = 7 * DAY_MS;
+/// Notices kept at the most; beyond it the oldest go.
+pub const NOTICES_MAX: usize = 100_000;
 /// Components of a listing's settings.
 pub const LISTING_SETTINGS_MAX: usize = 16;
 
@@ -100,6 +126,10 @@ const _: () = assert!(
 const _: () = assert!(
     ORDER_KEEP_MS > DEDUP_WINDOW_MAX_MS && DEDUP_WINDOW_MAX_MS >= DEDUP_WINDOW_DEFAULT_MS,
     "an order must outlive the keys of the deliveries about it"
+);
+const _: () = assert!(
+    QUANTITY_MAX < LEVEL_MAX / KIT_UNITS_MAX,
+    "the largest quantity of a kit must fit the levels of its components"
 );
 const _: () = assert!(
     QUANTITY_MAX < LEVEL_MAX / 1_000_000,

@@ -1,23 +1,18 @@
 //! The state, and the one way to change it.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use serde::{Deserialize, Serialize};
-
-use crate::allocation::{self, Policy};
-use crate::buckets::Buckets;
+use crate::allocation::Policy;
 use crate::channel::{Channel, Definition, Owner};
-use crate::command::{Command, ListingSpec};
-use crate::dedup::{Expiring, Seen};
-use crate::ledger::Stock;
+use crate::command::{Command, Report};
+use crate::data::Data;
 use crate::limits;
 use crate::listing::{Due, Listing, Place, Stale};
-use crate::names::Names;
-use crate::order::Order;
-use crate::origin::Origins;
-use crate::{Effects, Key, Millis, NodeId, Reply};
+use crate::notices::{Before, shortfalls};
+use crate::reservation::{Reservation, Status};
+use crate::{Effects, Millis, NodeId, Reply};
 
 /// Where in the log a command stands, and when the cluster says that was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,134 +23,6 @@ pub struct Stamp {
     pub now: Millis,
 }
 
-/// Everything that is agreed on: what a snapshot holds and a digest covers.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Data {
-    /// Agreed time of the last command.
-    pub now: Millis,
-    /// SKUs.
-    pub stock: Buckets<String, Stock>,
-    /// Orders by channel and the channel's id.
-    pub orders: Expiring<(String, String), Order>,
-    /// Deliveries seen.
-    pub seen: Expiring<Key, Seen>,
-    /// Movements asked for and booked, by the caller's id.
-    pub booked: Expiring<Key, Seen>,
-    /// First answers by idempotency key.
-    pub answers: Expiring<Key, Answer>,
-    /// Dead letters by log index and number in the entry.
-    pub dead: Expiring<(u64, u32), DeadLetter>,
-    /// Movements that channels told of, by channel and the channel's id.
-    pub told: Expiring<(String, String), Millis>,
-    /// What the channels' own ids stand for.
-    pub names: Names,
-    /// Orders that must be fetched, by channel and the channel's id.
-    pub reloads: BTreeMap<(String, String), Reload>,
-    /// Sequences of the inboxes.
-    pub origins: Origins,
-    /// Channels by name.
-    pub channels: BTreeMap<String, Channel>,
-    /// Allocation policies, first match wins.
-    pub policies: Vec<Policy>,
-    /// Whether channels and policies were seeded.
-    pub seeded: bool,
-}
-
-/// The first answer to an idempotency key.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Answer {
-    /// Hash of the request.
-    pub body: Key,
-    /// What was answered.
-    pub reply: Reply,
-    /// When.
-    pub time: Millis,
-}
-
-/// An order that must be fetched.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Reload {
-    /// Log index of the newest delivery that asked for it.
-    pub asked: u64,
-    /// When the order changed, by the channel's clock; 0 if nobody said.
-    pub version: Millis,
-    /// Agreed time since which it waits.
-    pub since: Millis,
-}
-
-/// A delivery that could not be applied, listed until somebody looks at it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DeadLetter {
-    /// Why.
-    pub reason: String,
-    /// The channel.
-    pub channel: String,
-    /// The sender's topic.
-    pub topic: String,
-    /// The delivery's id.
-    pub delivery: String,
-    /// When it was received.
-    pub received: Millis,
-    /// When it was listed.
-    pub time: Millis,
-}
-
-/// Walks over all data in an order that is the same on every node; see [`Data::visit`].
-pub trait Visitor {
-    /// A bucket of a map; `writes` changes whenever its entries may have.
-    fn bucket<T: Serialize>(&mut self, map: &'static str, n: usize, writes: u64, entries: &T);
-    /// A part that is not in buckets.
-    fn part<T: Serialize>(&mut self, name: &'static str, part: &T);
-}
-
-impl Data {
-    /// Shows every part to a visitor.
-    pub fn visit(&self, visitor: &mut impl Visitor) {
-        for (n, writes, entries) in self.stock.buckets() {
-            visitor.bucket("stock", n, writes, entries);
-        }
-        for (n, writes, entries) in self.orders.entries().buckets() {
-            visitor.bucket("orders", n, writes, entries);
-        }
-        for (n, writes, entries) in self.seen.entries().buckets() {
-            visitor.bucket("seen", n, writes, entries);
-        }
-        for (n, writes, entries) in self.booked.entries().buckets() {
-            visitor.bucket("booked", n, writes, entries);
-        }
-        for (n, writes, entries) in self.answers.entries().buckets() {
-            visitor.bucket("answers", n, writes, entries);
-        }
-        for (n, writes, entries) in self.dead.entries().buckets() {
-            visitor.bucket("dead", n, writes, entries);
-        }
-        for (n, writes, entries) in self.told.entries().buckets() {
-            visitor.bucket("told", n, writes, entries);
-        }
-        for (n, writes, entries) in self.names.names().buckets() {
-            visitor.bucket("names", n, writes, entries);
-        }
-        for (n, writes, entries) in self.names.waiting().buckets() {
-            visitor.bucket("waiting", n, writes, entries);
-        }
-        visitor.part("ready", self.names.ready());
-        visitor.part("reloads", &self.reloads);
-        visitor.part("now", &self.now);
-        visitor.part("origins", &self.origins);
-        visitor.part("channels", &self.channels);
-        visitor.part("policies", &self.policies);
-        visitor.part("seeded", &self.seeded);
-    }
-
-    /// One channel's allocation of a SKU.
-    #[must_use]
-    pub fn allocation(&self, channel: &str, sku: &str) -> Option<allocation::Allocation> {
-        let stock = self.stock.get(&sku.to_string())?;
-        let policy = allocation::policy_of(&self.policies, sku);
-        allocation::allocate(stock, &self.channels, policy, channel, self.now)
-    }
-}
-
 /// The state with the lists derived from it.
 #[derive(Clone, Debug, Default)]
 pub struct State {
@@ -163,6 +30,10 @@ pub struct State {
     due: Due,
     wakes: Due,
     flights: Due,
+    /// SKUs that are short of something somewhere.
+    pub(crate) short: BTreeSet<String>,
+    /// When what is held is let go.
+    pub(crate) holds: BTreeSet<(Millis, String)>,
 }
 
 /// One command being applied: where it stands, and what has come of it so far.
@@ -171,6 +42,8 @@ pub(crate) struct Work {
     pub(crate) effects: Effects,
     /// SKUs that it changed, with the change that their channels have to show.
     touched: BTreeMap<String, Option<Stale>>,
+    /// How the SKUs that it changed were before it.
+    pub(crate) before: BTreeMap<String, Before>,
 }
 
 impl Work {
@@ -189,7 +62,16 @@ impl State {
     #[must_use]
     pub fn new(data: Data) -> Self {
         let mut state = Self { data, ..Self::default() };
+        state.data.kits.derive();
+        for (id, reservation) in state.data.reservations.entries().iter() {
+            if reservation.status == Status::Held {
+                state.holds.insert((reservation.expires, id.clone()));
+            }
+        }
         for (sku, stock) in state.data.stock.iter() {
+            if !shortfalls(stock).is_empty() {
+                state.short.insert(sku.clone());
+            }
             for (channel, listing) in &stock.listings {
                 let place = (channel.clone(), sku.clone());
                 state.due.change(&place, None, due_at(listing));
@@ -223,7 +105,20 @@ impl State {
     pub fn wakes_at(&self) -> Option<Millis> {
         let named = (!self.data.names.ready().is_empty()).then_some(self.data.now);
         let woken = self.wakes.first().map(|(time, ..)| time);
-        named.into_iter().chain(woken).min()
+        let let_go = self.holds.first().map(|(time, _)| *time);
+        named.into_iter().chain(woken).chain(let_go).min()
+    }
+
+    /// SKUs that are short of something somewhere.
+    #[must_use]
+    pub const fn short(&self) -> &BTreeSet<String> {
+        &self.short
+    }
+
+    /// When what is held is let go, by reservation.
+    #[must_use]
+    pub const fn holds(&self) -> &BTreeSet<(Millis, String)> {
+        &self.holds
     }
 
     /// Applies a command. The same commands with the same stamps give the same state everywhere.
@@ -231,17 +126,24 @@ impl State {
         let now = stamp.now.max(self.data.now).min(limits::TIME_MAX);
         let stamp = Stamp { now, ..stamp };
         self.data.now = now;
-        let mut work = Work { stamp, effects: Effects::default(), touched: BTreeMap::new() };
+        let mut work = Work {
+            stamp,
+            effects: Effects::default(),
+            touched: BTreeMap::new(),
+            before: BTreeMap::new(),
+        };
         self.expire(&mut work);
         let reply = match command {
             Command::Segment(segment) => self.segment(&mut work, segment),
-            Command::Movements(asked) => self.movements(&mut work, &asked),
-            Command::Seed { channels, policies } => self.seed(now, channels, policies),
+            Command::Request { idempotency, asked } => self.request(&mut work, idempotency, asked),
+            Command::Seed { channels, policies, locations } => {
+                self.seed(now, channels, policies, locations)
+            }
             Command::PutChannel { name, definition } => {
                 self.put_channel(&mut work, name, definition)
             }
             Command::PutPolicies(policies) => self.put_policies(&mut work, policies),
-            Command::Map { sku, listings } => self.map(&mut work, &sku, listings),
+            Command::Map { sku, settings } => self.map(&mut work, &sku, settings),
             Command::List(rows) => self.list(&mut work, rows),
             Command::Claim { channel, node } => self.claim(&mut work, &channel, node),
             Command::Intend { channel, epoch, skus } => {
@@ -251,12 +153,57 @@ impl State {
                 self.settle(&mut work, &channel, epoch, outcomes)
             }
             Command::Tick => Reply::Done,
+            Command::PutLocations(locations) => self.put_locations(locations),
+            Command::Checkpoint => self.checkpoint(stamp),
+            Command::Report { checkpoint, node, report } => self.report(checkpoint, node, report),
         };
         self.work_off_named(&mut work);
+        self.touch_related(&mut work);
         for (sku, cause) in work.touched {
             self.refresh(&sku, cause);
         }
+        self.give_notices(stamp, work.before);
         (reply, work.effects)
+    }
+
+    /// What a kit may show hangs on its components, and what they may show on the kit.
+    fn touch_related(&self, work: &mut Work) {
+        if self.data.kits.recipes().is_empty() {
+            return;
+        }
+        for (sku, cause) in work.touched.clone() {
+            for related in self.data.kits.related(&sku) {
+                work.touch(&related, cause);
+            }
+        }
+    }
+
+    fn put_locations(&mut self, locations: Vec<String>) -> Reply {
+        if locations.len() > limits::LOCATIONS_MAX {
+            return Reply::Rejected("too many locations".into());
+        }
+        self.data.locations = locations;
+        Reply::Done
+    }
+
+    /// Asks every node for what its replica is at this entry. Older ones than the last few are forgotten.
+    fn checkpoint(&mut self, stamp: Stamp) -> Reply {
+        let checkpoints = &mut self.data.checkpoints;
+        checkpoints.insert(stamp.index, BTreeMap::new());
+        while checkpoints.len() > limits::CHECKPOINTS_MAX {
+            checkpoints.pop_first();
+        }
+        Reply::Checkpoint { index: stamp.index }
+    }
+
+    fn report(&mut self, checkpoint: u64, node: NodeId, report: Report) -> Reply {
+        match self.data.checkpoints.get_mut(&checkpoint) {
+            Some(reports) if reports.len() < limits::REPORTS_MAX => {
+                reports.entry(node).or_insert(report);
+                Reply::Done
+            }
+            _ => Reply::Rejected("nobody waits for this report".into()),
+        }
     }
 
     fn expire(&mut self, work: &mut Work) {
@@ -267,7 +214,13 @@ impl State {
         self.data.answers.expire(now, |_| 0);
         self.data.dead.expire(now, |_| 0);
         self.data.told.expire(now, |_| 0);
-        self.data.orders.expire(now, |order| order.touched + limits::ORDER_KEEP_MS);
+        self.data.notices.expire(now, |_| 0);
+        self.expire_holds(work);
+        self.data.reservations.expire(now, Reservation::kept_until);
+        let orders = self.data.orders.expire(now, |order| order.touched + limits::ORDER_KEEP_MS);
+        for (place, order) in &orders {
+            self.data.names.forget(place, order);
+        }
         for _ in 0..limits::EXPIRED_PER_COMMAND_MAX {
             let Some((_, channel, sku)) = self.wakes.first().filter(|(time, ..)| *time <= now)
             else {
@@ -284,19 +237,24 @@ impl State {
         now: Millis,
         channels: BTreeMap<String, Definition>,
         policies: Vec<Policy>,
+        locations: Vec<String>,
     ) -> Reply {
         if self.data.seeded {
             return Reply::Done;
         }
         let known = &self.data.channels;
         let new = channels.keys().filter(|name| !known.contains_key(*name)).count();
-        if known.len() + new > limits::CHANNELS_MAX || policies.len() > limits::POLICIES_MAX {
-            return Reply::Rejected("too many channels or policies".into());
+        let too_many = known.len() + new > limits::CHANNELS_MAX
+            || policies.len() > limits::POLICIES_MAX
+            || locations.len() > limits::LOCATIONS_MAX;
+        if too_many {
+            return Reply::Rejected("too many channels, policies or locations".into());
         }
         for (name, definition) in channels {
             self.data.channels.entry(name).or_insert(Channel::new(definition, now));
         }
         self.data.policies = policies;
+        self.data.locations = locations;
         self.data.seeded = true;
         Reply::Done
     }
@@ -329,78 +287,6 @@ impl State {
             work.touch(sku, None);
         }
         Reply::Done
-    }
-
-    /// Says which listings a SKU has: those, and no others.
-    fn map(
-        &mut self,
-        work: &mut Work,
-        sku: &str,
-        listings: BTreeMap<String, ListingSpec>,
-    ) -> Reply {
-        if let Err(why) = self.know(listings.keys()) {
-            return why;
-        }
-        let stock = self.data.stock.entry(sku.to_string());
-        let gone: Vec<String> =
-            stock.listings.keys().filter(|name| !listings.contains_key(*name)).cloned().collect();
-        for channel in gone {
-            let place = (channel, sku.to_string());
-            let mut old = ListingSpec::default();
-            self.change_listing(&place, |listing| {
-                old = core::mem::take(listing).spec;
-            });
-            old.ids().for_each(|id| self.data.names.unset(&(place.0.clone(), id.into()), sku));
-            self.data.stock.entry(sku.to_string()).listings.remove(&place.0);
-        }
-        for (channel, spec) in listings {
-            self.map_one(work, sku, channel, spec);
-        }
-        work.touch(sku, None);
-        Reply::Done
-    }
-
-    /// Adds listings to SKUs, or changes them; what is not named stays.
-    fn list(&mut self, work: &mut Work, rows: Vec<(String, String, ListingSpec)>) -> Reply {
-        if rows.len() > limits::LISTING_ROWS_MAX {
-            return Reply::Rejected("too many listings in one request".into());
-        }
-        if let Err(why) = self.know(rows.iter().map(|(_, channel, _)| channel)) {
-            return why;
-        }
-        for (sku, channel, spec) in rows {
-            self.map_one(work, &sku, channel, spec);
-            work.touch(&sku, None);
-        }
-        Reply::Done
-    }
-
-    fn know<'a>(&self, mut channels: impl Iterator<Item = &'a String>) -> Result<(), Reply> {
-        match channels.find(|name| !self.data.channels.contains_key(*name)) {
-            Some(unknown) => {
-                Err(Reply::Rejected(alloc::format!("there is no channel {unknown:?}")))
-            }
-            None => Ok(()),
-        }
-    }
-
-    fn map_one(&mut self, work: &mut Work, sku: &str, channel: String, spec: ListingSpec) {
-        let place = (channel, sku.to_string());
-        self.data.stock.entry(place.1.clone()).listings.entry(place.0.clone()).or_default();
-        let mut old = ListingSpec::default();
-        let ids: Vec<String> = spec.ids().map(ToString::to_string).collect();
-        self.change_listing(&place, |listing| {
-            // Another listing id is another listing: nothing is known of it.
-            if listing.spec != spec {
-                old = core::mem::replace(listing, Listing { spec, ..Listing::default() }).spec;
-            }
-            listing.fault = None;
-        });
-        old.ids().for_each(|id| self.data.names.unset(&(place.0.clone(), id.into()), sku));
-        for id in ids {
-            self.data.names.set((place.0.clone(), id), sku);
-        }
-        work.touch(sku, None);
     }
 
     fn claim(&mut self, work: &mut Work, channel: &str, node: NodeId) -> Reply {
@@ -442,12 +328,11 @@ impl State {
         let now = self.data.now;
         let cause = cause.unwrap_or(Stale { since: now, deadline: now + limits::WINDOW_RETURN_MS });
         let Some(stock) = self.data.stock.get(&sku) else { return };
-        let policy = allocation::policy_of(&self.data.policies, &sku);
         let mut changes = Vec::new();
         for (name, listing) in &stock.listings {
-            let channels = &self.data.channels;
-            let pushes = channels.get(name).is_some_and(|channel| channel.definition.pushes);
-            let allocation = allocation::allocate(stock, channels, policy, name, now);
+            let channel = self.data.channels.get(name);
+            let pushes = channel.is_some_and(|channel| channel.definition.pushes);
+            let allocation = self.data.allocation(name, &sku);
             let desired = allocation.map(|allocation| allocation.desired);
             let differs = listing.unsure || listing.expected() != desired;
             let wanted = pushes && listing.fault.is_none() && differs;

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::buckets::Buckets;
 use crate::command::Moved;
+use crate::order::Order;
 use crate::{Millis, limits};
 
 /// What one id of a channel stands for.
@@ -139,6 +140,21 @@ impl Names {
             self.waiting.entry(listed).push(waiter);
         }
         room
+    }
+
+    /// Lets the lines of an order wait no more: nobody knows it any longer.
+    pub(crate) fn forget(&mut self, (channel, id): &(String, String), order: &Order) {
+        for line in order.lines.values().filter(|line| line.sku.is_none()) {
+            let Some(listing) = &line.listing else { continue };
+            let listed = (channel.clone(), listing.clone());
+            let Some(waiting) = self.waiting.get_mut(&listed) else { continue };
+            let before = waiting.len();
+            waiting.retain(|waiter| !matches!(waiter, Waiter::Order(known) if known == id));
+            self.waiters = self.waiters.saturating_sub(before - waiting.len());
+            if waiting.is_empty() {
+                self.waiting.remove(&listed);
+            }
+        }
     }
 
     /// Something that waited and has its name now: the listing, and what waited.

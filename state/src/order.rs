@@ -13,6 +13,7 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 use crate::Millis;
+use crate::kits::{Kits, Parts};
 use crate::ledger::Kind;
 
 /// One line of an order's image.
@@ -90,6 +91,8 @@ pub struct Line {
     pub listing: Option<String>,
     /// The SKU, fixed by the first fact that names one or by a mapping; without one the line waits.
     pub sku: Option<String>,
+    /// What one unit of it takes out of stock, fixed with the SKU, if that was a kit then; else nothing.
+    pub parts: Parts,
     /// Whether it is listed as waiting for a mapping.
     pub waits: bool,
     /// The location it draws from, fixed by the first fact.
@@ -134,6 +137,14 @@ impl Moved {
 }
 
 impl Line {
+    /// Says what was ordered, and fixes what that is made of.
+    pub(crate) fn name(&mut self, kits: &Kits, sku: String) {
+        if kits.components(&sku).is_some() {
+            self.parts = kits.parts(&sku);
+        }
+        self.sku = Some(sku);
+    }
+
     /// Takes an image in, if it is newer. Of two images with one version the larger quantity counts,
     /// so that the order of arrival does not.
     pub fn merge(&mut self, version: u64, image: &LineImage) {
@@ -158,12 +169,16 @@ impl Line {
         let sold = if self.version < whole { 0 } else { self.quantity };
         let cancelled = sum(Removal::Cancelled).min(sold);
         let shipped = sum(Removal::Fulfilled).max(self.fulfilled);
+        let returned = sum(Removal::Returned).max(self.returned);
+        // What was shipped and is no longer ordered has come back: what was said to have come back is
+        // that first.
+        let back = (shipped - sold).max(0);
         Moved {
             sold,
             cancelled,
-            // What was cancelled after it was shipped has come back.
+            // So has what was cancelled after it was shipped.
             fulfilled: shipped.min(sold - cancelled),
-            returned: sum(Removal::Returned).max(self.returned),
+            returned: (returned - back).max(0),
         }
     }
 

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::Millis;
 use crate::command::Fact;
 use crate::ledger::Movement;
+use crate::reservation::{Reservation, Status};
 
 /// The answer to a command. Appended only, like the commands.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,8 +22,13 @@ pub enum Reply {
         /// The number that comes next.
         expected: u64,
     },
-    /// What became of each movement asked for.
-    Movements(Vec<MovementOutcome>),
+    /// The answer to a request, and the log index at which it was given first.
+    Answered {
+        /// The log index.
+        index: u64,
+        /// The answer.
+        answer: Answered,
+    },
     /// The same `Idempotency-Key` was used with another request.
     KeyReused,
     /// The owner's new epoch.
@@ -36,6 +42,59 @@ pub enum Reply {
     Intended(Vec<Intended>),
     /// The request cannot be done; says why.
     Rejected(String),
+    /// Every node will say what its replica is at this entry.
+    Checkpoint {
+        /// Its log index.
+        index: u64,
+    },
+}
+
+/// The answer to a request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Answered {
+    /// What became of each movement asked for.
+    Movements(Vec<MovementOutcome>),
+    /// A reservation as it is now: its id, and what it holds.
+    Reservation(String, Reservation),
+    /// It cannot be granted.
+    Refused(Refused),
+}
+
+/// Why something cannot be granted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Refused {
+    /// It cannot be meant; says why.
+    Invalid(String),
+    /// Nobody knows this SKU.
+    UnknownSku(String),
+    /// There is not enough of these.
+    Insufficient(Vec<Lacking>),
+    /// There are too many reservations.
+    TooMany,
+    /// Nobody knows this reservation, or not any more.
+    UnknownReservation,
+    /// The reservation has ended.
+    Ended(Status),
+    /// More would be sold than is held.
+    MoreThanHeld {
+        /// Of which SKU.
+        sku: String,
+        /// Units that are held.
+        held: i64,
+    },
+}
+
+/// What there is not enough of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lacking {
+    /// The SKU.
+    pub sku: String,
+    /// Where there is the most of it, among where it was looked for.
+    pub location: Option<String>,
+    /// Units asked for.
+    pub requested: i64,
+    /// Units that could be granted there, beside the other lines of the request.
+    pub available: i64,
 }
 
 /// What became of one movement asked for.

@@ -98,7 +98,11 @@ impl World {
     fn new(on_hand: i64, shown: [i64; 3]) -> Self {
         let mut node = Node { now: common::START, ..Node::default() };
         let channels = NAMES.iter().map(|name| ((*name).into(), definition("main"))).collect();
-        node.apply(Command::Seed { channels, policies: vec![policy(Mode::Split, &[], &[])] });
+        node.apply(Command::Seed {
+            channels,
+            policies: vec![policy(Mode::Split, &[], &[])],
+            locations: Vec::new(),
+        });
         node.apply(movements(vec![request("opening", Kind::Receipt, SKU, on_hand)]));
         node.apply(map(SKU, &NAMES));
         let markets = shown.map(|shown| Market { shown, ..Market::default() });

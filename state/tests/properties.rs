@@ -29,7 +29,8 @@ const LOCATIONS: [(&str, &str); 2] = [("ebay", "main"), ("shop", "outlet")];
 fn shops() -> Node {
     let mut node = Node { now: START, ..Node::default() };
     let channels = LOCATIONS.map(|(name, location)| (name.to_string(), definition(location)));
-    node.apply(Command::Seed { channels: channels.into(), policies: Vec::new() });
+    let (channels, policies) = (channels.into(), Vec::new());
+    node.apply(Command::Seed { channels, policies, locations: Vec::new() });
     node
 }
 
@@ -118,7 +119,9 @@ fn quantities(state: &State) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     for (sku, stock) in data.stock.iter() {
         for (location, level) in &stock.levels {
-            if *level != state::ledger::Level::default() {
+            // When it was counted is when things arrived.
+            let level = state::ledger::Level { counted: 0, ..level.clone() };
+            if level != state::ledger::Level::default() {
                 found.insert(format!("{sku} at {location}"), format!("{level:?}"));
             }
         }
@@ -194,9 +197,11 @@ fn believed(deliveries: &[Delivery]) -> BTreeMap<(String, String), (i64, i64)> {
         let taken_out = wholes.get(&(*channel, *order)).is_some_and(|whole| *whole > line.image.0);
         let ordered = if taken_out { 0 } else { line.image.1 };
         let wanted = ordered - sum(Removal::Cancelled).min(ordered);
-        let shipped = sum(Removal::Fulfilled).max(line.shipped).min(wanted);
-        level.0 += wanted - shipped;
-        level.1 += sum(Removal::Returned).max(line.returned) - shipped;
+        let shipped = sum(Removal::Fulfilled).max(line.shipped);
+        let (left, back) = (shipped.min(wanted), (shipped - ordered).max(0));
+        level.0 += wanted - left;
+        // What was taken out after it was shipped has come back, and was perhaps said to have.
+        level.1 += (sum(Removal::Returned).max(line.returned) - back).max(0) - left;
     }
     levels.retain(|_, level| *level != (0, 0));
     levels
@@ -409,4 +414,24 @@ fn an_order_lives_as_long_as_it_is_heard_of() {
     assert_eq!(data.stock.get(&"MUG".to_string()).unwrap().levels["main"].committed, 2);
     let reasons: Vec<_> = data.dead.entries().iter().map(|(_, letter)| &letter.reason).collect();
     assert_eq!(reasons, ["too_old: the order may have been forgotten already"]);
+}
+
+#[test]
+fn a_forgotten_order_waits_for_nothing() {
+    // Lines that nobody ever maps would fill the list of what waits, and newer ones would find no room.
+    let mut node = shops();
+    let line = LineImage {
+        id: "1".into(),
+        listing: Some("33".into()),
+        quantity: 1,
+        ..LineImage::default()
+    };
+    let fact = Fact::Image { order: "1".into(), version: START, whole: true, lines: vec![line] };
+    let delivery = delivery("d1", "ebay", START, vec![fact]);
+    node.apply(Command::Segment(segment(1, 1, vec![delivery])));
+    let place = ("ebay".to_string(), "33".to_string());
+    assert!(node.state.data().names.waiting().get(&place).is_some());
+    node.now += limits::ORDER_KEEP_MS + HOUR_MS;
+    node.apply(Command::Tick);
+    assert!(node.state.data().names.waiting().get(&place).is_none());
 }

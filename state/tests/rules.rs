@@ -77,7 +77,7 @@ fn a_seed_changes_no_channel_that_is_known() {
     // The location of a channel is for good; a seed that comes second could move it.
     let mut node = shop(true);
     let channels = [("shop".to_string(), definition("outlet"))].into();
-    node.apply(Command::Seed { channels, policies: Vec::new() });
+    node.apply(Command::Seed { channels, policies: Vec::new(), locations: Vec::new() });
     assert_eq!(node.state.data().channels["shop"].definition.location, "main");
 }
 

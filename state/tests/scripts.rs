@@ -10,7 +10,8 @@
 //!   `refund 1001 v2 R1 L1=MUG*1 cancelled`, `unreadable WHY`. `from=NODE.INCARNATION seq=N` says which
 //!   inbox it came through, and as which of its segments;
 //! * one of `channel`, `policy`, `map`, `claim`, `intend`, `confirm`, `observe`, `refuse`, `fail`,
-//!   `wait` and `show`, as the scripts show.
+//!   `wait` and `show`; `kit`, `limits` and `locations`; `reserve`, `sell`, `release` and `extend`, as the
+//!   scripts show.
 
 #![allow(
     clippy::unwrap_used,
@@ -25,16 +26,16 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::Path;
 
-use common::{Node, START, definition, delivery, image_of, key, policy, refund, request};
-use state::allocation::Mode;
-use state::command::{
-    Command, Fact, ListingSpec, Moved, MovementRequest, Movements, Segment, Settled,
+use common::words::{
+    duration, fact, movement, number, option, policy_of, reservation, spec, units_of,
 };
-use state::ledger::Kind;
-use state::limits::{DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS};
-use state::order::{LineImage, Removal};
+use common::{Node, START, definition, delivery, key};
+use state::command::{Asked, Command, Fact, Movements, Segment, Settled, SkuSettings};
+use state::limits::SECOND_MS;
+use state::notices::{Event, Notice};
 use state::origin::{Lane, Origin};
-use state::reply::Step;
+use state::reply::{Answered, Refused, Step};
+use state::reservation::Line;
 use state::{Effects, Millis, MovementOutcome, Reply};
 
 #[test]
@@ -137,6 +138,23 @@ impl Player {
             }
             ["policy", mode, ref parts @ ..] => Command::PutPolicies(vec![policy_of(mode, parts)]),
             ["map", sku, ref channels @ ..] => common::map(sku, channels),
+            ["locations", ref names @ ..] => {
+                Command::PutLocations(names.iter().map(ToString::to_string).collect())
+            }
+            ["kit", sku, ref parts @ ..] => {
+                let parts = parts.iter().map(|part| units_of(part)).collect();
+                let settings = SkuSettings { components: Some(parts), ..SkuSettings::default() };
+                Command::Map { sku: sku.into(), settings }
+            }
+            ["limits", sku, ref options @ ..] => {
+                let backorder = option(options, "backorder").map(|units| units.parse().unwrap());
+                let low = option(options, "low").map(|units| units.parse().unwrap());
+                let settings = SkuSettings { backorder, low_at: low, ..SkuSettings::default() };
+                Command::Map { sku: sku.into(), settings }
+            }
+            ["reserve" | "sell" | "release" | "extend", ref rest @ ..] => {
+                common::ask(reservation(words[0], rest))
+            }
             ["list", sku, channel, id, ref settings @ ..] => {
                 Command::List(vec![(sku.into(), channel.into(), spec(id, settings))])
             }
@@ -162,6 +180,11 @@ impl Player {
         let before: BTreeSet<_> = self.letters();
         let (reply, effects) = self.node.apply(command);
         let mut told = told(&reply, &effects);
+        for ((index, _), notice) in self.node.state.data().notices.entries().iter() {
+            if *index == self.node.index {
+                told += &noticed(notice);
+            }
+        }
         for (_, reason) in self.letters().difference(&before) {
             writeln!(told, "dead letter: {reason}").unwrap();
         }
@@ -178,7 +201,7 @@ impl Player {
     }
 
     fn settle(&self, what: &str, channel: &str, sku: &str, rest: &[&str]) -> Command {
-        let listing = &self.node.state.data().stock.get(&sku.into()).unwrap().listings[channel];
+        let listing = &self.node.state.data().stock.get(sku).unwrap().listings[channel];
         let revision = listing.in_flight.map_or(0, |push| push.revision);
         let result = match what {
             "confirm" => Settled::Confirmed,
@@ -215,7 +238,8 @@ impl Player {
                 _ => panic!("{line}"),
             }
         }
-        Command::Movements(Movements { idempotency, atomic, movements })
+        let asked = Asked::Movements(Movements { atomic, movements });
+        Command::Request { idempotency, asked }
     }
 
     fn reloads(&self) -> String {
@@ -228,14 +252,25 @@ impl Player {
 
     fn show(&self, sku: &str) -> String {
         let data = self.node.state.data();
-        let Some(stock) = data.stock.get(&sku.into()) else { return format!("no {sku}\n") };
+        let Some(stock) = data.stock.get(sku) else { return format!("no {sku}\n") };
         let mut shown = String::new();
+        if data.kits.components(sku).is_some() {
+            let places: BTreeSet<&String> =
+                data.stock.iter().flat_map(|(_, stock)| stock.levels.keys()).collect();
+            for location in places {
+                writeln!(shown, "{location}: {} available", data.available(sku, location)).unwrap();
+            }
+        }
         for (location, level) in &stock.levels {
-            let state::ledger::Level { on_hand, committed, .. } = level;
+            let state::ledger::Level { on_hand, committed, reserved, .. } = level;
             let available = level.available();
+            let reserved = match reserved {
+                0 => String::new(),
+                units => format!("{units} reserved, "),
+            };
             write!(
                 shown,
-                "{location}: {on_hand} on hand, {committed} committed, {available} available"
+                "{location}: {on_hand} on hand, {committed} committed, {reserved}{available} available"
             )
             .unwrap();
             for (reference, units) in &level.incoming {
@@ -281,14 +316,8 @@ fn told(reply: &Reply, effects: &Effects) -> String {
         }
         Reply::Applied => told += "applied\n",
         Reply::Gap { expected } => writeln!(told, "a gap: propose again from {expected}").unwrap(),
-        Reply::Movements(outcomes) => {
-            for outcome in outcomes {
-                match outcome {
-                    MovementOutcome::Rejected(why) => writeln!(told, "rejected: {why}").unwrap(),
-                    outcome => writeln!(told, "{}", format!("{outcome:?}").to_lowercase()).unwrap(),
-                }
-            }
-        }
+        Reply::Answered { answer, .. } => told += &answered(answer),
+        Reply::Checkpoint { .. } => told += "every node reports\n",
         Reply::KeyReused => told += "the idempotency key was used with another request\n",
         Reply::Claimed { epoch } => writeln!(told, "claimed, epoch {epoch}").unwrap(),
         Reply::Fenced => told += "fenced: another owner has taken over\n",
@@ -320,129 +349,49 @@ fn told(reply: &Reply, effects: &Effects) -> String {
     told
 }
 
-fn option<'a>(options: &[&'a str], name: &str) -> Option<&'a str> {
-    options.iter().find_map(|option| option.strip_prefix(name)?.strip_prefix('='))
-}
-
-fn number(word: &str) -> u64 {
-    word.parse().unwrap()
-}
-
-fn duration(word: &str) -> Millis {
-    let (count, unit) = word.split_at(word.len() - 1);
-    let unit = match unit {
-        "s" => SECOND_MS,
-        "m" => MINUTE_MS,
-        "h" => HOUR_MS,
-        _ => DAY_MS,
-    };
-    number(count) * unit
-}
-
-/// `ebay=20-2` is a weight of 20 and a buffer of 2.
-fn policy_of(mode: &str, parts: &[&str]) -> state::allocation::Policy {
-    let mode = if mode == "split" { Mode::Split } else { Mode::Shared };
-    let (mut weights, mut buffers) = (Vec::new(), Vec::new());
-    for part in parts {
-        let (name, numbers) = part.split_once('=').unwrap();
-        let (weight, buffer) = numbers.split_once('-').unwrap_or((numbers, "0"));
-        weights.push((name, weight.parse().unwrap()));
-        buffers.push((name, buffer.parse().unwrap()));
+/// The answer to a request, in words.
+fn answered(answer: &Answered) -> String {
+    let mut told = String::new();
+    match answer {
+        Answered::Movements(outcomes) => {
+            for outcome in outcomes {
+                match outcome {
+                    MovementOutcome::Rejected(why) => writeln!(told, "rejected: {why}").unwrap(),
+                    outcome => writeln!(told, "{}", format!("{outcome:?}").to_lowercase()).unwrap(),
+                }
+            }
+        }
+        Answered::Reservation(id, known) => {
+            let lines = known.lines.iter().map(|line| {
+                let Line { sku, location, held, confirmed, .. } = line;
+                format!(" {sku} {held} held and {confirmed} sold @{location}")
+            });
+            let lines: Vec<String> = lines.collect();
+            writeln!(told, "{id} {}:{}", known.status.name(), lines.join(",")).unwrap();
+        }
+        Answered::Refused(Refused::Insufficient(lacking)) => {
+            for lack in lacking {
+                let place = lack.location.as_deref().unwrap_or("nowhere");
+                let (sku, wanted, left) = (&lack.sku, lack.requested, lack.available);
+                writeln!(told, "insufficient: {sku} {wanted} wanted, {left} left @{place}")
+                    .unwrap();
+            }
+        }
+        Answered::Refused(refused) => writeln!(told, "refused: {refused:?}").unwrap(),
     }
-    policy(mode, &weights, &buffers)
+    told
 }
 
-/// `L1=MUG*2`: the line, the SKU or `?`, the units.
-fn line(word: &str) -> (&str, Option<&str>, i64) {
-    let (line, rest) = word.split_once('=').unwrap();
-    let (sku, quantity) = rest.split_once('*').unwrap();
-    (line, Some(sku).filter(|sku| *sku != "?"), quantity.parse().unwrap())
-}
-
-/// `L1=?variant-1*2+shipped:1+returned:1`: a line of an image; after `?` the listing that it names instead
-/// of a SKU.
-fn image_line(word: &str) -> LineImage {
-    let mut parts = word.split('+');
-    let (id, sku, quantity) = line(parts.next().unwrap());
-    let listing = sku.and_then(|sku| sku.strip_prefix('?')).map(String::from);
-    let sku = sku.filter(|sku| !sku.starts_with('?')).map(String::from);
-    let mut line = LineImage { id: id.into(), listing, sku, quantity, ..LineImage::default() };
-    for part in parts {
-        let (what, units) = part.split_once(':').unwrap();
-        let place = if what == "shipped" { &mut line.fulfilled } else { &mut line.returned };
-        *place = units.parse().unwrap();
-    }
-    line
-}
-
-/// A listing with its settings: `variant_id=v-1`.
-fn spec(id: &str, settings: &[&str]) -> ListingSpec {
-    let setting = |word: &&str| word.split_once('=').map(|(key, value)| (key.into(), value.into()));
-    ListingSpec { id: id.into(), settings: settings.iter().filter_map(setting).collect() }
-}
-
-fn fact(text: &str) -> Fact {
-    let version = |word: &str| START + number(word.trim_start_matches('v'));
-    match text.split_whitespace().collect::<Vec<_>>()[..] {
-        ["order", order, v, ref lines @ ..] => {
-            let lines = lines.iter().map(|word| image_line(word)).collect();
-            image_of(order, version(v), false, lines)
+/// A notice, in words.
+fn noticed(notice: &Notice) -> String {
+    let sku = &notice.sku;
+    match &notice.event {
+        Event::Shortfall { location, units } => {
+            format!("notice: {units} {sku} short @{location}\n")
         }
-        ["whole", order, v, ref lines @ ..] => {
-            let lines = lines.iter().map(|word| image_line(word)).collect();
-            image_of(order, version(v), true, lines)
+        Event::Covered { location } => format!("notice: {sku} no longer short @{location}\n"),
+        Event::Low { available, low_at } => {
+            format!("notice: {available} {sku} available, the mark is {low_at}\n")
         }
-        ["refund", order, v, id, part, how] => {
-            let removal = match how {
-                "cancelled" => Removal::Cancelled,
-                "returned" => Removal::Returned,
-                "shipped" => Removal::Fulfilled,
-                _ => Removal::NoRestock,
-            };
-            let (line, sku, quantity) = line(part);
-            refund(order, version(v), (id, line, sku), quantity, removal)
-        }
-        ["listed", listing, sku, v] => {
-            Fact::Listed { listing: listing.into(), sku: sku.into(), version: version(v) }
-        }
-        ["shown", listing, quantity, v, ref location @ ..] => Fact::Shown {
-            listing: listing.into(),
-            sku: None,
-            location: location.first().map(|place| place.trim_start_matches('@').into()),
-            quantity: quantity.parse().unwrap(),
-            version: version(v),
-        },
-        ["moved", id, kind, listing, quantity, v] => Fact::Moved(Moved {
-            id: id.into(),
-            kind: Kind::NAMES.iter().find(|(name, _)| *name == kind).unwrap().1,
-            listing: Some(listing.into()),
-            sku: None,
-            quantity: quantity.parse().unwrap(),
-            location: None,
-            to_location: None,
-            reference: None,
-            version: version(v),
-        }),
-        ["reload", order, v] => Fact::Reload { order: order.into(), version: version(v) },
-        ["fetched", order, asked] => Fact::Fetched { order: order.into(), asked: number(asked) },
-        ["unreadable", ref why @ ..] => Fact::Dead { reason: why.join(" "), body: b"{".to_vec() },
-        _ => panic!("{text}"),
-    }
-}
-
-fn movement(
-    (kind, sku, quantity): (&str, &str, &str),
-    options: &[&str],
-    serial: u64,
-) -> MovementRequest {
-    let (_, kind): (_, Kind) = *Kind::NAMES.iter().find(|(name, _)| *name == kind).unwrap();
-    let id = option(options, "id").map_or_else(|| format!("movement {serial}"), String::from);
-    let place = options.iter().find_map(|option| option.strip_prefix('@')).unwrap_or("main");
-    MovementRequest {
-        location: place.into(),
-        to_location: option(options, "to").map(Into::into),
-        channel: option(options, "channel").map(Into::into),
-        reference: option(options, "ref").map(Into::into),
-        ..request(&id, kind, sku, quantity.parse().unwrap())
     }
 }

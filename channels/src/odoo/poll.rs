@@ -9,6 +9,7 @@ use state::order::LineImage;
 use super::{Settings, id, many2one, moved, present, required, text, when, whole};
 use crate::json::{self, shortened};
 use crate::poll::{Page, Told};
+use crate::stage::Stage;
 use crate::{Understood, time};
 
 /// Reads a page of `stock.move`. The fields: `id`, `product_id`, `quantity`, `product_uom_qty`,
@@ -134,15 +135,15 @@ fn image(order: &Value, lines: &[Value]) -> Result<Understood, String> {
     if present(order, "client_order_ref").is_some_and(|reference| *reference != json!("")) {
         return Ok(Understood::Ignored("a channel's own order".into()));
     }
-    let holds = match required(text(order, "state"), "state")? {
-        "sale" | "done" => true,
-        "cancel" => false,
+    let stage = match required(text(order, "state"), "state")? {
+        "sale" | "done" => Stage::Holds,
+        "cancel" => Stage::After,
         "draft" | "sent" => return Ok(Understood::Ignored("a quotation holds no stock".into())),
         other => return Err(format!("the state {:?} is unknown", shortened(other))),
     };
-    let version = required(when(order, "write_date")?, "write_date")?;
+    let version = stage.within_second(required(when(order, "write_date")?, "write_date")?);
     json::check_lines(lines.len())?;
-    let lines = lines.iter().filter_map(|line| line_image(line, id, holds).transpose());
+    let lines = lines.iter().filter_map(|line| line_image(line, id, stage).transpose());
     let lines = lines.collect::<Result<_, _>>()?;
     let order = id.to_string();
     Ok(Understood::Facts(vec![Fact::Image { order, version, whole: true, lines }]))
@@ -150,7 +151,7 @@ fn image(order: &Value, lines: &[Value]) -> Result<Understood, String> {
 
 /// A line, unless it is a section or a note, which has no product. What is shipped of it is told by
 /// moves.
-fn line_image(line: &Value, order: u64, holds: bool) -> Result<Option<LineImage>, String> {
+fn line_image(line: &Value, order: u64, stage: Stage) -> Result<Option<LineImage>, String> {
     let line_id = id(line)?;
     if required(many2one(line, "order_id")?, "order_id")? != order {
         return Err(format!("line {line_id} is of another order"));
@@ -160,7 +161,7 @@ fn line_image(line: &Value, order: u64, holds: bool) -> Result<Option<LineImage>
     Ok(Some(LineImage {
         id: line_id.to_string(),
         listing: Some(product.to_string()),
-        quantity: if holds { ordered } else { 0 },
+        quantity: if stage == Stage::Holds { ordered } else { 0 },
         ..LineImage::default()
     }))
 }

@@ -51,14 +51,18 @@ macro_rules! order_fields {
 pub const ORDER_QUERY: &str =
     concat!("query Order($id: ID!) { order(id: $id) { ", order_fields!(100, 5, 20, 5, 40), " } }");
 
-/// A page of orders, oldest change first, with the variables `query` (`updated_at:>='2026-11-20T15:00:00Z'`)
-/// and `after` (`null`, or [`Page::next`] of the page before). Costs at most 986 points.
+/// A page of orders, oldest change first, with the variables `query` (`updated_at:>='2026-11-20T15:00:00Z'`),
+/// `first` (at most [`ORDERS_MAX`]) and `after` (`null`, or [`Page::next`] of the page before). Costs at most
+/// 986 points.
 pub const ORDERS_QUERY: &str = concat!(
-    "query Orders($query: String!, $after: String) { ",
-    "orders(first: 12, after: $after, sortKey: UPDATED_AT, query: $query) { nodes { ",
+    "query Orders($query: String!, $first: Int!, $after: String) { ",
+    "orders(first: $first, after: $after, sortKey: UPDATED_AT, query: $query) { nodes { ",
     order_fields!(5, 3, 3, 3, 4),
     " } pageInfo { hasNextPage endCursor } } }"
 );
+
+/// How many orders a page may have, lest it cost too much.
+pub const ORDERS_MAX: u32 = 12;
 
 /// How many refunds and fulfillments each query asks for: they are lists without a next page, so one that
 /// is full may go on.

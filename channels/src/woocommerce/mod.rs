@@ -15,7 +15,8 @@ use crate::{Parsed, Understood, Verified};
 /// Takes a verified webhook apart. The topic is not signed, so it is checked against the body's shape.
 ///
 /// There is no id of a delivery: `X-WC-Webhook-Delivery-ID` is a hash of the hook's number and of the
-/// second in which it is sent, so that two orders told in one second have the same.
+/// second in which it is sent, so that two orders told in one second have the same. Only an order that was
+/// put into the trash needs it: all that is told is its number, which is the same the next time.
 ///
 /// Source: `class-wc-webhook.php` and `wc-webhook-functions.php` of the plugin. A body is what version 3
 /// of the REST API shows at the time of sending.
@@ -23,8 +24,21 @@ use crate::{Parsed, Understood, Verified};
 pub fn parse(headers: &HeaderMap, body: Verified<'_>) -> Parsed {
     let topic = headers.get("x-wc-webhook-topic").and_then(|value| value.to_str().ok());
     let topic = topic.unwrap_or_default();
-    let said = said(topic, body.bytes());
-    Parsed::new(topic, said.unwrap_or_else(|why| json::dead(&why)))
+    let said = said(topic, body.bytes()).unwrap_or_else(|why| json::dead(&why));
+    let id = match &said {
+        Understood::Facts(facts) => match facts.as_slice() {
+            [Fact::Reload { order, .. }] => delivery_id(headers, order),
+            _ => None,
+        },
+        _ => None,
+    };
+    Parsed { id, ..Parsed::new(topic, said) }
+}
+
+/// The order that was put into the trash, and the second in which that was told.
+fn delivery_id(headers: &HeaderMap, order: &str) -> Option<String> {
+    let sent = headers.get("x-wc-webhook-delivery-id")?.to_str().ok()?;
+    crate::plain_id(&format!("{order}/{sent}"))
 }
 
 fn said(topic: &str, body: &[u8]) -> Result<Understood, String> {

@@ -6,6 +6,7 @@ use state::command::Fact;
 use state::order::LineImage;
 
 use crate::json::{self, Scalar};
+use crate::stage::Stage;
 use crate::{Understood, time};
 
 /// All of it must be there: a product under an order's topic is no order.
@@ -31,7 +32,8 @@ struct Line {
     meta_data: Value,
 }
 
-/// What an order says: one whole image, versioned by `date_modified_gmt`, which has whole seconds.
+/// What an order says: one whole image, versioned by `date_modified_gmt`. That has whole seconds, so of
+/// two images of one second the one further on in an order's life counts.
 ///
 /// What was refunded and put back into stock is told by the order itself: the line's running count
 /// `_restock_refunded_items`, which `wc_restock_refunded_items` writes before it sets the order's time
@@ -40,9 +42,10 @@ struct Line {
 /// reduced, and for whatever the shop does not manage itself.
 pub(super) fn said(order: &Value) -> Result<Understood, String> {
     let order: Order = json::shaped(order)?;
-    let version = modified_ms(&order.date_modified_gmt)?;
+    let stage = Stage::of(&order.status);
+    let version = stage.within_second(modified_ms(&order.date_modified_gmt)?);
     json::check_lines(order.line_items.len())?;
-    let lines = order.line_items.iter().map(|line| line.image(&order.status));
+    let lines = order.line_items.iter().map(|line| line.image(&order.status, stage));
     let lines = lines.collect::<Result<_, _>>()?;
     let image = Fact::Image { order: order.id.to_string(), version, whole: true, lines };
     Ok(Understood::Facts(vec![image]))
@@ -58,23 +61,26 @@ pub(super) fn modified_ms(text: &str) -> Result<u64, String> {
     time::utc(text).map_err(|why| format!("date_modified_gmt: {why}"))
 }
 
-/// Whether an order in this status wants its units. The core holds them on hold, processing and
-/// completed; a refund alone puts nothing back. A status of a plugin's is unknown here and counts as
-/// holding: units that are held for nothing can be freed later, units sold twice cannot.
-fn holds(status: &str) -> bool {
-    !matches!(
-        status,
-        "pending" | "failed" | "cancelled" | "trash" | "checkout-draft" | "auto-draft"
-    )
+impl Stage {
+    /// The core holds units on hold, processing and completed; a refund alone puts nothing back. A status
+    /// of a plugin's is unknown here and counts as holding: units that are held for nothing can be freed
+    /// later, units sold twice cannot.
+    fn of(status: &str) -> Self {
+        match status {
+            "pending" | "checkout-draft" | "auto-draft" => Self::Before,
+            "failed" | "cancelled" | "trash" => Self::After,
+            _ => Self::Holds,
+        }
+    }
 }
 
 impl Line {
     /// Units that were put back have left and returned, whatever becomes of the order: so they count in
     /// full on both sides, and a later cancellation frees the others only.
-    fn image(&self, status: &str) -> Result<LineImage, String> {
+    fn image(&self, status: &str, stage: Stage) -> Result<LineImage, String> {
         let ordered = self.quantity.units().map_err(|why| format!("quantity: {why}"))?;
         let returned = self.restocked()?;
-        let quantity = if holds(status) { ordered } else { 0 }.max(returned);
+        let quantity = if stage == Stage::Holds { ordered } else { 0 }.max(returned);
         let fulfilled = if status == "completed" { quantity } else { returned };
         let listing = [self.variation_id, self.product_id].into_iter().find(|id| *id != 0);
         Ok(LineImage {

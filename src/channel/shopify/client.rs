@@ -51,7 +51,7 @@ pub struct Answered<T> {
 }
 
 #[derive(Deserialize)]
-struct GraphQl {
+pub(super) struct GraphQl {
     data: Option<Value>,
     #[serde(default)]
     errors: Vec<TopError>,
@@ -167,12 +167,27 @@ impl Client {
         check_status(&answer)?;
         let answer: GraphQl = serde_json::from_slice(&answer.body)
             .map_err(|error| PushError::Unknown(format!("the answer is no GraphQL: {error}")))?;
-        let cost = answer.extensions.and_then(|extensions| extensions.cost);
-        if let Some(error) = answer.errors.first() {
-            return Err(top_error(error, cost.as_ref()));
+        if let Some(error) = answer.error() {
+            return Err(error);
         }
+        let cost = answer.extensions.and_then(|extensions| extensions.cost);
         let value = answer.data.ok_or_else(|| PushError::Unknown("the answer is empty".into()))?;
         Ok(Answered { value, wait: wait(cost.as_ref(), MUTATION_COST) })
+    }
+}
+
+impl GraphQl {
+    /// What went wrong with the call, if something did.
+    pub(super) fn error(&self) -> Option<PushError> {
+        let cost = self.extensions.as_ref().and_then(|extensions| extensions.cost.as_ref());
+        self.errors.first().map(|error| top_error(error, cost))
+    }
+
+    /// Whether the question was refused for what it would cost.
+    pub(super) fn costs_too_much(&self) -> bool {
+        let codes =
+            self.errors.iter().filter_map(|error| error.extensions.as_ref()?.code.as_deref());
+        codes.into_iter().any(|code| code == "MAX_COST_EXCEEDED")
     }
 }
 

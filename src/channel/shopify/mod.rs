@@ -1,3 +1,4 @@
 //! Shopify.
 
 pub mod client;
+pub mod orders;

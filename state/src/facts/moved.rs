@@ -5,6 +5,7 @@ use alloc::string::ToString;
 use super::{Cause, Held, next_letter};
 use crate::booking::Booking;
 use crate::command::Moved;
+use crate::kits::Parts;
 use crate::ledger::{Kind, is_quantity};
 use crate::limits;
 use crate::machine::{State, Work};
@@ -59,9 +60,12 @@ impl State {
         };
         let channel = self.data.channels.get(cause.channel);
         let own = channel.map(|channel| channel.definition.location.clone()).unwrap_or_default();
+        let is_kit = self.data.kits.components(&sku).is_some();
+        let parts = if is_kit { self.data.kits.parts(&sku) } else { Parts::new() };
         let booking = Booking {
             kind: moved.kind,
             sku: &sku,
+            parts: &parts,
             quantity: moved.quantity,
             location: moved.location.as_deref().unwrap_or(&own),
             to_location: moved.to_location.as_deref(),
@@ -72,6 +76,8 @@ impl State {
             occurred: Some(moved.version),
             since: cause.received,
         };
-        self.book(work, &booking).map_err(|refusal| refusal.reason().into())
+        self.book(work, &booking).map_err(|refusal| Held::from(refusal.reason()))?;
+        self.hear(work.stamp, &booking);
+        Ok(())
     }
 }

@@ -109,7 +109,11 @@ impl State {
                 return Err("too_old: the order may have been forgotten already".into());
             }
             let expires = now + limits::ORDER_KEEP_MS;
-            self.data.orders.insert(place.clone(), Order::default(), expires, limits::ORDERS_MAX);
+            let orders = &mut self.data.orders;
+            let gone = orders.insert(place.clone(), Order::default(), expires, limits::ORDERS_MAX);
+            if let Some((place, order)) = gone {
+                self.data.names.forget(&place, &order);
+            }
         }
         let Some(known) = self.data.orders.get_mut(place) else { return Err("no order".into()) };
         let Some(channel) = self.data.channels.get(&place.0) else {
@@ -130,8 +134,11 @@ impl State {
                 line.listing = listing.map(ToString::to_string);
             }
             if line.sku.is_none() {
-                line.sku = self.data.names.resolve(&place.0, line.listing.as_deref(), *sku);
-                line.waits &= line.sku.is_none();
+                let named = self.data.names.resolve(&place.0, line.listing.as_deref(), *sku);
+                line.waits &= named.is_none();
+                if let Some(sku) = named {
+                    line.name(&self.data.kits, sku);
+                }
             }
             if line.sku.is_none()
                 && let Some(listing) = line.listing.clone().filter(|_| is_new)
@@ -170,6 +177,7 @@ impl State {
                 let booking = Booking {
                     kind,
                     sku,
+                    parts: &line.parts,
                     quantity,
                     location: &line.location,
                     to_location: None,
@@ -184,6 +192,7 @@ impl State {
                     outcome = Err("the level would leave its bounds".into());
                     continue;
                 }
+                self.hear(work.stamp, &booking);
                 let order = self.data.orders.get_mut(place);
                 if let Some(known) = order.and_then(|order| order.lines.get_mut(&id)) {
                     known.moved.book(kind, quantity);
@@ -257,7 +266,7 @@ impl State {
         let mut named = BTreeSet::new();
         for (id, line) in &mut known.lines {
             if line.sku.is_none() && line.listing.as_deref() == Some(listing) {
-                line.sku = Some(sku.clone());
+                line.name(&self.data.kits, sku.clone());
                 line.waits = false;
                 named.insert(id.clone());
             }

@@ -4,8 +4,8 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use state::allocation::Mode;
 use state::command::{
-    Command, Delivery, Fact, ListingSpec, Moved, MovementRequest, Movements, Outcome, Segment,
-    Settled,
+    Asked, Command, Confirm, Count, Delivery, Fact, Hold, HoldLine, ListingSpec, Moved,
+    MovementRequest, Movements, Outcome, Report, Segment, Settled, SkuSettings,
 };
 use state::ledger::Kind;
 use state::limits::{DAY_MS, HOUR_MS, LEVEL_MAX, MINUTE_MS, QUANTITY_MAX, SECOND_MS};
@@ -17,6 +17,8 @@ use super::{Node, START, definition, key, policy};
 
 pub const CHANNELS: [&str; 3] = ["ebay", "shop", "walmart"];
 const SKUS: [&str; 3] = ["CUP", "MUG", "PEN"];
+/// The same, and one that may be made of them.
+const KITS: [&str; 4] = ["CUP", "MUG", "PEN", "SET"];
 const LOCATIONS: [&str; 2] = ["main", "outlet"];
 
 /// Which commands: sensible, or anything that the types allow.
@@ -137,11 +139,87 @@ fn request(taste: Taste) -> impl Strategy<Value = MovementRequest> {
     let channel = prop_oneof![3 => Just(None), 1 => name(taste, &CHANNELS).prop_map(Some)];
     let parts = (0..60u32, select(kinds), name(taste, &SKUS), units(taste), channel);
     let places = (name(taste, &LOCATIONS), name(taste, &LOCATIONS), name(taste, &["PO-1", "PO-2"]));
-    (parts, places).prop_map(|((id, kind, sku, quantity, channel), (location, to, reference))| {
+    let count = proptest::option::weighted(0.2, (units(taste), 0..200u64));
+    (parts, places, count).prop_map(|(parts, (location, to, reference), count)| {
+        let (id, kind, sku, quantity, channel) = parts;
+        let (kind, quantity) =
+            if count.is_some() { (Kind::Adjustment, 0) } else { (kind, quantity) };
         let request = super::request(&format!("r{id}"), kind, &sku, quantity);
         let to_location = (kind == Kind::Transfer).then_some(to);
-        MovementRequest { location, to_location, channel, reference: Some(reference), ..request }
+        let count = count.map(|(units, index)| Count { units, index });
+        let reference = Some(reference);
+        MovementRequest { location, to_location, channel, reference, count, ..request }
     })
+}
+
+/// What is asked of reservations.
+fn reservation(taste: Taste) -> BoxedStrategy<Asked> {
+    let id = || (0..9u32).prop_map(|id| format!("hold {id}"));
+    let ttl = || match taste {
+        Taste::Sensible => select(vec![SECOND_MS, MINUTE_MS, HOUR_MS]).boxed(),
+        Taste::Wild => time(taste),
+    };
+    let line = (name(taste, &KITS), units(taste), proptest::option::of(name(taste, &LOCATIONS)));
+    let line = line.prop_map(|(sku, quantity, location)| HoldLine { sku, quantity, location });
+    let hold =
+        (id(), proptest::collection::vec(line, 0..3), ttl()).prop_map(|(id, lines, ttl_ms)| {
+            Asked::Hold(Hold { id, lines, channel: None, ttl_ms, reference: None })
+        });
+    let part = proptest::collection::vec((name(taste, &KITS), units(taste)), 1..3);
+    let confirm = (id(), proptest::option::of(part))
+        .prop_map(|(id, lines)| Asked::Confirm(Confirm { id, lines, reference: None }));
+    prop_oneof![
+        4 => hold,
+        2 => confirm,
+        1 => id().prop_map(Asked::Release),
+        1 => (id(), ttl()).prop_map(|(id, ttl_ms)| Asked::Extend(id, ttl_ms)),
+    ]
+    .boxed()
+}
+
+/// What is said of a SKU beside its listings.
+fn settings(taste: Taste) -> BoxedStrategy<Command> {
+    let components = proptest::collection::vec((name(taste, &KITS), units(taste)), 0..3);
+    let wanted = (
+        name(taste, &["SET", "PEN"]),
+        proptest::option::of(components),
+        proptest::option::of(units(taste)),
+        proptest::option::of(units(taste)),
+    );
+    wanted
+        .prop_map(|(sku, components, backorder, low_at)| {
+            let settings = SkuSettings { listings: None, components, backorder, low_at };
+            Command::Map { sku, settings }
+        })
+        .boxed()
+}
+
+fn report((checkpoint, node): (u64, u64)) -> Command {
+    let (digests, chain) = (std::collections::BTreeMap::new(), [0; 32]);
+    let report = Report { digests, chain, movements: 0, fault: None };
+    Command::Report { checkpoint, node, report }
+}
+
+/// What owners of channels say of pushes.
+fn pushes(taste: Taste) -> BoxedStrategy<Command> {
+    let channel = || name(taste, &CHANNELS);
+    let sku = || name(taste, &SKUS);
+    let settled = prop_oneof![
+        3 => Just(Settled::Confirmed),
+        3 => units(taste).prop_map(Settled::Observed),
+        1 => Just(Settled::Refused),
+        1 => Just(Settled::Failed("gone".into())),
+    ];
+    let settle = (channel(), number(taste), sku(), number(taste), settled).prop_map(
+        |(channel, epoch, sku, revision, result)| {
+            let listing = format!("{channel}/{sku}");
+            let outcomes = vec![Outcome { sku, listing, revision, result }];
+            Command::Settle { channel, epoch, outcomes }
+        },
+    );
+    let intend = (channel(), number(taste), proptest::collection::vec(sku(), 0..4))
+        .prop_map(|(channel, epoch, skus)| Command::Intend { channel, epoch, skus });
+    prop_oneof![intend, settle].boxed()
 }
 
 fn command(taste: Taste) -> BoxedStrategy<Command> {
@@ -160,7 +238,8 @@ fn command(taste: Taste) -> BoxedStrategy<Command> {
         |(atomic, idempotency, movements)| {
             let idempotency =
                 idempotency.map(|n| (key(&format!("i{n}")), key(&format!("{}", n % 3))));
-            Command::Movements(Movements { idempotency, atomic, movements })
+            let asked = Asked::Movements(Movements { atomic, movements });
+            Command::Request { idempotency, asked }
         },
     );
     let put_channel =
@@ -178,21 +257,6 @@ fn command(taste: Taste) -> BoxedStrategy<Command> {
             let mode = if split { Mode::Split } else { Mode::Shared };
             Command::PutPolicies(vec![policy(mode, &weights, &[("shop", buffer)])])
         });
-    let settled = prop_oneof![
-        3 => Just(Settled::Confirmed),
-        3 => units(taste).prop_map(Settled::Observed),
-        1 => Just(Settled::Refused),
-        1 => Just(Settled::Failed("gone".into())),
-    ];
-    let settle = (channel(), number(taste), sku(), number(taste), settled).prop_map(
-        |(channel, epoch, sku, revision, result)| {
-            let listing = format!("{channel}/{sku}");
-            let outcomes = vec![Outcome { sku, listing, revision, result }];
-            Command::Settle { channel, epoch, outcomes }
-        },
-    );
-    let intend = (channel(), number(taste), proptest::collection::vec(sku(), 0..4))
-        .prop_map(|(channel, epoch, skus)| Command::Intend { channel, epoch, skus });
     let map = (sku(), 0..8usize).prop_map(|(sku, which)| {
         let named: Vec<&str> =
             (0..3).filter(|n| which >> n & 1 == 1).map(|n| CHANNELS[n]).collect();
@@ -209,9 +273,12 @@ fn command(taste: Taste) -> BoxedStrategy<Command> {
         2 => map,
         1 => list,
         1 => (channel(), 1..3u64).prop_map(|(channel, node)| Command::Claim { channel, node }),
-        4 => intend,
-        4 => settle,
+        8 => pushes(taste),
         1 => Just(Command::Tick),
+        4 => reservation(taste).prop_map(super::ask),
+        1 => settings(taste),
+        1 => proptest::collection::vec(name(taste, &LOCATIONS), 0..3).prop_map(Command::PutLocations),
+        1 => prop_oneof![Just(Command::Checkpoint), (0..200u64, 1..4u64).prop_map(report)],
     ]
     .boxed()
 }
@@ -225,7 +292,11 @@ pub fn commands(taste: Taste, most: usize) -> impl Strategy<Value = Vec<(Millis,
 pub fn node() -> Node {
     let mut node = Node { now: START, ..Node::default() };
     let channels = CHANNELS.iter().map(|name| ((*name).into(), definition("main"))).collect();
-    node.apply(Command::Seed { channels, policies: vec![policy(Mode::Split, &[], &[])] });
+    node.apply(Command::Seed {
+        channels,
+        policies: vec![policy(Mode::Split, &[], &[])],
+        locations: Vec::new(),
+    });
     for channel in CHANNELS {
         node.apply(Command::Claim { channel: channel.into(), node: 1 });
     }

@@ -2,13 +2,15 @@
 #![allow(dead_code, unreachable_pub, reason = "each test file uses some of it")]
 
 pub mod commands;
+pub mod words;
 
 use std::collections::BTreeMap;
 
 use state::allocation::{Mode, Policy};
 use state::channel::Definition;
 use state::command::{
-    Command, Delivery, Fact, ListingSpec, MovementRequest, Movements, Outcome, Segment, Settled,
+    Asked, Command, Delivery, Fact, ListingSpec, MovementRequest, Movements, Outcome, Segment,
+    Settled, SkuSettings,
 };
 use state::ledger::Kind;
 use state::limits::{self, DAY_MS};
@@ -65,8 +67,10 @@ impl Node {
 
     /// All that must hold of any state whatever was done to it.
     pub fn check(&self) -> Result<(), String> {
-        state::invariant::levels_are_sums(self.state.data(), &self.movements)?;
+        let sums = self.movements.iter().collect();
+        state::invariant::levels_are_sums(self.state.data(), sums)?;
         state::invariant::orders_are_settled(self.state.data())?;
+        state::invariant::reserved_is_held(self.state.data())?;
         state::invariant::lists_are_derived(&self.state)
     }
 }
@@ -97,7 +101,13 @@ pub fn policy(mode: Mode, weights: &[(&str, u32)], buffers: &[(&str, i64)]) -> P
 pub fn map(sku: &str, channels: &[&str]) -> Command {
     let spec = |name: &&str| ListingSpec { id: format!("{name}/{sku}"), settings: BTreeMap::new() };
     let listings = channels.iter().map(|name| ((*name).to_string(), spec(name))).collect();
-    Command::Map { sku: sku.into(), listings }
+    let settings = SkuSettings { listings: Some(listings), ..SkuSettings::default() };
+    Command::Map { sku: sku.into(), settings }
+}
+
+/// Something asked for without an idempotency key.
+pub fn ask(asked: Asked) -> Command {
+    Command::Request { idempotency: None, asked }
 }
 
 pub fn delivery(id: &str, channel: &str, received_ms: Millis, facts: Vec<Fact>) -> Delivery {
@@ -164,11 +174,12 @@ pub fn request(id: &str, kind: Kind, sku: &str, quantity: i64) -> MovementReques
         reference: None,
         reason: None,
         occurred_ms: None,
+        count: None,
     }
 }
 
 pub fn movements(movements: Vec<MovementRequest>) -> Command {
-    Command::Movements(Movements { idempotency: None, atomic: false, movements })
+    ask(Asked::Movements(Movements { atomic: false, movements }))
 }
 
 pub fn settle(channel: &str, epoch: u64, sku: &str, revision: u64, result: Settled) -> Command {

@@ -1,0 +1,126 @@
+//! What a SKU is: its listings, its components, its limits.
+
+use alloc::collections::BTreeMap;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use crate::Reply;
+use crate::command::{ListingSpec, SkuSettings};
+use crate::kits::Parts;
+use crate::limits;
+use crate::listing::Listing;
+use crate::machine::{State, Work};
+
+impl State {
+    /// Says what a SKU is. All or nothing.
+    pub(crate) fn map(&mut self, work: &mut Work, sku: &str, settings: SkuSettings) -> Reply {
+        let channels = settings.listings.iter().flat_map(BTreeMap::keys);
+        if let Err(why) = self.know(channels) {
+            return Reply::Rejected(why);
+        }
+        if settings.backorder.is_some_and(|units| !(0..=limits::QUANTITY_MAX).contains(&units)) {
+            return Reply::Rejected("backorder: between 0 and 1000000000".into());
+        }
+        // What was a part of it before hangs together with it no more.
+        for related in self.data.kits.related(sku) {
+            work.touch(&related, None);
+        }
+        if let Some(components) = settings.components
+            && let Err(why) = self.compose(sku, components)
+        {
+            return Reply::Rejected(why);
+        }
+        let stock = self.data.stock.entry(sku.to_string());
+        stock.backorder = settings.backorder.unwrap_or(stock.backorder);
+        stock.low_at = settings.low_at.or(stock.low_at).filter(|mark| *mark >= 0);
+        if let Some(listings) = settings.listings {
+            self.map_all(work, sku, listings);
+        }
+        work.touch(sku, None);
+        Reply::Done
+    }
+
+    /// Says what a kit is made of.
+    fn compose(&mut self, kit: &str, components: Parts) -> Result<(), String> {
+        for (n, (sku, quantity)) in components.iter().enumerate() {
+            if self.data.stock.get(sku).is_none() {
+                return Err(alloc::format!(
+                    "components[{n}]: there is no SKU {sku:?}; a receipt creates it"
+                ));
+            }
+            if !(1..=limits::KIT_UNITS_MAX).contains(quantity) {
+                return Err(alloc::format!("components[{n}]: a quantity between 1 and 10000"));
+            }
+            if components.iter().take(n).any(|(known, _)| known == sku) {
+                return Err(alloc::format!("components[{n}]: {sku:?} is named twice"));
+            }
+        }
+        let own = self.data.stock.get(kit).is_some_and(|stock| !stock.is_empty());
+        if own && !components.is_empty() {
+            return Err(alloc::format!("{kit:?} has stock of its own; take that out first"));
+        }
+        self.data.kits.put(kit, components)
+    }
+
+    /// Says which listings a SKU has: those, and no others.
+    fn map_all(&mut self, work: &mut Work, sku: &str, listings: BTreeMap<String, ListingSpec>) {
+        let stock = self.data.stock.entry(sku.to_string());
+        let gone: Vec<String> =
+            stock.listings.keys().filter(|name| !listings.contains_key(*name)).cloned().collect();
+        for channel in gone {
+            let place = (channel, sku.to_string());
+            let mut old = ListingSpec::default();
+            self.change_listing(&place, |listing| {
+                old = core::mem::take(listing).spec;
+            });
+            old.ids().for_each(|id| self.data.names.unset(&(place.0.clone(), id.into()), sku));
+            self.data.stock.entry(sku.to_string()).listings.remove(&place.0);
+        }
+        for (channel, spec) in listings {
+            self.map_one(work, sku, channel, spec);
+        }
+    }
+
+    /// Adds listings to SKUs, or changes them; what is not named stays.
+    pub(crate) fn list(
+        &mut self,
+        work: &mut Work,
+        rows: Vec<(String, String, ListingSpec)>,
+    ) -> Reply {
+        if rows.len() > limits::LISTING_ROWS_MAX {
+            return Reply::Rejected("too many listings in one request".into());
+        }
+        if let Err(why) = self.know(rows.iter().map(|(_, channel, _)| channel)) {
+            return Reply::Rejected(why);
+        }
+        for (sku, channel, spec) in rows {
+            self.map_one(work, &sku, channel, spec);
+            work.touch(&sku, None);
+        }
+        Reply::Done
+    }
+
+    fn know<'a>(&self, mut channels: impl Iterator<Item = &'a String>) -> Result<(), String> {
+        let unknown = channels.find(|name| !self.data.channels.contains_key(*name));
+        unknown.map_or(Ok(()), |name| Err(alloc::format!("there is no channel {name:?}")))
+    }
+
+    fn map_one(&mut self, work: &mut Work, sku: &str, channel: String, spec: ListingSpec) {
+        let place = (channel, sku.to_string());
+        self.data.stock.entry(place.1.clone()).listings.entry(place.0.clone()).or_default();
+        let mut old = ListingSpec::default();
+        let ids: Vec<String> = spec.ids().map(ToString::to_string).collect();
+        self.change_listing(&place, |listing| {
+            // Another listing id is another listing: nothing is known of it.
+            if listing.spec != spec {
+                old = core::mem::replace(listing, Listing { spec, ..Listing::default() }).spec;
+            }
+            listing.fault = None;
+        });
+        old.ids().for_each(|id| self.data.names.unset(&(place.0.clone(), id.into()), sku));
+        for id in ids {
+            self.data.names.set((place.0.clone(), id), sku);
+        }
+        work.touch(sku, None);
+    }
+}

@@ -1,0 +1,177 @@
+//! The words of scripts.
+
+use state::Millis;
+use state::allocation::Mode;
+use state::command::{
+    Asked, Confirm, Count, Fact, Hold, HoldLine, ListingSpec, Moved, MovementRequest,
+};
+use state::ledger::Kind;
+use state::limits::{DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS};
+use state::order::{LineImage, Removal};
+
+use super::{START, image_of, policy, refund, request};
+
+pub fn option<'a>(options: &[&'a str], name: &str) -> Option<&'a str> {
+    options.iter().find_map(|option| option.strip_prefix(name)?.strip_prefix('='))
+}
+
+pub fn number(word: &str) -> u64 {
+    word.parse().unwrap()
+}
+
+pub fn duration(word: &str) -> Millis {
+    let (count, unit) = word.split_at(word.len() - 1);
+    let unit = match unit {
+        "s" => SECOND_MS,
+        "m" => MINUTE_MS,
+        "h" => HOUR_MS,
+        _ => DAY_MS,
+    };
+    number(count) * unit
+}
+
+/// `ebay=20-2` is a weight of 20 and a buffer of 2.
+pub fn policy_of(mode: &str, parts: &[&str]) -> state::allocation::Policy {
+    let mode = if mode == "split" { Mode::Split } else { Mode::Shared };
+    let (mut weights, mut buffers) = (Vec::new(), Vec::new());
+    for part in parts {
+        let (name, numbers) = part.split_once('=').unwrap();
+        let (weight, buffer) = numbers.split_once('-').unwrap_or((numbers, "0"));
+        weights.push((name, weight.parse().unwrap()));
+        buffers.push((name, buffer.parse().unwrap()));
+    }
+    policy(mode, &weights, &buffers)
+}
+
+/// `L1=MUG*2`: the line, the SKU or `?`, the units.
+pub fn line(word: &str) -> (&str, Option<&str>, i64) {
+    let (line, rest) = word.split_once('=').unwrap();
+    let (sku, quantity) = rest.split_once('*').unwrap();
+    (line, Some(sku).filter(|sku| *sku != "?"), quantity.parse().unwrap())
+}
+
+/// `L1=?variant-1*2+shipped:1+returned:1`: a line of an image; after `?` the listing that it names instead
+/// of a SKU.
+pub fn image_line(word: &str) -> LineImage {
+    let mut parts = word.split('+');
+    let (id, sku, quantity) = line(parts.next().unwrap());
+    let listing = sku.and_then(|sku| sku.strip_prefix('?')).map(String::from);
+    let sku = sku.filter(|sku| !sku.starts_with('?')).map(String::from);
+    let mut line = LineImage { id: id.into(), listing, sku, quantity, ..LineImage::default() };
+    for part in parts {
+        let (what, units) = part.split_once(':').unwrap();
+        let place = if what == "shipped" { &mut line.fulfilled } else { &mut line.returned };
+        *place = units.parse().unwrap();
+    }
+    line
+}
+
+/// A listing with its settings: `variant_id=v-1`.
+pub fn spec(id: &str, settings: &[&str]) -> ListingSpec {
+    let setting = |word: &&str| word.split_once('=').map(|(key, value)| (key.into(), value.into()));
+    ListingSpec { id: id.into(), settings: settings.iter().filter_map(setting).collect() }
+}
+
+pub fn fact(text: &str) -> Fact {
+    let version = |word: &str| START + number(word.trim_start_matches('v'));
+    match text.split_whitespace().collect::<Vec<_>>()[..] {
+        ["order", order, v, ref lines @ ..] => {
+            let lines = lines.iter().map(|word| image_line(word)).collect();
+            image_of(order, version(v), false, lines)
+        }
+        ["whole", order, v, ref lines @ ..] => {
+            let lines = lines.iter().map(|word| image_line(word)).collect();
+            image_of(order, version(v), true, lines)
+        }
+        ["refund", order, v, id, part, how] => {
+            let removal = match how {
+                "cancelled" => Removal::Cancelled,
+                "returned" => Removal::Returned,
+                "shipped" => Removal::Fulfilled,
+                _ => Removal::NoRestock,
+            };
+            let (line, sku, quantity) = line(part);
+            refund(order, version(v), (id, line, sku), quantity, removal)
+        }
+        ["listed", listing, sku, v] => {
+            Fact::Listed { listing: listing.into(), sku: sku.into(), version: version(v) }
+        }
+        ["shown", listing, quantity, v, ref location @ ..] => Fact::Shown {
+            listing: listing.into(),
+            sku: None,
+            location: location.first().map(|place| place.trim_start_matches('@').into()),
+            quantity: quantity.parse().unwrap(),
+            version: version(v),
+        },
+        ["moved", id, kind, listing, quantity, v] => Fact::Moved(Moved {
+            id: id.into(),
+            kind: Kind::NAMES.iter().find(|(name, _)| *name == kind).unwrap().1,
+            listing: Some(listing.into()),
+            sku: None,
+            quantity: quantity.parse().unwrap(),
+            location: None,
+            to_location: None,
+            reference: None,
+            version: version(v),
+        }),
+        ["reload", order, v] => Fact::Reload { order: order.into(), version: version(v) },
+        ["fetched", order, asked] => Fact::Fetched { order: order.into(), asked: number(asked) },
+        ["unreadable", ref why @ ..] => Fact::Dead { reason: why.join(" "), body: b"{".to_vec() },
+        _ => panic!("{text}"),
+    }
+}
+
+pub fn movement(
+    (kind, sku, quantity): (&str, &str, &str),
+    options: &[&str],
+    serial: u64,
+) -> MovementRequest {
+    let (_, kind): (_, Kind) = *Kind::NAMES.iter().find(|(name, _)| *name == kind).unwrap();
+    let id = option(options, "id").map_or_else(|| format!("movement {serial}"), String::from);
+    let place = options.iter().find_map(|option| option.strip_prefix('@')).unwrap_or("main");
+    // `=7` is what was counted.
+    let counted = quantity.strip_prefix('=').map(|units| units.parse().unwrap());
+    let index = option(options, "as-of").map_or(0, number);
+    let quantity = if counted.is_some() { 0 } else { quantity.parse().unwrap() };
+    MovementRequest {
+        count: counted.map(|units| Count { units, index }),
+        location: place.into(),
+        to_location: option(options, "to").map(Into::into),
+        channel: option(options, "channel").map(Into::into),
+        reference: option(options, "ref").map(Into::into),
+        ..request(&id, kind, sku, quantity)
+    }
+}
+
+/// `MUG*2`.
+pub fn units_of(word: &str) -> (String, i64) {
+    let (sku, units) = word.split_once('*').unwrap();
+    (sku.into(), units.parse().unwrap())
+}
+
+/// `reserve R1 MUG*2 CUP*1@outlet for=10m`, `sell R1`, `sell R1 MUG*1`, `release R1`, `extend R1 10m`.
+pub fn reservation(what: &str, rest: &[&str]) -> Asked {
+    let id: String = rest[0].into();
+    let parts = || rest[1..].iter().filter(|word| word.contains('*'));
+    match what {
+        "reserve" => {
+            let lines = parts().map(|word| {
+                let (units, location) =
+                    word.split_once('@').map_or((*word, None), |(u, l)| (u, Some(l)));
+                let (sku, quantity) = units_of(units);
+                HoldLine { sku, quantity, location: location.map(Into::into) }
+            });
+            let ttl_ms = duration(option(rest, "for").unwrap_or("10m"));
+            let reference = option(rest, "ref").map(Into::into);
+            let channel = option(rest, "channel").map(Into::into);
+            Asked::Hold(Hold { id, lines: lines.collect(), channel, ttl_ms, reference })
+        }
+        "sell" => {
+            let lines: Vec<_> = parts().map(|word| units_of(word)).collect();
+            let lines = (!lines.is_empty()).then_some(lines);
+            Asked::Confirm(Confirm { id, lines, reference: option(rest, "ref").map(Into::into) })
+        }
+        "release" => Asked::Release(id),
+        _ => Asked::Extend(id, duration(rest[1])),
+    }
+}
