@@ -277,11 +277,11 @@ impl World {
     }
 
     fn available(&self) -> i64 {
-        self.node.state.data().stock.get(&SKU.to_string()).unwrap().levels["main"].available()
+        self.node.state.data().stock.get(SKU).unwrap().levels["main"].available()
     }
 
     fn listing(&self, at: usize) -> &state::listing::Listing {
-        &self.node.state.data().stock.get(&SKU.to_string()).unwrap().listings[NAMES[at]]
+        &self.node.state.data().stock.get(SKU).unwrap().listings[NAMES[at]]
     }
 
     fn reach(&self, at: usize) -> i64 {
