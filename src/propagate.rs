@@ -315,7 +315,8 @@ impl Pusher {
     fn ask(&self, sku: &str, revision: u64) -> Asked {
         let replica = self.replica.read().unwrap_or_else(PoisonError::into_inner);
         let stock = replica.state().data().stock.get(sku);
-        let spec = stock.and_then(|stock| stock.listings.get(&self.channel.name)).map(|l| &l.spec);
+        let spec =
+            stock.and_then(|stock| stock.listings.get(self.channel.name.as_str())).map(|l| &l.spec);
         let own = || self.channel.api.as_ref().and_then(|api| api.location_id.clone());
         let location = spec.and_then(|spec| spec.settings.get("location_id").cloned()).or_else(own);
         Asked {

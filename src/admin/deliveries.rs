@@ -60,10 +60,11 @@ pub(super) async fn order(
     Path((channel, order)): Path<(String, String)>,
 ) -> Result<Json<Order>, Problem> {
     let replica = admin.read();
-    let place = (channel, order);
+    let place = (channel.as_str().into(), order.as_str().into());
     let known = replica.state().data().orders.get(&place).ok_or_else(|| {
-        Problem::missing(format!("nothing was heard of an order {:?} of {:?}", place.1, place.0))
+        Problem::missing(format!("nothing was heard of an order {order:?} of {channel:?}"))
     })?;
+    let known = known.get();
     let lines = known.lines.iter().map(|(id, line)| {
         let implied = line.implied(known.whole);
         let not_restocked = line.removals.values().filter(|(kind, _)| *kind == Removal::NoRestock);
@@ -81,12 +82,7 @@ pub(super) async fn order(
         (id.clone(), line)
     });
     let touched = rfc3339(known.touched);
-    Ok(Json(Order {
-        lines: lines.collect(),
-        touched,
-        channel: place.0.clone(),
-        id: place.1.clone(),
-    }))
+    Ok(Json(Order { lines: lines.collect(), touched, channel, id: order }))
 }
 
 /// A delivery that could not be applied.

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
-use state::Command;
 use state::limits::LISTING_ROWS_MAX;
 use state::names::Source;
+use state::{Command, Id};
 use utoipa::{IntoParams, ToSchema};
 
 use super::extract::{Json, Query};
@@ -53,23 +53,24 @@ pub(super) async fn list(
         let place = cursor.split_once('/').map(|(channel, id)| (channel.into(), id.into()));
         place.ok_or_else(|| Problem::bad_request("cursor: send `next` of the page before"))
     });
-    let after: Option<(String, String)> = after.transpose()?;
+    let after: Option<(Id, Id)> = after.transpose()?;
     let limit = super::view::limit(limit);
     let read = move |frozen: &Frozen, _: &_| {
         let names = frozen.data.names.names();
         let of_channel =
-            |place: &&(String, String)| channel.as_ref().is_none_or(|channel| place.0 == *channel);
+            |place: &&(Id, Id)| channel.as_ref().is_none_or(|channel| place.0 == *channel);
         let places = names.iter().map(|(place, _)| place).filter(of_channel);
         let (places, more) = first(places, after.as_ref(), limit);
         let next = places.last().filter(|_| more).map(|(channel, id)| format!("{channel}/{id}"));
-        let item = |place: &(String, String)| {
+        let item = |place: &(Id, Id)| {
             let name = names.get(place)?;
             let (source, learned) = match name.source {
                 Source::Set => ("set", None),
                 Source::Learned(at) => ("learned", Some(rfc3339(at))),
             };
-            let (channel, id) = place.clone();
-            Some(Name { channel, id, sku: name.sku.clone(), source, learned })
+            let (channel, id, sku) =
+                (place.0.to_string(), place.1.to_string(), name.sku.to_string());
+            Some(Name { channel, id, sku, source, learned })
         };
         Ok(Page { items: places.into_iter().filter_map(item).collect(), next })
     };

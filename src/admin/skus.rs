@@ -107,7 +107,7 @@ fn look(admin: &Admin, sku: &str) -> Option<Sku> {
     let stock = data.stock.get(sku)?;
     let listed = stock.listings.iter().map(|(channel, listing)| {
         let ListingSpec { id, settings } = listing.spec.clone();
-        (channel.clone(), Listed { id, settings })
+        (channel.to_string(), Listed { id, settings })
     });
     let components = data.kits.components(sku).into_iter().flatten();
     let components = components

@@ -2,6 +2,7 @@
 
 use axum::extract::State;
 use serde::Deserialize;
+use state::Id;
 use utoipa::{IntoParams, ToSchema};
 
 use super::extract::{Json, Path, Query};
@@ -71,8 +72,9 @@ pub(super) async fn list(
 
 fn page(frozen: &Frozen, paging: &Paging) -> Page<Stock> {
     let skus = frozen.data.stock.iter().map(|(sku, _)| sku);
-    let (skus, more) = view::first(skus, paging.cursor.as_ref(), paging.limit());
-    let next = skus.last().filter(|_| more).map(|sku| (*sku).clone());
+    let after = paging.cursor.as_deref().map(Id::from);
+    let (skus, more) = view::first(skus, after.as_ref(), paging.limit());
+    let next = skus.last().filter(|_| more).map(ToString::to_string);
     let items =
         skus.iter().filter_map(|sku| view::stock(&frozen.data, frozen.index, sku)).collect();
     Page { items, next }
@@ -87,7 +89,7 @@ pub(super) async fn movements(
     Path(sku): Path<String>,
     Query(paging): Query<Paging>,
 ) -> Result<Json<Page<Line>>, Problem> {
-    let newest = admin.read().state().data().stock.get(&sku).map(|stock| stock.newest);
+    let newest = admin.read().state().data().stock.get(sku.as_str()).map(|stock| stock.newest);
     let newest = newest.ok_or_else(|| Problem::missing(format!("there is no SKU {sku:?}")))?;
     // A cursor is the entry to begin with, and how many of its lines were shown already.
     let (from, shown) = match paging.cursor.as_deref() {

@@ -191,11 +191,11 @@ pub(super) fn stock(data: &Data, index: u64, sku: &str) -> Option<Stock> {
         let quantities = Quantities::of(level);
         total.add(&quantities);
         shortfall += (-quantities.available).max(0);
-        locations.insert(location.clone(), quantities);
+        locations.insert(location.to_string(), quantities);
     }
     let listings = known.listings.keys();
     let channels = listings
-        .filter_map(|channel| Some((channel.clone(), listing(data, channel, sku)?)))
+        .filter_map(|channel| Some((channel.to_string(), listing(data, channel, sku)?)))
         .collect();
     let as_of = AsOf { index, time: rfc3339(data.now) };
     Some(Stock { sku: sku.into(), total, locations, channels, shortfall, as_of })

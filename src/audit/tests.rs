@@ -96,7 +96,7 @@ fn a_flipped_bit_is_found_and_named() {
     let commands = [receipt("a", 5), receipt("b", 2)];
     let ((_one, good), (_other, bad)) = (replica(&commands), replica(&commands));
     let mut frozen = bad.freeze();
-    let stock = frozen.data.stock.get_mut("MUG").unwrap();
+    let stock = Arc::make_mut(frozen.data.stock.get_mut("MUG").unwrap());
     stock.levels.get_mut("main").unwrap().on_hand ^= 64;
     let (good, bad) = (audited(&good), audit(&frozen, &bad.history()));
     let differs: Vec<&String> =

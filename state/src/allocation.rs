@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::Data;
 use crate::ledger::Level;
+use crate::{Few, Id};
 
 /// How SKUs are allocated; the first policy whose glob matches counts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -124,7 +125,7 @@ impl Data {
             }
             let exposure = listing.exposure(self.now);
             // What a channel shows that is not pushed to nobody decides here: its share is held back.
-            let pushed = self.channels.get(name).is_some_and(|c| c.definition.pushes);
+            let pushed = self.channels.get(name.as_str()).is_some_and(|c| c.definition.pushes);
             let exposure = if pushed {
                 exposure?
             } else {
@@ -139,8 +140,8 @@ impl Data {
 
     fn share_of(&self, sku: &str, location: &str, policy: &Policy, channel: &str) -> i64 {
         let listings = self.stock.get(sku).map(|stock| &stock.listings);
-        let names = listings.into_iter().flat_map(BTreeMap::keys);
-        let sharing: Vec<&String> =
+        let names = listings.into_iter().flat_map(Few::keys).map(Id::as_str);
+        let sharing: Vec<&str> =
             names.filter(|name| self.location_of(name) == Some(location)).collect();
         share(self.available(sku, location), &sharing, policy, channel)
     }
@@ -152,7 +153,7 @@ impl Data {
 
 /// A channel's share by weight. Largest remainder, so that the shares add up to what is available;
 /// equal remainders go by the channel's name.
-fn share(available: i64, sharing: &[&String], policy: &Policy, channel: &str) -> i64 {
+fn share(available: i64, sharing: &[&str], policy: &Policy, channel: &str) -> i64 {
     let weight = |name: &str| -> i128 {
         let all_equal = policy.weights.is_empty();
         let named = policy.weights.get(name).copied().unwrap_or_default();
@@ -166,7 +167,7 @@ fn share(available: i64, sharing: &[&String], policy: &Policy, channel: &str) ->
     let whole = |name: &str| units * weight(name) / total;
     let left_over = units - sharing.iter().map(|name| whole(name)).sum::<i128>();
     let mut by_remainder: Vec<(i128, &str)> =
-        sharing.iter().map(|name| (-(units * weight(name) % total), name.as_str())).collect();
+        sharing.iter().map(|name| (-(units * weight(name) % total), *name)).collect();
     by_remainder.sort_unstable();
     let rank = by_remainder.iter().position(|(_, name)| *name == channel);
     let one_more = rank.and_then(|rank| i128::try_from(rank).ok()).is_some_and(|r| r < left_over);
@@ -218,7 +219,7 @@ mod tests {
             weights: names.iter().cloned().zip(weights).collect(),
             buffers: BTreeMap::new(),
         };
-        let sharing: Vec<&String> = names.iter().collect();
+        let sharing: Vec<&str> = names.iter().map(String::as_str).collect();
         let shares =
             |units| names.iter().map(|n| share(units, &sharing, &policy, n)).collect::<Vec<_>>();
         assert_eq!(shares(100), [40, 30, 20, 10]);

@@ -1,6 +1,7 @@
 //! One line of the ledger being written, whoever asked for it.
 
 use alloc::string::{String, ToString};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use crate::ledger::{Kind, Movement, Refusal, Stock};
@@ -45,7 +46,7 @@ impl Booking<'_> {
         let reference = self.reference.as_deref();
         let arrived = stock.book(kind, quantity, location, self.to_location, reference)?;
         let previous = core::mem::replace(&mut stock.newest, stamp.index);
-        let level = stock.levels.entry(location.into()).or_default();
+        let level = stock.levels.entry(location.into());
         if kind.changes_on_hand() {
             level.counted = stamp.index;
         }
@@ -79,7 +80,8 @@ impl State {
         let mut booked = Vec::new();
         for (sku, quantity) in booking.moves() {
             let mut stock = self.data.stock.get(sku).cloned().unwrap_or_default();
-            let movement = booking.write(work.stamp, &mut stock, (sku, quantity))?;
+            let stock_mut = Arc::make_mut(&mut stock);
+            let movement = booking.write(work.stamp, stock_mut, (sku, quantity))?;
             booked.push((stock, movement));
         }
         for (stock, movement) in booked {
@@ -93,12 +95,12 @@ impl State {
     }
 
     /// Puts changed levels in place of the old ones.
-    pub(crate) fn put_stock(&mut self, work: &mut Work, sku: &str, stock: Stock) {
+    pub(crate) fn put_stock(&mut self, work: &mut Work, sku: &str, stock: Arc<Stock>) {
         let short = !shortfalls(&stock).is_empty();
-        let before = self.data.stock.insert(sku.to_string(), stock).unwrap_or_default();
+        let before = self.data.stock.insert(sku.into(), stock).unwrap_or_default();
         work.note(sku, &before);
         if short {
-            self.short.insert(sku.to_string());
+            self.short.insert(sku.into());
         } else {
             self.short.remove(sku);
         }
@@ -107,12 +109,7 @@ impl State {
     /// The channel's own listing already shows what the channel did.
     pub(crate) fn hear(&mut self, stamp: Stamp, booking: &Booking<'_>) {
         let Some(channel) = booking.channel else { return };
-        let place = (channel.to_string(), booking.sku.to_string());
-        let listed =
-            self.data.stock.get(&place.1).is_some_and(|s| s.listings.contains_key(channel));
-        if !listed {
-            return;
-        }
+        let place = (channel.into(), booking.sku.into());
         self.change_listing(&place, |listing| match booking.kind {
             Kind::Sale => listing.sold(booking.quantity, stamp.now),
             Kind::Cancellation | Kind::Return => listing.restocked(booking.quantity, stamp.now),

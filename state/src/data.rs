@@ -2,6 +2,7 @@
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
@@ -18,7 +19,7 @@ use crate::notices::Notice;
 use crate::order::Order;
 use crate::origin::Origins;
 use crate::reservation::Reservation;
-use crate::{Key, Millis, NodeId, Reply};
+use crate::{Id, Key, Millis, NodeId, Packed, Reply};
 
 /// Everything that is agreed on: what a snapshot holds and a digest covers.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -26,9 +27,9 @@ pub struct Data {
     /// Agreed time of the last command.
     pub now: Millis,
     /// SKUs.
-    pub stock: Buckets<String, Stock>,
+    pub stock: Buckets<Id, Arc<Stock>>,
     /// Orders by channel and the channel's id.
-    pub orders: Expiring<(String, String), Order>,
+    pub orders: Expiring<(Id, Id), Packed<Order>>,
     /// Deliveries seen.
     pub seen: Expiring<Key, Seen>,
     /// Movements asked for and booked, by the caller's id.
@@ -38,7 +39,7 @@ pub struct Data {
     /// Dead letters by log index and number in the entry.
     pub dead: Expiring<(u64, u32), DeadLetter>,
     /// Movements that channels told of, by channel and the channel's id.
-    pub told: Expiring<(String, String), Millis>,
+    pub told: Expiring<(Id, Id), Millis>,
     /// What the channels' own ids stand for.
     pub names: Names,
     /// Orders that must be fetched, by channel and the channel's id.
@@ -114,31 +115,31 @@ impl Data {
     /// Shows every part to a visitor.
     pub fn visit(&self, visitor: &mut impl Visitor) {
         for (n, writes, entries) in self.stock.buckets() {
-            visitor.bucket("stock", n, writes, entries);
+            visitor.bucket("stock", n, writes, &entries);
         }
         for (n, writes, entries) in self.orders.entries().buckets() {
-            visitor.bucket("orders", n, writes, entries);
+            visitor.bucket("orders", n, writes, &entries);
         }
         for (n, writes, entries) in self.seen.entries().buckets() {
-            visitor.bucket("seen", n, writes, entries);
+            visitor.bucket("seen", n, writes, &entries);
         }
         for (n, writes, entries) in self.booked.entries().buckets() {
-            visitor.bucket("booked", n, writes, entries);
+            visitor.bucket("booked", n, writes, &entries);
         }
         for (n, writes, entries) in self.answers.entries().buckets() {
-            visitor.bucket("answers", n, writes, entries);
+            visitor.bucket("answers", n, writes, &entries);
         }
         for (n, writes, entries) in self.dead.entries().buckets() {
-            visitor.bucket("dead", n, writes, entries);
+            visitor.bucket("dead", n, writes, &entries);
         }
         for (n, writes, entries) in self.told.entries().buckets() {
-            visitor.bucket("told", n, writes, entries);
+            visitor.bucket("told", n, writes, &entries);
         }
         for (n, writes, entries) in self.names.names().buckets() {
-            visitor.bucket("names", n, writes, entries);
+            visitor.bucket("names", n, writes, &entries);
         }
         for (n, writes, entries) in self.names.waiting().buckets() {
-            visitor.bucket("waiting", n, writes, entries);
+            visitor.bucket("waiting", n, writes, &entries);
         }
         visitor.part("ready", self.names.ready());
         visitor.part("reloads", &self.reloads);
@@ -147,13 +148,13 @@ impl Data {
         visitor.part("channels", &self.channels);
         visitor.part("policies", &self.policies);
         for (n, writes, entries) in self.kits.recipes().buckets() {
-            visitor.bucket("kits", n, writes, entries);
+            visitor.bucket("kits", n, writes, &entries);
         }
         for (n, writes, entries) in self.reservations.entries().buckets() {
-            visitor.bucket("reservations", n, writes, entries);
+            visitor.bucket("reservations", n, writes, &entries);
         }
         for (n, writes, entries) in self.notices.entries().buckets() {
-            visitor.bucket("notices", n, writes, entries);
+            visitor.bucket("notices", n, writes, &entries);
         }
         visitor.part("locations", &self.locations);
         visitor.part("checkpoints", &self.checkpoints);

@@ -8,7 +8,7 @@ use core::hash::Hash;
 
 use serde::{Deserialize, Serialize};
 
-use crate::buckets::Buckets;
+use crate::buckets::{Buckets, make_room};
 use crate::{Key, Millis, limits};
 
 /// The mark of one delivery or one movement asked for.
@@ -109,7 +109,9 @@ impl<K: Ord + Hash + Clone, V: Clone> Expiring<K, V> {
 
     fn keep_until(&mut self, key: K, expires: Millis) {
         let slot = self.due.entry(expires / SLOT_MS + 1).or_default();
-        Arc::make_mut(slot).push(key);
+        let slot = Arc::make_mut(slot);
+        make_room(slot);
+        slot.push(key);
     }
 
     /// Drops what is due, a bounded number of entries, and gives it back. `until` says how long an entry

@@ -107,7 +107,7 @@ impl State {
                 self.removals(work, cause, (order, *version), lines)
             }
             Fact::Listed { listing, sku, version } => {
-                let listed = (cause.channel.to_string(), listing.clone());
+                let listed = (cause.channel.into(), listing.as_str().into());
                 self.data.names.learn(listed, sku, *version);
                 Ok(())
             }
@@ -178,7 +178,7 @@ impl State {
         let now = work.stamp.now;
         let Some(sku) = self.data.names.resolve(cause.channel, Some(listing), sku) else { return };
         let elsewhere = |place: &String| location.is_some_and(|location| location != place);
-        let place = (cause.channel.to_string(), sku);
+        let place = (cause.channel.into(), sku.into());
         let expected = self.change_listing(&place, |known| {
             // Of another place of the channel it says nothing.
             if known.spec.settings.get("location_id").is_some_and(elsewhere) {

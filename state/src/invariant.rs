@@ -2,11 +2,13 @@
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
+use alloc::vec::Vec;
 
 use crate::allocation::{self, Mode};
 use crate::data::Data;
 use crate::ledger::{Kind, Level, Movement};
 use crate::machine::State;
+use crate::order::Order;
 
 /// What movements add up to, by SKU and location: on hand, committed, reserved.
 #[derive(Clone, Debug, Default)]
@@ -47,9 +49,10 @@ impl<'a> FromIterator<&'a Movement> for Sums {
 /// Levels are what their movements add up to (I2). The movements are all of them.
 pub fn levels_are_sums(data: &Data, mut sums: Sums) -> Result<(), String> {
     for (sku, stock) in data.stock.iter() {
-        let mut places = sums.0.remove(sku).unwrap_or_default();
-        for (location, Level { on_hand, committed, reserved, .. }) in &stock.levels {
-            let sum = places.remove(location).unwrap_or_default();
+        let mut places = sums.0.remove(sku.as_str()).unwrap_or_default();
+        for (location, level) in &stock.levels {
+            let Level { on_hand, committed, reserved, .. } = level;
+            let sum = places.remove(location.as_str()).unwrap_or_default();
             if sum != (*on_hand, *committed, *reserved) {
                 return Err(alloc::format!(
                     "{sku} at {location}: levels say {on_hand} on hand, {committed} committed and \
@@ -70,6 +73,7 @@ pub fn levels_are_sums(data: &Data, mut sums: Sums) -> Result<(), String> {
 /// Every line of every order has moved what it implies, or names no SKU and waits (I1).
 pub fn orders_are_settled(data: &Data) -> Result<(), String> {
     for ((channel, order), known) in data.orders.entries().iter() {
+        let known = known.get();
         for (id, line) in &known.lines {
             let implied = line.implied(known.whole);
             if line.sku.is_some() && line.moved.net() != implied.net() {
@@ -86,8 +90,8 @@ pub fn orders_are_settled(data: &Data) -> Result<(), String> {
 
 /// Committed is what the orders add up to, where nothing else committed anything.
 pub fn committed_is_orders(data: &Data) -> Result<(), String> {
-    let orders = data.orders.entries().iter().flat_map(|(_, order)| order.lines.values());
-    let lines = orders.filter_map(|line| {
+    let orders: Vec<Order> = data.orders.entries().iter().map(|(_, order)| order.get()).collect();
+    let lines = orders.iter().flat_map(|order| order.lines.values()).filter_map(|line| {
         let place = (line.sku.as_deref()?, line.location.as_str());
         Some((place, line.parts.as_slice(), line.moved.net().0))
     });
@@ -145,9 +149,10 @@ pub fn exposure_is_covered(data: &Data, sku: &str) -> Result<(), String> {
         for holder in core::iter::once(sku.into()).chain(data.kits.containing(sku)) {
             let parts = data.kits.parts(&holder);
             let each = parts.iter().find(|(part, _)| part == sku).map_or(0, |(_, each)| *each);
-            let listings = data.stock.get(&holder).into_iter().flat_map(|stock| &stock.listings);
+            let listings = data.stock.get(holder.as_str()).into_iter();
+            let listings = listings.flat_map(|stock| &stock.listings);
             let here = listings.filter(|(name, _)| {
-                data.channels.get(*name).is_some_and(|c| c.definition.location == *location)
+                data.channels.get(name.as_str()).is_some_and(|c| *location == c.definition.location)
             });
             let sum: i64 = here.filter_map(|(_, listing)| listing.exposure(data.now)).sum();
             exposed += sum * each;

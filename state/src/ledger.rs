@@ -1,21 +1,20 @@
 //! Levels and movements: what is where, and every change of it.
 
-use alloc::collections::BTreeMap;
 use alloc::string::String;
 
 use serde::{Deserialize, Serialize};
 
 use crate::limits::{self, INCOMING_REFERENCES_MAX, LEVEL_MAX};
 use crate::listing::Listing;
-use crate::{Millis, limits::QUANTITY_MAX};
+use crate::{Few, Id, Millis, limits::QUANTITY_MAX};
 
 /// One SKU: where it lies, and where it is listed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stock {
     /// Quantities by location.
-    pub levels: BTreeMap<String, Level>,
+    pub levels: Few<Id, Level>,
     /// Listings by channel.
-    pub listings: BTreeMap<String, Listing>,
+    pub listings: Few<Id, Listing>,
     /// Log index of its newest movement, from which the older ones are found; 0 before the first.
     pub newest: u64,
     /// How far below zero requests may take what is available at a location: backorders, pre-orders.
@@ -48,7 +47,7 @@ pub struct Level {
     /// Held for somebody, until it expires.
     pub reserved: i64,
     /// On its way here, by reference.
-    pub incoming: BTreeMap<String, i64>,
+    pub incoming: Few<Id, i64>,
     /// Log index of the newest movement that changed what is on hand; 0 before the first.
     pub counted: u64,
 }
@@ -293,7 +292,7 @@ impl Stock {
     pub fn unbook(&mut self, movement: &Movement) {
         let Movement { quantity, arrived, .. } = *movement;
         let reference = movement.reference.as_deref().unwrap_or_default();
-        let level = self.levels.entry(movement.location.clone()).or_default();
+        let level = self.levels.entry(movement.location.as_str().into());
         match movement.kind {
             Kind::Hold => level.reserved -= quantity,
             Kind::Release => level.reserved += quantity,
@@ -307,7 +306,7 @@ impl Stock {
             Kind::Receipt => {
                 level.on_hand -= quantity;
                 if arrived > 0 {
-                    *level.incoming.entry(reference.into()).or_default() += arrived;
+                    *level.incoming.entry(reference.into()) += arrived;
                 }
             }
             Kind::Incoming => {
@@ -315,8 +314,8 @@ impl Stock {
             }
             Kind::Transfer => {
                 level.on_hand += quantity;
-                let to = movement.to_location.clone().unwrap_or_default();
-                arrive(self.levels.entry(to).or_default(), reference, quantity);
+                let to = movement.to_location.as_deref().unwrap_or_default();
+                arrive(self.levels.entry(to.into()), reference, quantity);
             }
         }
     }
@@ -326,7 +325,7 @@ fn announce(level: &mut Level, reference: &str, quantity: i64) -> Result<(), Ref
     if level.incoming.len() >= INCOMING_REFERENCES_MAX && !level.incoming.contains_key(reference) {
         return Err(Refusal::TooManyIncoming);
     }
-    *level.incoming.entry(reference.into()).or_default() += quantity;
+    *level.incoming.entry(reference.into()) += quantity;
     if level.is_within_bounds() { Ok(()) } else { Err(Refusal::OutOfBounds) }
 }
 

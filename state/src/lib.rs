@@ -36,6 +36,7 @@ pub mod command;
 pub mod data;
 pub mod dedup;
 mod facts;
+pub mod few;
 pub mod invariant;
 pub mod kits;
 pub mod ledger;
@@ -47,12 +48,19 @@ pub mod names;
 pub mod notices;
 pub mod order;
 pub mod origin;
+pub mod packed;
 mod pushes;
 pub mod reply;
 mod request;
 pub mod reservation;
 
 pub use command::Command;
+pub use few::Few;
+pub use packed::Packed;
+/// What something is called: a SKU, a location, a channel, an order. Up to 23 bytes lie in place; a longer one is
+/// shared by its clones.
+pub use smol_str::SmolStr as Id;
+
 pub use data::{Data, Reload, Visitor};
 pub use machine::{Stamp, State};
 pub use reply::{Effects, MovementOutcome, Reply};

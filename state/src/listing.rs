@@ -22,7 +22,7 @@ use alloc::string::String;
 use serde::{Deserialize, Serialize};
 
 use crate::command::ListingSpec;
-use crate::{Millis, limits};
+use crate::{Id, Millis, limits};
 
 /// One SKU on one channel.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -261,12 +261,12 @@ impl Listing {
 }
 
 /// Where the listing of a SKU is at home: channel and SKU.
-pub(crate) type Place = (String, String);
+pub(crate) type Place = (Id, Id);
 
 /// Listings that wait, by channel and time. Derived from the listings, so it is made again after a
 /// restart and is no part of a snapshot.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Due(BTreeMap<String, BTreeSet<(Millis, String)>>);
+pub struct Due(BTreeMap<Id, BTreeSet<(Millis, Id)>>);
 
 impl Due {
     /// The listings of a channel, first the one whose time comes first.

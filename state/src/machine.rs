@@ -2,17 +2,19 @@
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::{String, ToString};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use crate::allocation::Policy;
 use crate::channel::{Channel, Definition, Owner};
 use crate::command::{Command, Report};
 use crate::data::Data;
+use crate::ledger::Stock;
 use crate::limits;
 use crate::listing::{Due, Listing, Place, Stale};
 use crate::notices::{Before, shortfalls};
 use crate::reservation::{Reservation, Status};
-use crate::{Effects, Millis, NodeId, Reply};
+use crate::{Effects, Id, Millis, NodeId, Reply};
 
 /// Where in the log a command stands, and when the cluster says that was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +33,7 @@ pub struct State {
     wakes: Due,
     flights: Due,
     /// SKUs that are short of something somewhere.
-    pub(crate) short: BTreeSet<String>,
+    pub(crate) short: BTreeSet<Id>,
     /// When what is held is let go.
     pub(crate) holds: BTreeSet<(Millis, String)>,
 }
@@ -111,7 +113,7 @@ impl State {
 
     /// SKUs that are short of something somewhere.
     #[must_use]
-    pub const fn short(&self) -> &BTreeSet<String> {
+    pub const fn short(&self) -> &BTreeSet<Id> {
         &self.short
     }
 
@@ -217,16 +219,17 @@ impl State {
         self.data.notices.expire(now, |_| 0);
         self.expire_holds(work);
         self.data.reservations.expire(now, Reservation::kept_until);
-        let orders = self.data.orders.expire(now, |order| order.touched + limits::ORDER_KEEP_MS);
+        let orders =
+            self.data.orders.expire(now, |order| order.get().touched + limits::ORDER_KEEP_MS);
         for (place, order) in &orders {
-            self.data.names.forget(place, order);
+            self.data.names.forget(place, &order.get());
         }
         for _ in 0..limits::EXPIRED_PER_COMMAND_MAX {
             let Some((_, channel, sku)) = self.wakes.first().filter(|(time, ..)| *time <= now)
             else {
                 break;
             };
-            let place = (channel.to_string(), sku.to_string());
+            let place = (channel.into(), sku.into());
             self.change_listing(&place, |listing| listing.wake(now));
             work.touch(&place.1, None);
         }
@@ -266,7 +269,8 @@ impl State {
                 return Reply::Rejected("the location of a channel cannot be changed".into());
             }
             if channel.definition.pushes != definition.pushes {
-                let listed = self.data.stock.iter().filter(|(_, s)| s.listings.contains_key(&name));
+                let listed =
+                    self.data.stock.iter().filter(|(_, s)| s.listings.contains_key(name.as_str()));
                 listed.for_each(|(sku, _)| work.touch(sku, None));
             }
             channel.definition = definition;
@@ -295,14 +299,18 @@ impl State {
             return Reply::Rejected(alloc::format!("there is no channel {channel:?}"));
         };
         known.owner = Some(Owner { node, epoch: index });
-        let in_flight: Vec<String> =
-            self.flights.of(channel).map(|(_, sku)| sku.to_string()).collect();
+        let in_flight: Vec<Id> = self.flights.of(channel).map(|(_, sku)| sku.into()).collect();
         for sku in in_flight {
-            let place = (channel.to_string(), sku);
+            let place = (channel.into(), sku);
             self.change_listing(&place, |listing| listing.abandon(now));
             work.touch(&place.1, None);
         }
         Reply::Claimed { epoch: index }
+    }
+
+    /// A SKU, to be changed; made if there was none.
+    pub(crate) fn stock_mut(&mut self, sku: &str) -> &mut Stock {
+        Arc::make_mut(self.data.stock.entry(sku.into()))
     }
 
     /// Changes a listing, if there is one, and keeps the derived lists true.
@@ -311,7 +319,10 @@ impl State {
         place: &Place,
         change: impl FnOnce(&mut Listing) -> T,
     ) -> Option<T> {
-        let listing = self.data.stock.get_mut(&place.1)?.listings.get_mut(&place.0)?;
+        // What nobody listed is not written to.
+        self.data.stock.get(&place.1)?.listings.get(&place.0)?;
+        let stock = Arc::make_mut(self.data.stock.get_mut(&place.1)?);
+        let listing = stock.listings.get_mut(&place.0)?;
         let times = |listing: &Listing| (due_at(listing), listing.wakes_at(), in_flight(listing));
         let before = times(listing);
         let result = change(listing);
@@ -324,15 +335,14 @@ impl State {
 
     /// Compares what each listing of a SKU shows with what it should, and marks those that differ.
     fn refresh(&mut self, sku: &str, cause: Option<Stale>) {
-        let sku = sku.to_string();
         let now = self.data.now;
         let cause = cause.unwrap_or(Stale { since: now, deadline: now + limits::WINDOW_RETURN_MS });
-        let Some(stock) = self.data.stock.get(&sku) else { return };
+        let Some(stock) = self.data.stock.get(sku) else { return };
         let mut changes = Vec::new();
         for (name, listing) in &stock.listings {
-            let channel = self.data.channels.get(name);
+            let channel = self.data.channels.get(name.as_str());
             let pushes = channel.is_some_and(|channel| channel.definition.pushes);
-            let allocation = self.data.allocation(name, &sku);
+            let allocation = self.data.allocation(name, sku);
             let desired = allocation.map(|allocation| allocation.desired);
             let differs = listing.unsure || listing.expected() != desired;
             let wanted = pushes && listing.fault.is_none() && differs;
@@ -342,7 +352,7 @@ impl State {
             }
         }
         for (channel, stale) in changes {
-            self.change_listing(&(channel, sku.clone()), |listing| listing.stale = stale);
+            self.change_listing(&(channel, sku.into()), |listing| listing.stale = stale);
         }
     }
 }

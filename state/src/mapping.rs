@@ -4,12 +4,12 @@ use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use crate::Reply;
 use crate::command::{ListingSpec, SkuSettings};
 use crate::kits::Parts;
 use crate::limits;
 use crate::listing::Listing;
 use crate::machine::{State, Work};
+use crate::{Id, Reply};
 
 impl State {
     /// Says what a SKU is. All or nothing.
@@ -30,7 +30,7 @@ impl State {
         {
             return Reply::Rejected(why);
         }
-        let stock = self.data.stock.entry(sku.to_string());
+        let stock = self.stock_mut(sku);
         stock.backorder = settings.backorder.unwrap_or(stock.backorder);
         stock.low_at = settings.low_at.or(stock.low_at).filter(|mark| *mark >= 0);
         if let Some(listings) = settings.listings {
@@ -43,7 +43,7 @@ impl State {
     /// Says what a kit is made of.
     fn compose(&mut self, kit: &str, components: Parts) -> Result<(), String> {
         for (n, (sku, quantity)) in components.iter().enumerate() {
-            if self.data.stock.get(sku).is_none() {
+            if self.data.stock.get(sku.as_str()).is_none() {
                 return Err(alloc::format!(
                     "components[{n}]: there is no SKU {sku:?}; a receipt creates it"
                 ));
@@ -64,17 +64,16 @@ impl State {
 
     /// Says which listings a SKU has: those, and no others.
     fn map_all(&mut self, work: &mut Work, sku: &str, listings: BTreeMap<String, ListingSpec>) {
-        let stock = self.data.stock.entry(sku.to_string());
-        let gone: Vec<String> =
-            stock.listings.keys().filter(|name| !listings.contains_key(*name)).cloned().collect();
-        for channel in gone {
-            let place = (channel, sku.to_string());
+        let gone = self.stock_mut(sku).listings.keys();
+        let gone = gone.filter(|name| !listings.contains_key(name.as_str()));
+        for channel in gone.cloned().collect::<Vec<Id>>() {
+            let place = (channel, sku.into());
             let mut old = ListingSpec::default();
             self.change_listing(&place, |listing| {
                 old = core::mem::take(listing).spec;
             });
             old.ids().for_each(|id| self.data.names.unset(&(place.0.clone(), id.into()), sku));
-            self.data.stock.entry(sku.to_string()).listings.remove(&place.0);
+            self.stock_mut(sku).listings.remove(&place.0);
         }
         for (channel, spec) in listings {
             self.map_one(work, sku, channel, spec);
@@ -106,8 +105,8 @@ impl State {
     }
 
     fn map_one(&mut self, work: &mut Work, sku: &str, channel: String, spec: ListingSpec) {
-        let place = (channel, sku.to_string());
-        self.data.stock.entry(place.1.clone()).listings.entry(place.0.clone()).or_default();
+        let place = (Id::from(channel), Id::from(sku));
+        self.stock_mut(sku).listings.entry(place.0.clone());
         let mut old = ListingSpec::default();
         let ids: Vec<String> = spec.ids().map(ToString::to_string).collect();
         self.change_listing(&place, |listing| {
@@ -119,7 +118,7 @@ impl State {
         });
         old.ids().for_each(|id| self.data.names.unset(&(place.0.clone(), id.into()), sku));
         for id in ids {
-            self.data.names.set((place.0.clone(), id), sku);
+            self.data.names.set((place.0.clone(), id.into()), sku);
         }
         work.touch(sku, None);
     }

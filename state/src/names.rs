@@ -11,13 +11,13 @@ use serde::{Deserialize, Serialize};
 use crate::buckets::Buckets;
 use crate::command::Moved;
 use crate::order::Order;
-use crate::{Millis, limits};
+use crate::{Id, Millis, limits};
 
 /// What one id of a channel stands for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Name {
     /// The SKU.
-    pub sku: String,
+    pub sku: Id,
     /// Where that comes from.
     pub source: Source,
 }
@@ -32,13 +32,13 @@ pub enum Source {
 }
 
 /// Channel and the channel's own id.
-pub type Listed = (String, String);
+pub type Listed = (Id, Id);
 
 /// What waits for a name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Waiter {
     /// Lines of this order.
-    Order(String),
+    Order(Id),
     /// A movement, with the delivery that told of it and the dead letter that shows it.
     Movement {
         /// What moved.
@@ -89,13 +89,12 @@ impl Names {
         listing: Option<&str>,
         sku: Option<&str>,
     ) -> Option<String> {
-        let name = |id: &str| self.known.get(&(channel.to_string(), id.to_string()));
+        let name = |id: &str| self.known.get(&(channel.into(), id.into()));
         let listed = listing.and_then(name);
         let set = |name: &&Name| name.source == Source::Set;
         let set = listed.filter(set).or_else(|| sku.and_then(name).filter(set));
-        set.map(|name| name.sku.clone())
-            .or_else(|| sku.map(ToString::to_string))
-            .or_else(|| listed.map(|name| name.sku.clone()))
+        let sku = set.map(|name| name.sku.as_str()).or(sku);
+        sku.or_else(|| listed.map(|name| name.sku.as_str())).map(ToString::to_string)
     }
 
     /// A person says what an id stands for.
@@ -143,10 +142,10 @@ impl Names {
     }
 
     /// Lets the lines of an order wait no more: nobody knows it any longer.
-    pub(crate) fn forget(&mut self, (channel, id): &(String, String), order: &Order) {
+    pub(crate) fn forget(&mut self, (channel, id): &(Id, Id), order: &Order) {
         for line in order.lines.values().filter(|line| line.sku.is_none()) {
             let Some(listing) = &line.listing else { continue };
-            let listed = (channel.clone(), listing.clone());
+            let listed = (channel.clone(), listing.as_str().into());
             let Some(waiting) = self.waiting.get_mut(&listed) else { continue };
             let before = waiting.len();
             waiting.retain(|waiter| !matches!(waiter, Waiter::Order(known) if known == id));

@@ -5,10 +5,10 @@ use alloc::string::{String, ToString};
 
 use serde::{Deserialize, Serialize};
 
-use crate::Millis;
 use crate::ledger::Stock;
 use crate::limits::{NOTICE_KEEP_MS, NOTICES_MAX};
 use crate::machine::{Stamp, State, Work};
+use crate::{Id, Millis};
 
 /// Something that a person wants to hear of.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,12 +48,12 @@ pub enum Event {
 /// What was so of a SKU before a command.
 pub(crate) struct Before {
     available: i64,
-    short: BTreeMap<String, i64>,
+    short: BTreeMap<Id, i64>,
 }
 
 /// Units that are missing, by location: where what is available is below zero.
 #[must_use]
-pub fn shortfalls(stock: &Stock) -> BTreeMap<String, i64> {
+pub fn shortfalls(stock: &Stock) -> BTreeMap<Id, i64> {
     let short = stock.levels.iter().filter(|(_, level)| level.available() < 0);
     short.map(|(location, level)| (location.clone(), -level.available())).collect()
 }
@@ -73,17 +73,17 @@ impl State {
     pub(crate) fn give_notices(&mut self, stamp: Stamp, before: BTreeMap<String, Before>) {
         let mut n = 0;
         for (sku, before) in before {
-            let Some(stock) = self.data.stock.get(&sku) else { continue };
+            let Some(stock) = self.data.stock.get(sku.as_str()) else { continue };
             let (available, after) = (stock.available(), shortfalls(stock));
             let low = stock.low_at.filter(|low| available <= *low && before.available > *low);
             let low = low.map(|low_at| Event::Low { available, low_at });
             let begun = after.iter().filter(|(location, _)| !before.short.contains_key(*location));
             let begun = begun.map(|(location, units)| Event::Shortfall {
-                location: location.clone(),
+                location: location.to_string(),
                 units: *units,
             });
             let ended = before.short.keys().filter(|location| !after.contains_key(*location));
-            let ended = ended.map(|location| Event::Covered { location: location.clone() });
+            let ended = ended.map(|location| Event::Covered { location: location.to_string() });
             for event in begun.chain(ended).chain(low) {
                 let notice = Notice { time: stamp.now, sku: sku.clone(), event };
                 let expires = stamp.now + NOTICE_KEEP_MS;

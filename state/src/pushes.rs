@@ -1,6 +1,7 @@
 //! How pushes are agreed on, and what became of them.
 
 use alloc::string::{String, ToString};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use crate::Reply;
@@ -27,15 +28,17 @@ impl State {
         let mut intended = Vec::new();
         for sku in skus.into_iter().take(limits::INTENT_SKUS_MAX) {
             let Some(allocation) = self.data.allocation(channel, &sku) else { continue };
-            let listing = |stock: &Stock| stock.listings.get(channel).cloned();
-            let Some(listing) = self.data.stock.get(&sku).and_then(listing) else { continue };
+            let listing = |stock: &Arc<Stock>| stock.listings.get(channel).cloned();
+            let Some(listing) = self.data.stock.get(sku.as_str()).and_then(listing) else {
+                continue;
+            };
             let Some(stale) = listing.stale.filter(|_| listing.is_due()) else { continue };
             let step = match listing.shown.filter(|_| !listing.unsure) {
                 None => Step::Observe,
                 Some(shown) => {
                     let quantity = allocation.desired;
                     let push = InFlight { quantity, from: shown, revision: stamp.index, stale };
-                    let place = (channel.to_string(), sku.clone());
+                    let place = (channel.into(), sku.as_str().into());
                     self.change_listing(&place, |listing| listing.intend(push, stamp.now));
                     // What this one may sell, others may not be raised to any more.
                     work.touch(&sku, None);
@@ -60,7 +63,7 @@ impl State {
             return Reply::Fenced;
         }
         for Outcome { sku, listing: id, revision, result } in outcomes {
-            let place = (channel.to_string(), sku.clone());
+            let place = (channel.into(), sku.as_str().into());
             let confirmed = self.change_listing(&place, |listing| {
                 if listing.spec.id != id {
                     return None;

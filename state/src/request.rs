@@ -2,6 +2,7 @@
 
 use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use crate::booking::Booking;
@@ -108,7 +109,8 @@ impl State {
         request: &MovementRequest,
         changed: &BTreeMap<String, Stock>,
     ) -> Result<Vec<(String, Stock)>, String> {
-        let stock = |sku: &str| changed.get(sku).or_else(|| self.data.stock.get(sku));
+        let known = |sku: &str| self.data.stock.get(sku).map(Arc::as_ref);
+        let stock = |sku: &str| changed.get(sku).or_else(|| known(sku));
         let Judged { quantity, parts } = self.judge(request, stock)?;
         let (to, reference) = (request.to_location.as_deref(), request.reference.as_deref());
         let whole = alloc::vec![(request.sku.clone(), 1)];
@@ -120,7 +122,7 @@ impl State {
             let booked = stock.book(request.kind, units, &request.location, to, reference);
             booked.map_err(|refusal| refusal.reason().to_string())?;
             if request.kind.changes_on_hand() {
-                stock.levels.entry(request.location.clone()).or_default().counted = stamp.index;
+                stock.levels.entry(request.location.as_str().into()).counted = stamp.index;
             }
             tried.push((sku, stock));
         }
@@ -133,7 +135,7 @@ impl State {
             Verdict::Duplicate => return MovementOutcome::Duplicate,
             Verdict::Conflict => return MovementOutcome::Conflict,
         }
-        let judged = self.judge(request, |sku| self.data.stock.get(sku));
+        let judged = self.judge(request, |sku| self.data.stock.get(sku).map(Arc::as_ref));
         let Judged { quantity, parts } = match judged {
             Ok(judged) => judged,
             Err(why) => return MovementOutcome::Rejected(why),
@@ -197,7 +199,8 @@ impl State {
         let parts = self.data.kits.parts(sku);
         if matches!(kind, Kind::Cancellation | Kind::Fulfilment) {
             for (part, units) in &parts {
-                let level = stock(part).and_then(|stock| stock.levels.get(&request.location));
+                let level =
+                    stock(part).and_then(|stock| stock.levels.get(request.location.as_str()));
                 let committed = level.map_or(0, |level| level.committed);
                 if quantity.saturating_mul(*units) > committed {
                     let why = Refusal::NotCommitted.reason();
@@ -228,7 +231,7 @@ fn difference(
     if !(0..=limits::LEVEL_MAX).contains(&count.units) {
         return Err("a count is not below zero".into());
     }
-    let level = stock.and_then(|stock| stock.levels.get(&request.location));
+    let level = stock.and_then(|stock| stock.levels.get(request.location.as_str()));
     let (on_hand, changed) = level.map_or((0, 0), |level| (level.on_hand, level.counted));
     if changed > count.index {
         return Err(alloc::format!(

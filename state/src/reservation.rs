@@ -9,7 +9,6 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Millis;
 use crate::booking::Booking;
 use crate::command::{Confirm, Hold, HoldLine};
 use crate::kits::Parts;
@@ -20,6 +19,7 @@ use crate::limits::{
 };
 use crate::machine::{State, Work};
 use crate::reply::{Answered, Lacking, Refused};
+use crate::{Few, Millis};
 
 /// Units held for somebody.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -144,7 +144,7 @@ impl State {
         }
         let (mut taken, mut lines, mut lacking) = (Needs::new(), Vec::new(), Vec::new());
         for line in &asked.lines {
-            if self.data.stock.get(&line.sku).is_none() {
+            if self.data.stock.get(line.sku.as_str()).is_none() {
                 return Err(Refused::UnknownSku(line.sku.clone()));
             }
             match self.place(line, asked.channel.as_deref(), &mut taken) {
@@ -172,8 +172,8 @@ impl State {
         };
         for location in self.locations(line, channel, &parts) {
             let left = |(part, units): &(String, i64)| {
-                let stock = self.data.stock.get(part);
-                let level = stock.and_then(|stock| stock.levels.get(&location));
+                let stock = self.data.stock.get(part.as_str());
+                let level = stock.and_then(|stock| stock.levels.get(location.as_str()));
                 let available = level.map_or(0, Level::available);
                 let backorder = stock.map_or(0, |stock| stock.backorder);
                 let place = (part.clone(), location.clone());
@@ -211,8 +211,8 @@ impl State {
         }
         let mut locations = self.data.locations.clone();
         for (part, _) in parts {
-            let levels = self.data.stock.get(part).map(|stock| &stock.levels);
-            locations.extend(levels.into_iter().flatten().map(|(location, _)| location.clone()));
+            let levels = self.data.stock.get(part.as_str()).map(|stock| &stock.levels);
+            locations.extend(levels.into_iter().flat_map(Few::keys).map(ToString::to_string));
         }
         let ranked = self.data.locations.len();
         let mut rest = locations.split_off(ranked);

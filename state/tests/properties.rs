@@ -127,6 +127,7 @@ fn quantities(state: &State) -> BTreeMap<String, String> {
         }
     }
     for ((channel, order), known) in data.orders.entries().iter() {
+        let known = known.get();
         for (id, line) in &known.lines {
             let image = (line.version, line.quantity, line.fulfilled, line.returned);
             let said = (image, known.whole, &line.sku, &line.location, &line.removals);
@@ -235,7 +236,7 @@ proptest! {
             for (channel, location) in LOCATIONS {
                 let level = stock.levels.get(location);
                 let level = level.map_or((0, 0), |level| (level.committed, level.on_hand));
-                levels.insert((sku.clone(), channel.to_string()), level);
+                levels.insert((sku.to_string(), channel.to_string()), level);
             }
         }
         levels.retain(|_, level| *level != (0, 0));
@@ -319,10 +320,11 @@ proptest! {
         let mut node = commands::node();
         commands::run(&mut node, commands)?;
         let levels = node.state.data().stock.iter().flat_map(|(sku, stock)| {
-            stock.levels.iter().map(move |(location, level)| ((sku.clone(), location.clone()), level))
+            stock.levels.iter().map(move |(location, level)| ((sku.to_string(), location.to_string()), level))
         });
         for (place, level) in levels {
             let incoming = incoming(&node.movements, &place);
+            let incoming = incoming.into_iter().map(|(id, units)| (id.into(), units)).collect();
             prop_assert_eq!(&level.incoming, &incoming, "{:?}", place);
         }
     }
@@ -400,7 +402,7 @@ fn an_order_lives_as_long_as_it_is_heard_of() {
         node.now += limits::ORDER_KEEP_MS - DAY_MS;
         let now = node.now;
         hear(&mut node, image("1", now, &[("1", Some("MUG"), 2)]));
-        let level = &node.state.data().stock.get(&"MUG".to_string()).unwrap().levels["main"];
+        let level = &node.state.data().stock.get("MUG").unwrap().levels["main"];
         assert_eq!(level.committed, 2);
     }
     let late = node.now;
@@ -411,7 +413,7 @@ fn an_order_lives_as_long_as_it_is_heard_of() {
     // A fact as old as what was forgotten is not applied, and not lost either.
     hear(&mut node, image("1", late, &[("1", Some("MUG"), 2)]));
     let data = node.state.data();
-    assert_eq!(data.stock.get(&"MUG".to_string()).unwrap().levels["main"].committed, 2);
+    assert_eq!(data.stock.get("MUG").unwrap().levels["main"].committed, 2);
     let reasons: Vec<_> = data.dead.entries().iter().map(|(_, letter)| &letter.reason).collect();
     assert_eq!(reasons, ["too_old: the order may have been forgotten already"]);
 }
@@ -429,7 +431,7 @@ fn a_forgotten_order_waits_for_nothing() {
     let fact = Fact::Image { order: "1".into(), version: START, whole: true, lines: vec![line] };
     let delivery = delivery("d1", "ebay", START, vec![fact]);
     node.apply(Command::Segment(segment(1, 1, vec![delivery])));
-    let place = ("ebay".to_string(), "33".to_string());
+    let place = ("ebay".into(), "33".into());
     assert!(node.state.data().names.waiting().get(&place).is_some());
     node.now += limits::ORDER_KEEP_MS + HOUR_MS;
     node.apply(Command::Tick);

@@ -39,7 +39,7 @@ fn a_failure_of_another_push_does_not_end_the_one_in_flight() {
     node.apply(common::settle("shop", epoch, "MUG", 0, Settled::Observed(2)));
     node.apply(Command::Intend { channel: "shop".into(), epoch, skus: vec!["MUG".into()] });
     node.apply(common::settle("shop", epoch, "MUG", 1, Settled::Failed("gone".into())));
-    let listing = &node.state.data().stock.get(&"MUG".to_string()).unwrap().listings["shop"];
+    let listing = &node.state.data().stock.get("MUG").unwrap().listings["shop"];
     assert_eq!(listing.in_flight.map(|push| push.quantity), Some(9));
     assert_eq!(listing.exposure(START), Some(9));
 }
@@ -54,7 +54,7 @@ fn a_reading_of_a_former_listing_says_nothing_of_the_new_one() {
         let (sku, listing) = ("MUG".into(), listing.into());
         let outcomes = vec![Outcome { sku, listing, revision: 0, result: Settled::Observed(2) }];
         node.apply(Command::Settle { channel: "shop".into(), epoch, outcomes });
-        let stock = node.state.data().stock.get(&"MUG".to_string()).unwrap();
+        let stock = node.state.data().stock.get("MUG").unwrap();
         assert_eq!(stock.listings["shop"].shown, shown);
     }
 }
@@ -110,11 +110,11 @@ fn a_channel_may_say_that_it_shows_anything() {
             let skus = vec!["MUG".into()];
             node.apply(Command::Intend { channel: "shop".into(), epoch, skus });
         }
-        let stock = node.state.data().stock.get(&"MUG".to_string()).unwrap();
+        let stock = node.state.data().stock.get("MUG").unwrap();
         let revision = stock.listings["shop"].in_flight.map_or(0, |push| push.revision);
         node.apply(common::settle("shop", epoch, "MUG", revision, Settled::Observed(quantity)));
         node.check().unwrap();
-        let listing = &node.state.data().stock.get(&"MUG".to_string()).unwrap().listings["shop"];
+        let listing = &node.state.data().stock.get("MUG").unwrap().listings["shop"];
         assert!(listing.exposure(node.now).unwrap() >= 0);
     }
 }
@@ -130,6 +130,6 @@ fn removals_may_add_up_to_more_than_one_request_may_name() {
         node.apply(Command::Segment(segment(1, n, vec![delivery])));
     }
     node.check().unwrap();
-    let level = &node.state.data().stock.get(&"MUG".to_string()).unwrap().levels["main"];
+    let level = &node.state.data().stock.get("MUG").unwrap().levels["main"];
     assert_eq!((level.on_hand, level.committed), (9 + 2 * QUANTITY_MAX, QUANTITY_MAX));
 }

@@ -255,7 +255,7 @@ impl Player {
         let Some(stock) = data.stock.get(sku) else { return format!("no {sku}\n") };
         let mut shown = String::new();
         if data.kits.components(sku).is_some() {
-            let places: BTreeSet<&String> =
+            let places: BTreeSet<_> =
                 data.stock.iter().flat_map(|(_, stock)| stock.levels.keys()).collect();
             for location in places {
                 writeln!(shown, "{location}: {} available", data.available(sku, location)).unwrap();

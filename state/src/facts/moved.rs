@@ -1,7 +1,5 @@
 //! Stock that moved outside of any order, as a channel tells it.
 
-use alloc::string::ToString;
-
 use super::{Cause, Held, next_letter};
 use crate::booking::Booking;
 use crate::command::Moved;
@@ -26,7 +24,7 @@ impl State {
         if moved.kind == Kind::Transfer && moved.to_location.is_none() {
             return Err("a transfer names no location to go to".into());
         }
-        let place = (cause.channel.to_string(), moved.id.clone());
+        let place = (cause.channel.into(), moved.id.as_str().into());
         if self.data.told.get(&place).is_some() {
             return Ok(());
         }

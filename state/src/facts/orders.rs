@@ -11,9 +11,10 @@ use crate::limits;
 use crate::machine::{State, Work};
 use crate::names::Waiter;
 use crate::order::{Line, LineImage, Order, RemovalLine};
+use crate::{Id, Packed};
 
 /// Channel and the channel's id of an order.
-type OrderPlace = (String, String);
+type OrderPlace = (Id, Id);
 
 /// A line as a fact names it: its id, the listing and the SKU.
 type Named<'a> = (&'a str, Option<&'a str>, Option<&'a str>);
@@ -34,13 +35,12 @@ impl State {
         if !lines.iter().all(is_good) {
             return Err("an order line's quantity is out of range".into());
         }
-        let place = (cause.channel.to_string(), order.to_string());
+        let place = (cause.channel.into(), order.into());
         let named: Vec<Named<'_>> = lines
             .iter()
             .map(|line| (line.id.as_str(), line.listing.as_deref(), line.sku.as_deref()))
             .collect();
-        self.open_order(work, &place, version, &named)?;
-        let Some(known) = self.data.orders.get_mut(&place) else { return Ok(()) };
+        let mut known = self.open_order(work, &place, version, &named)?;
         let version = version.max(1);
         for image in lines {
             if let Some(line) = known.lines.get_mut(&image.id) {
@@ -53,11 +53,12 @@ impl State {
             // Lines that it does not name were taken out.
             changed.extend(known.lines.keys().cloned());
             let answered = |reload: &crate::Reload| (1..=version).contains(&reload.version);
+            let place = (cause.channel.to_string(), order.to_string());
             if self.data.reloads.get(&place).is_some_and(answered) {
                 self.data.reloads.remove(&place);
             }
         }
-        self.settle_order(work, cause, &place, &changed)
+        self.settle_order(work, cause, (place, known), &changed)
     }
 
     /// Takes units out of what is owed of an order.
@@ -71,13 +72,12 @@ impl State {
         if !lines.iter().all(|line| (0..=limits::QUANTITY_MAX).contains(&line.quantity)) {
             return Err("a removed quantity is out of range".into());
         }
-        let place = (cause.channel.to_string(), order.to_string());
+        let place = (cause.channel.into(), order.into());
         let named: Vec<Named<'_>> = lines
             .iter()
             .map(|line| (line.line.as_str(), line.listing.as_deref(), line.sku.as_deref()))
             .collect();
-        self.open_order(work, &place, version, &named)?;
-        let Some(known) = self.data.orders.get_mut(&place) else { return Ok(()) };
+        let mut known = self.open_order(work, &place, version, &named)?;
         let mut full = false;
         for removal in lines {
             let Some(line) = known.lines.get_mut(&removal.line) else { continue };
@@ -91,32 +91,26 @@ impl State {
             }
         }
         let changed = lines.iter().map(|line| line.line.clone()).collect();
-        self.settle_order(work, cause, &place, &changed)?;
+        self.settle_order(work, cause, (place, known), &changed)?;
         if full { Err("an order line has too many refunds or shipments".into()) } else { Ok(()) }
     }
 
-    /// Makes sure that the order and the lines are known, with a SKU where one can be found.
+    /// An order in which the lines are known, with a SKU where one can be found. It is put back when it is
+    /// settled.
     fn open_order(
         &mut self,
         work: &Work,
         place: &OrderPlace,
         version: u64,
         lines: &[Named<'_>],
-    ) -> Result<(), Held> {
+    ) -> Result<Order, Held> {
         let now = work.stamp.now;
-        if self.data.orders.get(place).is_none() {
-            if version.saturating_add(limits::ORDER_KEEP_MS) < now {
-                return Err("too_old: the order may have been forgotten already".into());
-            }
-            let expires = now + limits::ORDER_KEEP_MS;
-            let orders = &mut self.data.orders;
-            let gone = orders.insert(place.clone(), Order::default(), expires, limits::ORDERS_MAX);
-            if let Some((place, order)) = gone {
-                self.data.names.forget(&place, &order);
-            }
+        let known = self.data.orders.get(place).map(Packed::get);
+        if known.is_none() && version.saturating_add(limits::ORDER_KEEP_MS) < now {
+            return Err("too_old: the order may have been forgotten already".into());
         }
-        let Some(known) = self.data.orders.get_mut(place) else { return Err("no order".into()) };
-        let Some(channel) = self.data.channels.get(&place.0) else {
+        let mut known = known.unwrap_or_default();
+        let Some(channel) = self.data.channels.get(place.0.as_str()) else {
             return Err("no channel".into());
         };
         known.touched = now;
@@ -143,37 +137,34 @@ impl State {
             if line.sku.is_none()
                 && let Some(listing) = line.listing.clone().filter(|_| is_new)
             {
-                self.data.names.wait((place.0.clone(), listing), Waiter::Order(place.1.clone()));
+                let listed = (place.0.clone(), listing.into());
+                self.data.names.wait(listed, Waiter::Order(place.1.clone()));
             }
         }
-        Ok(())
+        Ok(known)
     }
 
+    /// Books what is owed for lines of an order, and puts the order back.
     fn settle_order(
         &mut self,
         work: &mut Work,
         cause: Cause<'_>,
-        place: &OrderPlace,
+        (place, mut order): (OrderPlace, Order),
         lines: &BTreeSet<String>,
     ) -> Result<(), Held> {
-        let Some(order) = self.data.orders.get(place) else { return Ok(()) };
         let whole = order.whole;
-        let moves = |line: &Line| line.owed(whole).iter().any(|(_, quantity)| *quantity > 0);
-        let owed: Vec<(String, Line)> = lines
-            .iter()
-            .filter_map(|id| Some((id.clone(), order.lines.get(id)?.clone())))
-            .filter(|(_, line)| moves(line))
-            .collect();
-        let mut outcome = Ok(());
-        let mut waits = Vec::new();
-        for (id, line) in owed {
+        let (mut outcome, mut waits) = (Ok(()), Vec::new());
+        for id in lines {
+            let Some(line) = order.lines.get_mut(id) else { continue };
+            let owed = line.owed(whole);
             let Some(sku) = &line.sku else {
-                if !line.waits {
-                    waits.push((id, line.listing));
+                if !line.waits && owed.iter().any(|(_, quantity)| *quantity > 0) {
+                    line.waits = true;
+                    waits.push((id.as_str(), line.listing.clone()));
                 }
                 continue;
             };
-            for (kind, quantity) in line.owed(whole).into_iter().filter(|(_, q)| *q > 0) {
+            for (kind, quantity) in owed.into_iter().filter(|(_, quantity)| *quantity > 0) {
                 let booking = Booking {
                     kind,
                     sku,
@@ -193,63 +184,43 @@ impl State {
                     continue;
                 }
                 self.hear(work.stamp, &booking);
-                let order = self.data.orders.get_mut(place);
-                if let Some(known) = order.and_then(|order| order.lines.get_mut(&id)) {
-                    known.moved.book(kind, quantity);
-                }
+                line.moved.book(kind, quantity);
             }
         }
-        if !waits.is_empty() {
-            return Err(self.let_wait(work, place, waits));
+        if waits.is_empty() {
+            self.unlist_order(&mut order);
+        } else {
+            outcome = Err(Held::Pending(in_words(&waits)));
+            if order.letters.len() < limits::ORDER_LETTERS_MAX {
+                // The caller lists it next.
+                order.letters.push((work.stamp.index, next_letter(work)));
+            }
         }
-        self.unlist_order(place);
+        self.put_order(place, &order);
         outcome
     }
 
-    /// Takes an order's dead letters off the list if none of its lines waits any more.
-    fn unlist_order(&mut self, place: &OrderPlace) {
-        let Some(order) = self.data.orders.get(place) else { return };
-        if order.letters.is_empty() || order.lines.values().any(|line| line.waits) {
+    fn put_order(&mut self, place: OrderPlace, order: &Order) {
+        let packed = Packed::new(order);
+        let orders = &mut self.data.orders;
+        if let Some(known) = orders.get_mut(&place) {
+            *known = packed;
             return;
         }
-        let order = self.data.orders.get_mut(place);
-        let letters = order.map(|order| core::mem::take(&mut order.letters));
-        for letter in letters.into_iter().flatten() {
-            self.data.dead.remove(&letter);
+        let expires = order.touched + limits::ORDER_KEEP_MS;
+        if let Some((place, gone)) = orders.insert(place, packed, expires, limits::ORDERS_MAX) {
+            self.data.names.forget(&place, &gone.get());
         }
     }
 
-    /// Notes lines that wait for a mapping. They are listed once, in a dead letter that the caller lists
-    /// next.
-    fn let_wait(
-        &mut self,
-        work: &Work,
-        place: &OrderPlace,
-        lines: Vec<(String, Option<String>)>,
-    ) -> Held {
-        let letter = (work.stamp.index, next_letter(work));
-        let mut reason = String::from("pending:");
-        for (id, listing) in lines {
-            let order = self.data.orders.get_mut(place);
-            if let Some(line) = order.and_then(|order| order.lines.get_mut(&id)) {
-                line.waits = true;
-            }
-            let Some(listing) = listing else {
-                // Writing to a String cannot fail.
-                let _ = write!(reason, " line {id:?} names no SKU and no listing;");
-                continue;
-            };
-            if reason.len() < limits::NAME_LEN_MAX {
-                let _ = write!(reason, " no SKU is mapped to {listing:?} of line {id:?};");
-            }
+    /// Takes an order's dead letters off the list if none of its lines waits any more.
+    fn unlist_order(&mut self, order: &mut Order) {
+        if order.lines.values().any(|line| line.waits) {
+            return;
         }
-        if let Some(order) = self.data.orders.get_mut(place)
-            && order.letters.len() < limits::ORDER_LETTERS_MAX
-        {
-            order.letters.push(letter);
+        for letter in core::mem::take(&mut order.letters) {
+            self.data.dead.remove(&letter);
         }
-        reason.truncate(reason.trim_end_matches(';').len());
-        Held::Pending(reason)
     }
 
     /// A listing got its name: what an order's lines owe for it moves now.
@@ -260,9 +231,10 @@ impl State {
         listing: &str,
         order: &str,
     ) {
-        let place = (channel.to_string(), order.to_string());
+        let place = (channel.into(), order.into());
+        let known = self.data.orders.get(&place).map(Packed::get);
         let sku = self.data.names.resolve(channel, Some(listing), None);
-        let (Some(known), Some(sku)) = (self.data.orders.get_mut(&place), sku) else { return };
+        let (Some(mut known), Some(sku)) = (known, sku) else { return };
         let mut named = BTreeSet::new();
         for (id, line) in &mut known.lines {
             if line.sku.is_none() && line.listing.as_deref() == Some(listing) {
@@ -274,6 +246,23 @@ impl State {
         let delivery = alloc::format!("{channel}:{order}");
         let cause = Cause { channel, delivery: &delivery, received: work.stamp.now };
         // A level at its bounds is listed again with the next fact about the order.
-        let _ = self.settle_order(work, cause, &place, &named);
+        let _ = self.settle_order(work, cause, (place, known), &named);
     }
+}
+
+/// What lines wait for: their ids, and the listings for which no SKU is known.
+fn in_words(lines: &[(&str, Option<String>)]) -> String {
+    let mut reason = String::from("pending:");
+    for (id, listing) in lines {
+        let Some(listing) = listing else {
+            // Writing to a String cannot fail.
+            let _ = write!(reason, " line {id:?} names no SKU and no listing;");
+            continue;
+        };
+        if reason.len() < limits::NAME_LEN_MAX {
+            let _ = write!(reason, " no SKU is mapped to {listing:?} of line {id:?};");
+        }
+    }
+    reason.truncate(reason.trim_end_matches(';').len());
+    reason
 }

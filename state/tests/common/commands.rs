@@ -321,8 +321,8 @@ pub fn fit(node: &Node, mut command: Command) -> Command {
                 *epoch = epoch_of(channel);
             }
             for outcome in outcomes.iter_mut().filter(|outcome| outcome.revision == 0) {
-                let stock = data.stock.get(&outcome.sku);
-                let listing = stock.and_then(|stock| stock.listings.get(channel));
+                let stock = data.stock.get(outcome.sku.as_str());
+                let listing = stock.and_then(|stock| stock.listings.get(channel.as_str()));
                 let push = listing.and_then(|listing| listing.in_flight);
                 outcome.revision = push.map_or(0, |push| push.revision);
             }

@@ -1,0 +1,343 @@
+//! How much fits, and how long it takes: a million SKUs in four locations each, a million open orders with
+//! one or two lines, the keys of their deliveries, and two listings a SKU.
+//!
+//! 1. What does each kind cost in memory?
+//! 2. What does a snapshot cost those who go on: the clone, the slowest command while it is written, and
+//!    the memory that is copied meanwhile?
+//! 3. How soon is a state there again after a restart, and how large is it then?
+//!
+//! `make bench-scale`; a number as argument is the size, so that a small one runs in seconds. All is built by
+//! commands, as on a node. What a node adds to it, `benches/node.rs` shows.
+
+#![expect(clippy::print_stdout, reason = "a bench prints what it measured")]
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::fs::File;
+use std::io::{BufReader, BufWriter, Write};
+use std::path::Path;
+use std::process::Command as Process;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use state::channel::Definition;
+use state::command::{
+    Asked, Command, Delivery, Fact, ListingSpec, MovementRequest, Movements, Outcome, Segment,
+    Settled,
+};
+use state::ledger::Kind;
+use state::limits::{self, DAY_MS};
+use state::order::LineImage;
+use state::origin::{Lane, Origin};
+use state::reply::{Intended, Step};
+use state::{Data, Key, Reply, Stamp, State};
+
+const SIZE: u64 = 20_000;
+const LOCATIONS: [&str; 4] = ["berlin", "austin", "leeds-north", "osaka"];
+const CHANNELS: [&str; 2] = ["shop", "outlet"];
+/// Deliveries in a segment: what an inbox gathers between two flushes.
+const SEGMENT: u64 = 50;
+
+type Fallible<T> = Result<T, Box<dyn Error>>;
+
+fn main() -> Fallible<()> {
+    let arguments: Vec<String> = std::env::args().collect();
+    if let Some(at) = arguments.iter().position(|argument| argument == "--read") {
+        return read(Path::new(arguments.get(at + 1).ok_or("--read names no file")?));
+    }
+    let size = arguments.iter().find_map(|argument| argument.parse().ok()).unwrap_or(SIZE);
+    let mut bench = Bench {
+        state: State::default(),
+        size,
+        index: 0,
+        now: 1_000 * DAY_MS,
+        segments: 0,
+        orders: 0,
+    };
+    println!("{size} SKUs in {} locations each, {size} orders, {size} keys", LOCATIONS.len());
+    println!("\n1. memory, MiB in all and bytes for each");
+    let mut before = rss()?;
+    bench.seed();
+    for (what, build) in [
+        ("SKUs", Bench::receive as fn(&mut Bench)),
+        ("orders, and keys of their deliveries", |bench| bench.sell(bench.size)),
+        ("listings, two a SKU", Bench::list),
+    ] {
+        let began = Instant::now();
+        build(&mut bench);
+        let after = rss()?;
+        let each = after.saturating_sub(before) / size;
+        let took = began.elapsed().as_secs_f64();
+        println!("  {what:<38}{:>8}{each:>9}   built in {took:.1} s", mib(after));
+        before = after;
+    }
+    let file = std::env::temp_dir().join(format!("stockraft-scale-{}", std::process::id()));
+    let outcome = bench.snapshot(&file).and_then(|()| {
+        println!("\n3. after a restart");
+        let child = Process::new(std::env::current_exe()?).arg("--read").arg(&file).status()?;
+        if child.success() { Ok(()) } else { Err("what was written cannot be read".into()) }
+    });
+    std::fs::remove_file(&file)?;
+    outcome
+}
+
+/// A state that grows.
+struct Bench {
+    state: State,
+    size: u64,
+    index: u64,
+    now: u64,
+    segments: u64,
+    orders: u64,
+}
+
+impl Bench {
+    fn apply(&mut self, command: Command) -> Reply {
+        self.index += 1;
+        self.state.apply(Stamp { index: self.index, now: self.now }, command).0
+    }
+
+    fn seed(&mut self) {
+        let definition = Definition {
+            kind: "shopify".into(),
+            location: LOCATIONS[0].into(),
+            home: None,
+            pushes: true,
+            fetches: true,
+            dedup_window_ms: limits::DEDUP_WINDOW_DEFAULT_MS,
+            rate_milli: 2_000,
+            burst: 40,
+            settings: BTreeMap::new(),
+        };
+        let channels = CHANNELS.map(|name| (name.to_string(), definition.clone())).into();
+        self.apply(Command::Seed { channels, policies: Vec::new(), locations: Vec::new() });
+    }
+
+    /// Puts units of every SKU into every location, and lets the ids of these movements be forgotten.
+    fn receive(&mut self) {
+        let mut movements = Vec::new();
+        for n in 0..self.size {
+            for (place, location) in (0..).zip(LOCATIONS) {
+                movements.push(MovementRequest {
+                    key: key(n, place),
+                    body: key(n, place),
+                    id: format!("receipt-{n}-{place}"),
+                    kind: Kind::Receipt,
+                    sku: sku(n),
+                    quantity: 100,
+                    location: location.into(),
+                    to_location: None,
+                    channel: None,
+                    reference: None,
+                    reason: None,
+                    occurred_ms: None,
+                    count: None,
+                });
+            }
+            if movements.len() == limits::REQUEST_MOVEMENTS_MAX || n + 1 == self.size {
+                let movements =
+                    Movements { atomic: false, movements: std::mem::take(&mut movements) };
+                let asked = Asked::Movements(movements);
+                self.apply(Command::Request { idempotency: None, asked });
+            }
+        }
+        self.now += limits::MOVEMENT_ID_KEEP_MS + DAY_MS;
+        while !self.state.data().booked.entries().is_empty() {
+            self.apply(Command::Tick);
+        }
+    }
+
+    /// Sells to so many orders, spread over six days.
+    fn sell(&mut self, orders: u64) {
+        while self.orders < orders {
+            self.now += 6 * DAY_MS * SEGMENT / self.size;
+            let segment = self.segment();
+            self.apply(segment);
+        }
+    }
+
+    fn segment(&mut self) -> Command {
+        self.segments += 1;
+        let deliveries = (self.orders..self.orders + SEGMENT).map(|n| self.order(n)).collect();
+        self.orders += SEGMENT;
+        let origin = Origin { node: 1, incarnation: 1 };
+        Command::Segment(Segment {
+            origin,
+            lane: Lane::Urgent,
+            sequence: self.segments,
+            deliveries,
+        })
+    }
+
+    /// An order as Shopify tells of it: ids of 13 and 14 digits.
+    fn order(&self, n: u64) -> Delivery {
+        let line = |of: u64| {
+            // Any order of SKUs but that in which they were put in.
+            let item = (n * 7_919 + of * 104_729) % self.size;
+            LineImage {
+                id: (14_938_200_000_000 + 2 * n + of).to_string(),
+                listing: Some((49_300_000_000_000 + item).to_string()),
+                sku: Some(sku(item)),
+                quantity: 1 + i64::try_from(of).unwrap_or(0),
+                ..LineImage::default()
+            }
+        };
+        let lines = (0..=n % 2).map(line).collect();
+        let order = (5_811_000_000_000 + n).to_string();
+        let image = Fact::Image { order, version: self.now, whole: true, lines };
+        Delivery {
+            key: key(n, 9),
+            body: key(n, 10),
+            id: format!("shop:{n}"),
+            channel: CHANNELS[0].into(),
+            topic: "orders/create".into(),
+            received_ms: self.now,
+            facts: vec![image],
+            raw: Vec::new(),
+        }
+    }
+
+    /// Lists every SKU on every channel, and lets the channels show what they should.
+    fn list(&mut self) {
+        let epochs = CHANNELS.map(|channel| {
+            let claim = Command::Claim { channel: channel.into(), node: 1 };
+            match self.apply(claim) {
+                Reply::Claimed { epoch } => (channel, epoch),
+                _ => (channel, 0),
+            }
+        });
+        let most = u64::try_from(limits::INTENT_SKUS_MAX).unwrap_or(1);
+        for first in (0..self.size).step_by(limits::INTENT_SKUS_MAX) {
+            let numbers = first..(first + most).min(self.size);
+            for (channel, epoch) in epochs {
+                let spec = |n| ListingSpec { id: listing(n), settings: BTreeMap::new() };
+                let rows = numbers.clone().map(|n| (sku(n), channel.to_string(), spec(n)));
+                self.apply(Command::List(rows.collect()));
+                // Once to be read, once to be pushed.
+                for _ in 0..2 {
+                    let (channel, skus) = (channel.to_string(), numbers.clone().map(sku).collect());
+                    let reply =
+                        self.apply(Command::Intend { channel: channel.clone(), epoch, skus });
+                    let Reply::Intended(intended) = reply else { return };
+                    let outcomes = intended.into_iter().map(settled).collect();
+                    self.apply(Command::Settle { channel, epoch, outcomes });
+                }
+            }
+        }
+    }
+
+    /// Writes the state while orders go on, and compares with what they take when nothing is written.
+    fn snapshot(&mut self, file: &Path) -> Fallible<()> {
+        println!("\n2. a snapshot, and segments of {SEGMENT} orders applied meanwhile");
+        let quiet = self.paced(|_, elapsed| elapsed > Duration::from_secs(3));
+        println!("  without it: {}", shown(&quiet));
+        let before = rss()?;
+        let began = Instant::now();
+        let data = self.state.data().clone();
+        println!("  the clone: {:.2} ms", began.elapsed().as_secs_f64() * 1_000.0);
+        let (done, path) = (Arc::new(AtomicBool::new(false)), file.to_path_buf());
+        let writer = std::thread::spawn({
+            let done = Arc::clone(&done);
+            move || {
+                let began = Instant::now();
+                let written = write(&data, &path);
+                let took = began.elapsed();
+                drop(data);
+                done.store(true, Ordering::Release);
+                written.map(|bytes| (bytes, took)).map_err(|error| error.to_string())
+            }
+        });
+        let mut most = before;
+        let busy = self.paced(|n, _| {
+            if n % 16 == 0 {
+                most = most.max(rss().unwrap_or(0));
+            }
+            done.load(Ordering::Acquire)
+        });
+        let (bytes, took) = writer.join().map_err(|_| "the writer ended early")??;
+        println!("  while it is written: {}", shown(&busy));
+        let took = took.as_secs_f64();
+        println!(
+            "  written in {took:.1} s: {} MiB; copied meanwhile: {} MiB",
+            mib(bytes),
+            mib(most - before)
+        );
+        Ok(())
+    }
+
+    /// Applies segments, one a millisecond, until enough was seen; how long each took.
+    fn paced(&mut self, mut enough: impl FnMut(usize, Duration) -> bool) -> Vec<Duration> {
+        let (began, mut took) = (Instant::now(), Vec::new());
+        while !enough(took.len(), began.elapsed()) {
+            let segment = self.segment();
+            let start = Instant::now();
+            self.apply(segment);
+            took.push(start.elapsed());
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        took
+    }
+}
+
+fn settled(Intended { sku, step }: Intended) -> Outcome {
+    let number = sku.get(4..).and_then(|n| n.parse().ok()).unwrap_or_default();
+    let (revision, result) = match step {
+        Step::Observe => (0, Settled::Observed(0)),
+        Step::Push { revision, .. } => (revision, Settled::Confirmed),
+    };
+    Outcome { sku, listing: listing(number), revision, result }
+}
+
+fn sku(n: u64) -> String {
+    format!("TEE-{n:09}")
+}
+
+fn listing(n: u64) -> String {
+    (49_300_000_000_000 + n).to_string()
+}
+
+/// Sixteen bytes as even as those of a hash.
+fn key(n: u64, salt: u64) -> Key {
+    let mixed = (n * 16 + salt).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(31);
+    let mixed = u128::from(mixed).wrapping_mul(0x2545_f491_4f6c_dd1d_8f3c_9d1b);
+    mixed.rotate_left(17).to_le_bytes()
+}
+
+fn shown(took: &[Duration]) -> String {
+    let mut sorted = took.to_vec();
+    sorted.sort_unstable();
+    let ms = |of: Option<&Duration>| of.map_or(0.0, |took| took.as_secs_f64() * 1_000.0);
+    let (middle, slowest) = (ms(sorted.get(sorted.len() / 2)), ms(sorted.last()));
+    format!("{} segments, the middle one {middle:.2} ms, the slowest {slowest:.2} ms", sorted.len())
+}
+
+/// The encoding that a node's snapshots have.
+fn write(data: &Data, file: &Path) -> Fallible<u64> {
+    let mut to = BufWriter::new(File::create(file)?);
+    bincode::serde::encode_into_std_write(data, &mut to, bincode::config::standard())?;
+    to.flush()?;
+    Ok(to.get_ref().metadata()?.len())
+}
+
+fn read(file: &Path) -> Fallible<()> {
+    let began = Instant::now();
+    let mut from = BufReader::new(File::open(file)?);
+    let data: Data = bincode::serde::decode_from_std_read(&mut from, bincode::config::standard())?;
+    let read = began.elapsed().as_secs_f64();
+    let state = State::new(data);
+    let ready = began.elapsed().as_secs_f64();
+    println!("  read in {read:.1} s, ready after {ready:.1} s: {} MiB", mib(rss()?));
+    if state.data().stock.is_empty() { Err("nothing was read".into()) } else { Ok(()) }
+}
+
+/// Bytes of this process that are in memory.
+fn rss() -> Fallible<u64> {
+    let statm = std::fs::read_to_string("/proc/self/statm")?;
+    let pages: u64 = statm.split(' ').nth(1).ok_or("no resident pages")?.parse()?;
+    Ok(pages * 4096)
+}
+
+fn mib(bytes: u64) -> u64 {
+    bytes >> 20
+}
