@@ -173,7 +173,7 @@ impl Ledger {
         let stock = self.state.data().stock.iter();
         let levels = stock.filter_map(|(sku, stock)| {
             let level = stock.levels.get("main")?;
-            Some((sku.clone(), (level.committed, level.on_hand)))
+            Some((sku.to_string(), (level.committed, level.on_hand)))
         });
         levels.filter(|(_, level)| *level != (0, 0)).collect()
     }
