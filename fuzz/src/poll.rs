@@ -70,9 +70,7 @@ pub(crate) fn woocommerce(input: &[u8]) {
 pub(crate) fn shopify(input: &[u8]) {
     let body = stretched(input);
     twice(&body, shopify::poll::orders, sound::page);
-    twice(&body, shopify::poll::order, |order, size| {
-        order.iter().for_each(|order| sound::told(order, size));
-    });
+    twice(&body, shopify::poll::order, sound::order);
 }
 
 /// A list of moves, of quants, or of an order and, after an empty line, one of its lines.
@@ -84,5 +82,5 @@ pub(crate) fn odoo(input: &[u8]) {
     let Some(at) = body.windows(2).position(|pair| pair == b"\n\n") else { return };
     let (order, lines) = body.split_at(at);
     let sale = |_: &[u8]| odoo::poll::sale(order, lines);
-    twice(&body, sale, |order, size| order.iter().for_each(|order| sound::told(order, size)));
+    twice(&body, sale, sound::order);
 }

@@ -107,6 +107,9 @@ impl<'a> Sent<'a> {
     }
 
     /// What the scheme says of it.
+    ///
+    /// # Errors
+    /// It is refused.
     pub fn judged(
         &self,
         scheme: &Scheme,
@@ -156,7 +159,7 @@ fn header(line: &[u8]) -> Option<(HeaderName, HeaderValue)> {
 pub fn stretched(body: &[u8]) -> Cow<'_, [u8]> {
     let run = body.windows(RUN).position(|run| run.iter().all(|byte| *byte == b'['));
     match run.and_then(|at| body.split_at_checked(at)) {
-        Some((before, after)) => [before, &[b'['; DEPTH], after].concat().into(),
+        Some((before, after)) => [before, &vec![b'['; DEPTH], after].concat().into(),
         None => body.into(),
     }
 }

@@ -77,13 +77,13 @@ fn coded(way: Way, mut sent: Sent<'_>, secrets: &[&str]) {
     let genuine = accepted(&sent, &scheme, None);
     let Some(keys) = keys else { return };
     if genuine {
-        let claims = keys.iter().filter_map(|key| way.claim(&sent, key));
+        let mut claims = keys.iter().filter_map(|key| way.claim(&sent, key));
         let carries = |claim: String| {
             let values = way.headers().iter().flat_map(|name| sent.headers.get_all(*name));
             let mut values = values.map(http::HeaderValue::as_bytes);
             values.any(|value| value.windows(claim.len()).any(|part| part == claim.as_bytes()))
         };
-        assert!(claims.map(carries).any(|carries| carries), "accepted, and nobody signed it");
+        assert!(claims.any(carries), "accepted, and nobody signed it");
     }
     let Some(key) = keys.last() else { return };
     if !way.sign(&mut sent, key) {
@@ -117,18 +117,17 @@ fn path(mut sent: Sent<'_>, secrets: &[&str]) {
 
 fn token(mut sent: Sent<'_>, secrets: &[&str]) {
     let header = sent.setting("header").unwrap_or("authorization");
-    let (scheme, prefix, tokens) = match sent.setting("user") {
-        Some(user) => (
-            Scheme::basic(Some(header), user, secrets),
-            "Basic ",
-            secrets.iter().map(|secret| STANDARD.encode(format!("{user}:{secret}"))).collect(),
-        ),
-        None => {
-            let prefix = sent.setting("prefix").unwrap_or("Bearer ");
-            let tokens: Vec<String> = secrets.iter().map(ToString::to_string).collect();
-            (Scheme::token(header, prefix, secrets), prefix, tokens)
-        }
+    let user = sent.setting("user");
+    let prefix = user.map_or_else(|| sent.setting("prefix").unwrap_or("Bearer "), |_| "Basic ");
+    let scheme = match user {
+        Some(user) => Scheme::basic(Some(header), user, secrets),
+        None => Scheme::token(header, prefix, secrets),
     };
+    let token = |secret: &&str| match user {
+        Some(user) => STANDARD.encode(format!("{user}:{secret}")),
+        None => (*secret).to_string(),
+    };
+    let tokens: Vec<String> = secrets.iter().map(token).collect();
     let Some(scheme) = hidden(scheme, &sent, secrets) else { return };
     if accepted(&sent, &scheme, None) {
         let value = sent.headers.get(header).map(http::HeaderValue::as_bytes).unwrap_or_default();
@@ -195,7 +194,7 @@ pub(crate) fn described(input: &[u8]) {
     let scheme = hidden(Scheme::described(&description, &secrets), &sent, &secrets);
     let (Some(scheme), Some(secret)) = (scheme, secrets.last()) else { return };
     if accepted(&sent, &scheme, None) {
-        let claims = secrets.iter().filter_map(|secret| claim(&description, secret, &sent));
+        let mut claims = secrets.iter().filter_map(|secret| claim(&description, secret, &sent));
         let values = || sent.headers.get_all(&description.header).iter();
         let carries = |claim: String| {
             values().any(|value| {
@@ -204,7 +203,7 @@ pub(crate) fn described(input: &[u8]) {
                 value.windows(claim.len()).any(|part| part == claim.as_bytes())
             })
         };
-        assert!(claims.map(carries).any(|carries| carries), "accepted, and nobody signed it");
+        assert!(claims.any(carries), "accepted, and nobody signed it");
     }
     if !sign(&mut sent, &description, secret) {
         return;
@@ -293,14 +292,14 @@ fn sign(sent: &mut Sent<'_>, description: &Description, secret: &str) -> bool {
         sent.set(&timestamp.header, &(sent.now_ms / unit).to_string())
     });
     let id = "0";
-    let named = description.id_header.as_ref().is_none_or(|header| sent.set(header, id));
+    let has_id = description.id_header.as_ref().is_none_or(|header| sent.set(header, id));
     // An id that what follows it is a part of would end early.
     let ends_early = description.signed.contains("{id}0");
     let Some(claim) = claim(description, secret, sent) else { return false };
     let split = description.separator.as_ref().is_some_and(|separator| claim.contains(separator));
     names.len() == count
         && timed
-        && named
+        && has_id
         && !ends_early
         && !split
         && claim.len() <= 4096

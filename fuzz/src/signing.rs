@@ -91,7 +91,7 @@ impl Way {
             }
             Self::Stripe => {
                 let entries = header("stripe-signature")?.split(|byte| *byte == b',');
-                let time = entries.filter_map(|entry| entry.strip_prefix(b"t=")).next()?;
+                let time = entries.into_iter().find_map(|entry| entry.strip_prefix(b"t="))?;
                 format!("v1={}", hex(&code(key, &[time, b".", body])))
             }
         })
@@ -123,10 +123,12 @@ impl Way {
 /// HMAC-SHA256 of a message in parts.
 pub(crate) fn code(key: &[u8], message: &[&[u8]]) -> Vec<u8> {
     let mut context = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, key));
-    message.iter().for_each(|part| context.update(part));
+    for part in message {
+        context.update(part);
+    }
     context.sign().as_ref().to_vec()
 }
 
 pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
 }

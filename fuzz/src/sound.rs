@@ -46,6 +46,14 @@ pub(crate) fn told(told: &Told, of_bytes: usize) {
     page(&Page { told: vec![told.clone()], ..Page::default() }, of_bytes);
 }
 
+/// The same of an order that there may not be.
+#[expect(clippy::ref_option, reason = "what was read, as it is")]
+pub(crate) fn order(order: &Option<Told>, of_bytes: usize) {
+    if let Some(order) = order {
+        told(order, of_bytes);
+    }
+}
+
 fn bounded(size: usize, of_bytes: usize) {
     let most = of_bytes.saturating_mul(TIMES_MAX).saturating_add(BYTES_MORE);
     assert!(size <= most, "{size} bytes were made of {of_bytes}");
@@ -80,8 +88,8 @@ fn name(name: &str) {
     assert!(!name.is_empty() && name.len() <= NAME_LEN_MAX, "{name:?} is no name");
 }
 
-fn optional_name(text: Option<&String>) {
-    text.into_iter().for_each(|text| name(text));
+fn optional_names<const N: usize>(names: [&Option<String>; N]) {
+    names.into_iter().flatten().for_each(|text| name(text));
 }
 
 fn units(units: i64) {
@@ -100,10 +108,13 @@ fn fact(fact: &Fact) {
             assert!(lines.len() <= ORDER_LINES_MAX);
             lines.iter().for_each(removal);
         }
-        Fact::Listed { listing, sku, .. } => [listing, sku].into_iter().for_each(|text| name(text)),
+        Fact::Listed { listing, sku, .. } => {
+            name(listing);
+            name(sku);
+        }
         Fact::Shown { listing, sku, location, quantity, .. } => {
             name(listing);
-            [sku, location].into_iter().for_each(|text| optional_name(text.as_ref()));
+            optional_names([sku, location]);
             units(quantity.saturating_abs());
         }
         Fact::Moved(told) => moved(told),
@@ -116,20 +127,21 @@ fn fact(fact: &Fact) {
 
 fn line(line: &LineImage) {
     name(&line.id);
-    [&line.listing, &line.sku].into_iter().for_each(|text| optional_name(text.as_ref()));
+    optional_names([&line.listing, &line.sku]);
     [line.quantity, line.fulfilled, line.returned].into_iter().for_each(units);
 }
 
 fn removal(line: &RemovalLine) {
-    [&line.id, &line.line].into_iter().for_each(|text| name(text));
-    [&line.listing, &line.sku].into_iter().for_each(|text| optional_name(text.as_ref()));
+    name(&line.id);
+    name(&line.line);
+    optional_names([&line.listing, &line.sku]);
     units(line.quantity);
 }
 
 fn moved(told: &Moved) {
     name(&told.id);
-    let named = [&told.listing, &told.sku, &told.location, &told.to_location, &told.reference];
-    named.into_iter().for_each(|text| optional_name(text.as_ref()));
+    optional_names([&told.listing, &told.sku, &told.location]);
+    optional_names([&told.to_location, &told.reference]);
     assert!(ledger::is_quantity(told.kind, told.quantity), "{told:?}");
 }
 
