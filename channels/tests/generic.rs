@@ -156,6 +156,27 @@ fn movements_and_listings() {
     assert!(fact("listing.changed", &json!({ "listing": 9, "sku": " " })).is_err());
 }
 
+// A place without a name is none that anybody looks at: what is booked there has vanished.
+#[test]
+fn a_place_has_a_name() {
+    let moved = |member: &str, text: &str| {
+        let kind = if member == "to_location" { "transfer" } else { "receipt" };
+        let mut data = json!({"id": "m1", "kind": kind, "sku": "TEE-M", "quantity": 2});
+        data[member] = text.into();
+        fact("stock.moved", &data)
+    };
+    for place in ["location", "to_location"] {
+        for text in ["", " "] {
+            assert_eq!(moved(place, text), Err(format!("{place} is empty")));
+        }
+    }
+    // A reference may be left empty.
+    let Ok(Fact::Moved(Moved { reference, location, .. })) = moved("reference", "") else {
+        panic!("it is refused")
+    };
+    assert_eq!((reference, location), (None, None));
+}
+
 #[test]
 fn types_are_ignored_only_where_the_config_says_so() {
     let settings = Settings { ignore: vec!["ping".into()], ..Settings::default() };

@@ -10,6 +10,7 @@
 
 mod agreed;
 mod keys;
+pub mod mutate;
 mod parse;
 mod poll;
 pub mod sent;

@@ -6,13 +6,25 @@
 use std::cell::OnceCell;
 
 use fuzz::Target;
-use libfuzzer_sys::fuzz_target;
+use libfuzzer_sys::{fuzz_mutator, fuzz_target, fuzzer_mutate};
 
 thread_local! {
     static TARGET: OnceCell<Target> = const { OnceCell::new() };
 }
 
 fuzz_target!(|input: &[u8]| TARGET.with(|target| target.get_or_init(named)(input)));
+
+// Every other change is one of bytes, which also spoils what is no JSON.
+fuzz_mutator!(|input: &mut [u8], size: usize, len_max: usize, seed: u32| {
+    let changed = input.get(..size).filter(|_| seed.is_multiple_of(2));
+    match changed.and_then(|input| fuzz::mutate::json(input, seed, len_max)) {
+        Some(changed) => {
+            input[..changed.len()].copy_from_slice(&changed);
+            changed.len()
+        }
+        None => fuzzer_mutate(input, size, len_max),
+    }
+});
 
 fn named() -> Target {
     let name = std::env::var("TARGET").unwrap_or_default();

@@ -27,7 +27,7 @@ const NOW_MS: u64 = 1_795_186_800_000;
 /// A request, with what its input says besides.
 #[derive(Clone, Debug)]
 pub struct Sent<'a> {
-    settings: Vec<(&'a str, &'a str)>,
+    pub(crate) settings: Vec<(&'a str, &'a str)>,
     /// The method; POST unless it is said.
     pub method: Method,
     /// Path and query.
@@ -44,13 +44,9 @@ impl<'a> Sent<'a> {
     /// Any input is one.
     #[must_use]
     pub fn read(input: &'a [u8]) -> Self {
-        let (mut settings, mut headers, mut rest) = (Vec::new(), HeaderMap::new(), input);
-        while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
-            let line = rest.get(..end).unwrap_or_default();
-            rest = rest.get(end + 1..).unwrap_or_default();
-            if line.is_empty() {
-                break;
-            }
+        let (mut settings, mut headers, body) = (Vec::new(), HeaderMap::new(), body(input));
+        let head = input.get(..input.len() - body.len()).unwrap_or_default();
+        for line in head.split(|byte| *byte == b'\n') {
             if let Some(setting) = setting(line) {
                 settings.push(setting);
             } else if let Some((name, value)) = header(line) {
@@ -65,7 +61,7 @@ impl<'a> Sent<'a> {
             method: said("method").and_then(|name| name.parse().ok()).unwrap_or(Method::POST),
             target: said("target").unwrap_or("/webhooks/x").into(),
             headers,
-            body: stretched(rest),
+            body: stretched(body),
             now_ms: now_ms.min(state::limits::TIME_MAX),
             settings,
         }
@@ -142,6 +138,16 @@ impl<'a> Sent<'a> {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+}
+
+/// What follows the first empty line: nothing where there is none.
+#[must_use]
+pub fn body(input: &[u8]) -> &[u8] {
+    if let Some(body) = input.strip_prefix(b"\n") {
+        return body;
+    }
+    let end = input.windows(2).position(|pair| pair == b"\n\n");
+    end.and_then(|end| input.get(end + 2..)).unwrap_or_default()
 }
 
 fn setting(line: &[u8]) -> Option<(&str, &str)> {

@@ -39,18 +39,37 @@ static KNOWN: LazyLock<Known> = LazyLock::new(|| {
     Known { keys: keys.collect(), signed: good.collect() }
 });
 
-/// What is signed of an envelope, read as any JSON is.
+/// What is signed of an envelope. Members that nobody reads may be anything.
 fn signed(body: &[u8]) -> Option<Vec<(&'static str, String)>> {
-    let envelope: Value = serde_json::from_slice(body).ok()?;
-    let fields = match envelope["Type"].as_str()? {
-        "Notification" => {
-            ["Message", "MessageId", "Subject", "Timestamp", "TopicArn", "Type"].iter()
-        }
-        _ => ["Message", "MessageId", "SubscribeURL", "Timestamp", "Token", "TopicArn", "Type"]
-            .iter(),
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Envelope {
+        r#type: String,
+        message_id: String,
+        topic_arn: String,
+        message: String,
+        timestamp: String,
+        subject: Option<String>,
+        token: Option<String>,
+        #[serde(rename = "SubscribeURL")]
+        subscribe_url: Option<String>,
+    }
+    let envelope: Envelope = serde_json::from_slice(body).ok()?;
+    let (subject, token, url) = match envelope.r#type.as_str() {
+        "Notification" => (envelope.subject, None, None),
+        _ => (None, envelope.token, envelope.subscribe_url),
     };
-    let text = |name: &&'static str| Some((*name, envelope.get(*name)?.as_str()?.to_string()));
-    Some(fields.filter_map(text).collect())
+    let fields = [
+        ("Message", Some(envelope.message)),
+        ("MessageId", Some(envelope.message_id)),
+        ("Subject", subject),
+        ("SubscribeURL", url),
+        ("Timestamp", Some(envelope.timestamp)),
+        ("Token", token),
+        ("TopicArn", Some(envelope.topic_arn)),
+        ("Type", Some(envelope.r#type)),
+    ];
+    Some(fields.into_iter().filter_map(|(name, value)| Some((name, value?))).collect())
 }
 
 /// A message under every key of the vectors, whichever certificate it names.
