@@ -2,7 +2,7 @@
 //! must tell too.
 
 use channels::poll::{Page, Told};
-use channels::{amazon, ebay, odoo, shopify, walmart, woocommerce};
+use channels::{Understood, amazon, ebay, odoo, shopify, walmart, woocommerce};
 
 use crate::parse::odoo_settings;
 use crate::sent::stretched;
@@ -19,9 +19,14 @@ fn orders(
     if let Some(page) = twice(&body, orders, sound::page) {
         for told in page.told {
             let answer = [alone.0.as_bytes(), &told.raw, alone.1.as_bytes()].concat();
-            if let Ok(alone) = order(&answer) {
-                assert_eq!(alone, told, "an order is another one by itself");
+            let Ok(alone) = order(&answer) else { continue };
+            // The reason may quote a number, whose last digit can change when it is written anew.
+            if let (Understood::Dead(_), Understood::Dead(_)) =
+                (&alone.understood, &told.understood)
+            {
+                continue;
             }
+            assert_eq!(alone.understood, told.understood, "an order is another one by itself");
         }
     }
     twice(&body, order, sound::told);
