@@ -2,11 +2,13 @@
 //!
 //! A target takes any input and panics if a promise does not hold of it. libFuzzer makes the inputs: it
 //! sees which code each one reached and what it was compared with, keeps those that reached more, and
-//! changes them further. Where it begins is committed under `corpus/<target>/`: `seed-*` is made of the
-//! samples and vectors of `channels/tests` by `tests/seeds.rs`, the rest is what longer runs found.
+//! changes them further, by bytes and by values of JSON ([`mutate`]). Where it begins is committed under
+//! `corpus/<target>/`: `seed-*` is made of the samples and vectors of `channels/tests` by
+//! `src/bin/seeds.rs`; names of forty hex digits are what longer runs found; the others are by hand.
 //!
-//! `make fuzz SECONDS=5` runs all targets. A target that fails leaves its input in a file that it names;
-//! `TARGET=<target> <program> <file>` runs that input alone.
+//! `make fuzz SECONDS=5` runs all targets, `make fuzz-corpus` makes the seeds anew and takes in what was
+//! found. A target that fails leaves its input in a file that it names; `TARGET=<target> <program> <file>`
+//! runs that input alone.
 
 mod agreed;
 mod keys;
