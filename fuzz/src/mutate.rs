@@ -17,18 +17,23 @@ pub fn json(input: &[u8], seed: u32, len_max: usize) -> Option<Vec<u8>> {
             serde_json::from_slice(input)
         })
         .ok()?;
-    // A text may hold JSON itself, as in the envelopes of a queue.
     let count = count(&value);
     let other = nth(&mut value, &mut draw.below(count))?.clone();
     let place = nth(&mut value, &mut draw.below(count))?;
     match place {
-        Value::String(text) if draw.below(2) == 0 => {
-            if let Ok(inner) = serde_json::from_str::<Value>(text) {
-                *text = String::from_utf8(json(inner.to_string().as_bytes(), seed ^ 1, len_max)?)
-                    .ok()?;
-            } else {
-                *place = spoilt(&mut draw);
-            }
+        Value::String(text) if draw.below(3) > 0 => {
+            // A text may hold JSON itself, as in the envelopes of a queue.
+            *text = match serde_json::from_str::<Value>(text) {
+                Ok(Value::Object(inner)) => {
+                    let inner = Value::Object(inner).to_string();
+                    String::from_utf8(json(inner.as_bytes(), seed ^ 1, len_max)?).ok()?
+                }
+                Ok(Value::Number(_)) => draw.of(&NUMBERS)?.to_string(),
+                _ => misspelt(text, &mut draw)?,
+            };
+        }
+        Value::Number(_) if draw.below(3) > 0 => {
+            *place = serde_json::from_str(draw.of(&NUMBERS)?).ok()?;
         }
         Value::Array(list) if !list.is_empty() && draw.below(2) == 0 => {
             let n = draw.below(list.len());
@@ -49,37 +54,51 @@ pub fn json(input: &[u8], seed: u32, len_max: usize) -> Option<Vec<u8>> {
     (bytes.len() <= len_max).then_some(bytes)
 }
 
-/// Values at which readers of numbers, names and times break.
+/// Numbers at which readers of numbers break.
+const NUMBERS: [&str; 14] = [
+    "0",
+    "1",
+    "2",
+    "-1",
+    "2.0",
+    "0.5",
+    "1e300",
+    "1000000000",
+    "1000000001",
+    "9223372036854775807",
+    "-9223372036854775808",
+    "18446744073709551615",
+    "18446744073709551616",
+    "253402300800000",
+];
+
+/// A text with one character more, less or other: those of times, names and URLs.
+fn misspelt(text: &str, draw: &mut Draw) -> Option<String> {
+    let mut characters: Vec<char> = text.chars().collect();
+    let at = draw.below(characters.len() + 1);
+    let until = characters.len().min(at + draw.below(2));
+    let put =
+        *draw.of(&['x', 'Z', '0', '9', '.', '/', '?', '@', ':', '-', '+', ' ', '\n', '\u{e9}'])?;
+    characters.splice(at..until, (draw.below(3) > 0).then_some(put));
+    Some(characters.into_iter().collect())
+}
+
+/// Values at which readers of anything break.
 fn spoilt(draw: &mut Draw) -> Value {
-    let values = [
-        json!(null),
-        json!(true),
-        json!(false),
-        json!(""),
-        json!(" "),
-        json!("0"),
-        json!("2.0"),
-        json!("-1"),
-        json!(0),
-        json!(1),
-        json!(-1),
-        json!(0.5),
-        json!(1e300),
-        json!(1_000_000_000),
-        json!(1_000_000_001),
-        json!(i64::MIN),
-        json!(i64::MAX),
-        json!(u64::MAX),
-        json!(i64::MAX.to_string()),
-        json!("x".repeat(256)),
-        json!("ü".repeat(129)),
-        json!([]),
-        json!({}),
-        json!("1969-12-31T23:59:59Z"),
-        json!("9999-12-30T22:00:00Z"),
-        json!("2026-11-20T15:00:00+25:59"),
-    ];
-    values.get(draw.below(values.len())).cloned().unwrap_or_default()
+    match draw.below(12) {
+        0 => json!(null),
+        1 => json!(true),
+        2 => json!(false),
+        3 => json!(""),
+        4 => json!(" "),
+        5 => json!("x".repeat(256)),
+        6 => json!("\u{fc}".repeat(129)),
+        7 => json!([]),
+        8 => json!({}),
+        9 => json!("9999-12-30T22:00:00Z"),
+        10 => json!("1"),
+        _ => json!(1),
+    }
 }
 
 fn count(value: &Value) -> usize {
@@ -106,6 +125,10 @@ fn nth<'a>(value: &'a mut Value, n: &mut usize) -> Option<&'a mut Value> {
 struct Draw(u64);
 
 impl Draw {
+    fn of<'a, T>(&mut self, values: &'a [T]) -> Option<&'a T> {
+        values.get(self.below(values.len()))
+    }
+
     fn below(&mut self, end: usize) -> usize {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
