@@ -40,6 +40,5 @@ bench: ## the figures of the README, from this machine
 fuzz: ## any bytes for every parser, every signature and the agreed state: `make fuzz SECONDS=5`; needs a C++ compiler
 	fuzz/run $(SECONDS)
 
-fuzz-corpus: ## where `make fuzz` begins: seeds of the samples anew, and what it has found so far
+fuzz-corpus: ## where `make fuzz` begins, made anew of the samples and vectors
 	$(CARGO) run $(FUZZ) --target-dir $(FUZZ_DIR) --locked --bin seeds
-	fuzz/run merge

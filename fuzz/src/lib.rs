@@ -4,11 +4,10 @@
 //! sees which code each one reached and what it was compared with, keeps those that reached more, and
 //! changes them further, by bytes and by values of JSON ([`mutate`]). Where it begins is committed under
 //! `corpus/<target>/`: `seed-*` is made of the samples and vectors of `channels/tests` by
-//! `src/bin/seeds.rs`; names of forty hex digits are what longer runs found; the others are by hand.
+//! `src/bin/seeds.rs` (`make fuzz-corpus`), the others are by hand. What is found goes below the build.
 //!
-//! `make fuzz SECONDS=5` runs all targets, `make fuzz-corpus` makes the seeds anew and takes in what was
-//! found. A target that fails leaves its input in a file that it names; `TARGET=<target> <program> <file>`
-//! runs that input alone.
+//! `make fuzz SECONDS=5` runs all targets. A target that fails leaves its input in a file that it names;
+//! `TARGET=<target> <program> <file>` runs that input alone.
 
 mod agreed;
 mod keys;

@@ -78,8 +78,10 @@ pub(crate) fn message(input: &[u8]) {
     let envelope = sns::envelope(&sent.body);
     let time =
         envelope.as_ref().ok().and_then(|read| channels::time::rfc3339(&read.timestamp).ok());
-    if let Some(url) = envelope.as_ref().ok().and_then(sns::subscribe_url) {
-        of_sns(url);
+    if let Ok(read) = &envelope
+        && let Some(url) = sns::subscribe_url(read)
+    {
+        of_sns(url, read.topic_arn.split(':').nth(3).unwrap_or_default());
     }
     drop(envelope);
     // The vectors' own time, unless the input says when it arrived.
@@ -90,7 +92,7 @@ pub(crate) fn message(input: &[u8]) {
     let scheme = Scheme::sns(&[TOPIC], 3_600_000, version_1).expect("it is a topic");
     let fetched = wanted(&scheme, &sent.request());
     if let Ok(Some(Wanted::Sns(url))) = &fetched {
-        of_sns(url);
+        of_sns(url, "us-east-1");
         assert!(url.rsplit('.').next() == Some("pem") && !url.contains('?'), "{url:?} is fetched");
     }
     for key in &KNOWN.keys {
@@ -102,14 +104,14 @@ pub(crate) fn message(input: &[u8]) {
     assert!(sent.judged(&scheme, None).is_err(), "accepted without a key");
 }
 
-/// Asserts that the URL is of SNS, by another reading of URLs.
-fn of_sns(url: &str) {
+/// Asserts that the URL is of SNS in this region, by another reading of URLs.
+fn of_sns(url: &str, region: &str) {
     let uri: http::Uri = url.parse().expect("it is a URL");
     let host = uri.host().unwrap_or_default().to_ascii_lowercase();
-    let region = host.strip_prefix("sns.").and_then(|rest| {
+    let named = host.strip_prefix("sns.").and_then(|rest| {
         rest.strip_suffix(".amazonaws.com").or_else(|| rest.strip_suffix(".amazonaws.com.cn"))
     });
-    assert_eq!(region, Some("us-east-1"), "{url:?} is not of the topic's region");
+    assert_eq!(named, Some(&*region.to_ascii_lowercase()), "{url:?} is not of the topic's region");
     assert_eq!(uri.scheme_str(), Some("https"));
     let authority = uri.authority().map(|authority| authority.as_str().to_ascii_lowercase());
     assert_eq!(authority, Some(host), "{url:?} names more than a host");
