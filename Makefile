@@ -16,7 +16,7 @@ cluster: ## the same cluster without customers and without a killed node, to try
 
 test: ## everything that is promised; root and mount tools are needed for the power-loss tests
 	$(CARGO) test --workspace --locked
-	$(CARGO) test --locked --features planted-bugs --test planted
+	$(CARGO) test --locked --features planted-bugs --test planted --test planted_bugs
 
 check: ## format, lints, documentation, licences
 	$(CARGO) fmt --all --check
