@@ -6,7 +6,7 @@ mod channels;
 mod cluster_api;
 mod deliveries;
 mod describe;
-mod export;
+pub(crate) mod export;
 mod extract;
 mod health;
 mod listings;

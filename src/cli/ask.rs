@@ -1,10 +1,31 @@
 //! Asking a node's API, and printing what it answers.
 
+use std::io::IsTerminal as _;
+
 use hyper::Method;
+use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
 use super::{Failure, Output, Target, say};
 use crate::client::{Client, Error};
+
+/// A client of the node that a command is for.
+pub(super) fn client(target: &Target) -> Result<Client, Failure> {
+    let token = target.token.as_deref().ok_or_else(|| {
+        let how = "an admin token is needed: --token or the environment's STOCKRAFT_TOKEN";
+        Failure::Usage(how.into())
+    })?;
+    Ok(Client::new(&target.node, token)?)
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Setup(why) => Self::Usage(why),
+            other => Self::Operation(other.to_string()),
+        }
+    }
+}
 
 /// Sends a request to the node; the answer's JSON if it was a success.
 pub(super) async fn ask(
@@ -13,15 +34,16 @@ pub(super) async fn ask(
     path: &str,
     body: Option<&Value>,
 ) -> Result<Value, Failure> {
-    let token = target.token.as_deref().ok_or_else(|| {
-        let how = "an admin token is needed: --token or the environment's STOCKRAFT_TOKEN";
-        Failure::Usage(how.into())
-    })?;
-    let answer = async { Client::new(&target.node, token)?.call(method, path, body).await }.await;
-    answer.map_err(|error| match error {
-        Error::Setup(why) => Failure::Usage(why),
-        other => Failure::Operation(other.to_string()),
-    })
+    Ok(client(target)?.call(method, path, body).await?)
+}
+
+/// A bar for work that may take a while, on a terminal; of unknown length if that is 0.
+pub(super) fn progress(length: u64) -> ProgressBar {
+    match (std::io::stderr().is_terminal(), length) {
+        (false, _) => ProgressBar::hidden(),
+        (true, 0) => ProgressBar::new_spinner(),
+        (true, length) => ProgressBar::new(length),
+    }
 }
 
 /// Items of one page, the most that a node gives.
@@ -73,6 +95,16 @@ pub(super) fn show(target: &Target, answer: &Value, table: impl Fn(&Value) -> Ve
             say(&line);
         }
     }
+}
+
+/// The items of an answer under a header.
+pub(super) fn table(answer: &Value, columns: &[&str]) -> Vec<Vec<String>> {
+    let items = answer.get("items").and_then(Value::as_array).cloned().unwrap_or_default();
+    let cells = |item: &Value| {
+        columns.iter().map(|name| cell(item.get(*name).unwrap_or(&Value::Null))).collect()
+    };
+    let header = columns.iter().map(|name| (*name).to_string()).collect();
+    std::iter::once(header).chain(items.iter().map(cells)).collect()
 }
 
 /// A value as a cell.

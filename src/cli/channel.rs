@@ -1,13 +1,13 @@
 //! `stockraft channel …`
 
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use hyper::Method;
 use serde_json::{Map, Value, json};
 
-use super::ask::{ask, ask_all, cell, encode, show};
+use super::ask::{ask, ask_all, encode, progress, show, table};
+use super::rows::{Fault, Row, Rows};
 use super::{Failure, Target};
 
 /// Rows that one request carries.
@@ -31,7 +31,8 @@ pub(super) enum Command {
         #[command(flatten)]
         target: Target,
     },
-    /// Maps listings to SKUs from a CSV file with a header: sku, channel, id, and any setting of a listing.
+    /// Maps listings to SKUs from a file, CSV with a header or a JSON object a line: sku, channel, id, and any
+    /// setting of a listing.
     #[command(after_help = "Example:\n  stockraft channel map listings.csv\n\n\
         sku,channel,id,variant_id\n\
         TEE-M,shopify-eu,271878346596884015,40001\n\
@@ -66,48 +67,31 @@ pub(super) async fn run(command: Command) -> Result<(), Failure> {
     Ok(())
 }
 
-fn table(answer: &Value, columns: &[&str]) -> Vec<Vec<String>> {
-    let items = answer["items"].as_array().cloned().unwrap_or_default();
-    let cells = |item: &Value| columns.iter().map(|name| cell(&item[name])).collect();
-    let header = columns.iter().map(|name| (*name).to_string()).collect();
-    std::iter::once(header).chain(items.iter().map(cells)).collect()
-}
-
 /// All rows of a file, or the first fault of it with its line.
 fn read(path: &Path) -> Result<Vec<Value>, String> {
     let name = path.display();
-    let bytes = std::fs::read(path).map_err(|error| format!("{name}: {error}"))?;
-    // Spreadsheets put a byte order mark before the header.
-    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
-    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(bytes);
-    let header = reader.headers().map_err(|error| format!("{name}: {error}"))?.clone();
-    let missing: Vec<&str> =
-        COLUMNS.into_iter().filter(|column| !header.iter().any(|name| name == *column)).collect();
-    if !missing.is_empty() {
-        return Err(format!("{name}:1: the header names no {}", missing.join(", no ")));
-    }
-    let mut rows = Vec::new();
-    for record in reader.records() {
-        let record = record.map_err(|error| format!("{name}: {error}"))?;
-        let line = record.position().map_or(0, csv::Position::line);
-        let cells = header.iter().zip(&record).filter(|(_, cell)| !cell.is_empty());
-        let row: Map<String, Value> =
-            cells.map(|(column, cell)| (column.to_string(), json!(cell))).collect();
-        if let Some(empty) = COLUMNS.into_iter().find(|column| !row.contains_key(*column)) {
-            return Err(format!("{name}:{line}: {empty} is empty"));
+    let rows = Rows::open(path)?;
+    if let Some(columns) = rows.columns() {
+        let missing = COLUMNS.into_iter().filter(|name| !columns.iter().any(|known| known == name));
+        let missing: Vec<&str> = missing.collect();
+        if !missing.is_empty() {
+            return Err(format!("{name}:1: the header names no {}", missing.join(", no ")));
         }
-        rows.push(Value::Object(row));
     }
-    Ok(rows)
+    let row = |row: Result<Row, Fault>| {
+        let row = row.map_err(|Fault { line, why, .. }| format!("{name}:{line}: {why}"))?;
+        if let Some(empty) = COLUMNS.into_iter().find(|column| row.get(column).is_none()) {
+            return Err(format!("{name}:{}: {empty} is empty", row.line));
+        }
+        let cells: Map<String, Value> =
+            row.cells.into_iter().map(|(column, cell)| (column, json!(cell))).collect();
+        Ok(Value::Object(cells))
+    };
+    rows.map(row).collect()
 }
 
 async fn send(target: &Target, rows: &[Value]) -> Result<(), Failure> {
-    let count = u64::try_from(rows.len()).unwrap_or(u64::MAX);
-    let bar = if std::io::stderr().is_terminal() && rows.len() > ROWS_MAX {
-        indicatif::ProgressBar::new(count)
-    } else {
-        indicatif::ProgressBar::hidden()
-    };
+    let bar = progress(u64::try_from(rows.len()).unwrap_or(u64::MAX));
     let mut sent = 0;
     for some in rows.chunks(ROWS_MAX) {
         let body = json!({ "listings": some });

@@ -4,6 +4,10 @@ mod ask;
 mod cert;
 mod channel;
 mod cluster_command;
+mod export;
+mod import;
+mod reservation;
+mod rows;
 mod serve;
 mod stock;
 
@@ -61,6 +65,14 @@ enum Command {
     Stock {
         #[command(subcommand)]
         command: stock::Command,
+    },
+    /// Holds units for somebody, sells them, or lets them go.
+    #[command(
+        after_help = "Example:\n  stockraft reservation create MUG-01=2 --ttl 15m --reference cart-7"
+    )]
+    Reservation {
+        #[command(subcommand)]
+        command: reservation::Command,
     },
     /// Lists the channels, and maps their listings to SKUs.
     #[command(after_help = "Example:\n  stockraft channel map listings.csv")]
@@ -129,6 +141,7 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Check { config } => check(&config),
         Command::Cluster { command } => cluster_command::run(command).await,
         Command::Stock { command } => stock::run(command).await,
+        Command::Reservation { command } => reservation::run(command).await,
         Command::Channel { command } => channel::run(command).await,
         Command::Cert { command } => cert::run(command),
     }
