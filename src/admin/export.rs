@@ -10,12 +10,12 @@ use axum::response::{IntoResponse, Response};
 use futures::Stream;
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use utoipa::{IntoParams, ToSchema};
 
-use super::Admin;
 use super::extract::Query;
 use super::view::Line;
+use super::{Admin, Problem};
 use crate::history::History;
 use crate::replica::Frozen;
 
@@ -45,6 +45,9 @@ const PIECE_BYTES: usize = 64 * 1024;
 const PIECES_WAITING: usize = 4;
 /// How long a reader may take for one piece. While an export goes on, what changes is copied.
 const STALL: Duration = Duration::from_secs(60);
+/// Exports that go on at once. Each takes a thread for as long as its reader does.
+const EXPORTS_MAX: usize = 4;
+static EXPORTS: Semaphore = Semaphore::const_new(EXPORTS_MAX);
 
 /// What to export.
 #[derive(Clone, Copy, Default, Deserialize, ToSchema)]
@@ -99,8 +102,15 @@ struct Level<'a> {
 #[utoipa::path(get, path = "/v1/export", operation_id = "export", tag = "stock", params(Wanted),
     responses((status = 200, content((String = "application/x-ndjson"), (String = "text/csv")),
         headers(("X-Stockraft-Index" = u64,
-            description = "Log index of the newest command that counts")))))]
-pub(super) async fn export(State(admin): State<Admin>, Query(wanted): Query<Wanted>) -> Response {
+            description = "Log index of the newest command that counts"))),
+        (status = 503, description = "Too many exports go on", body = Problem)))]
+pub(super) async fn export(
+    State(admin): State<Admin>,
+    Query(wanted): Query<Wanted>,
+) -> Result<Response, Problem> {
+    let permit = EXPORTS.try_acquire().map_err(|_| {
+        Problem::unavailable(format!("{EXPORTS_MAX} exports go on already; wait for one to end"))
+    })?;
     let (frozen, history) = {
         let replica = admin.read();
         (replica.freeze(), replica.history())
@@ -118,8 +128,9 @@ pub(super) async fn export(State(admin): State<Admin>, Query(wanted): Query<Want
         if let Err(error) = write(&frozen, &history, wanted, out) {
             tracing::warn!(%error, "an export ended early");
         }
+        drop(permit);
     });
-    (headers, index, Body::from_stream(stream(pieces))).into_response()
+    Ok((headers, index, Body::from_stream(stream(pieces))).into_response())
 }
 
 fn write(frozen: &Frozen, history: &History, wanted: Wanted, out: Pieces) -> io::Result<()> {

@@ -214,3 +214,34 @@ pub(crate) fn say(line: &str) {
 pub(crate) fn say_error(line: &str) {
     eprintln!("{line}");
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    fn check(command: &clap::Command, path: &str) {
+        let path = format!("{path} {}", command.get_name());
+        for sub in command.get_subcommands().filter(|sub| sub.get_name() != "help") {
+            check(sub, &path);
+        }
+        if command.has_subcommands() {
+            return;
+        }
+        let said = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        assert!(said.contains("Example:\n  stockraft "), "{path} shows no example");
+        for argument in command.get_arguments().filter(|argument| !argument.is_hide_set()) {
+            assert!(argument.get_help().is_some(), "{path} {} is not explained", argument.get_id());
+        }
+    }
+
+    // Whoever is in a hurry reads the example, not the manual.
+    #[test]
+    fn every_command_shows_an_example() {
+        Cli::command().debug_assert();
+        let mut all = Cli::command();
+        all.build();
+        check(&all, "");
+    }
+}
