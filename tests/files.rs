@@ -4,7 +4,10 @@
 mod support;
 
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
 use std::path::Path;
+use std::thread;
 
 use serde_json::{Value, json};
 use support::{Cluster, Node, TOKEN, stockraft};
@@ -32,6 +35,27 @@ fn done(node: &Node, arguments: &[&str]) -> Value {
     let said = run(node, &[arguments, &["--output", "json"]].concat());
     assert_eq!(said.code, Some(0), "{arguments:?}: {}{}", said.out, said.err);
     serde_json::from_str(&said.out).unwrap()
+}
+
+// A connection that breaks must not leave behind half a file that looks like the whole.
+#[test]
+fn an_export_that_breaks_off_leaves_no_file() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let node = format!("http://{}", listener.local_addr().unwrap());
+    let server = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let _ = stream.read(&mut [0; 4096]).unwrap();
+        let head = "HTTP/1.1 200 OK\r\nx-stockraft-index: 7\r\ntransfer-encoding: chunked\r\n\r\n";
+        stream.write_all(format!("{head}a\r\nsku,locati\r\n").as_bytes()).unwrap();
+    });
+    let dir = tempfile::tempdir().unwrap();
+    let file = path(dir.path(), "levels.csv");
+    let mut command = stockraft();
+    command.args(["stock", "export", &file, "--token", TOKEN, "--node", &node]);
+    let output = command.output().unwrap();
+    server.join().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
 }
 
 fn path(dir: &Path, name: &str) -> String {
@@ -187,15 +211,16 @@ async fn what_is_wrong_with_a_file_is_told_before_any_of_it_counts() {
 
     // Asked to, it takes the rest.
     let file = path(dir.path(), "some");
-    fs::write(&file, "\u{feff}sku,on_hand\r\nA,1\r\n\r\nBAD,x\r\nB,2\r\n,\r\nA,9\r\n").unwrap();
+    fs::write(&file, "\u{feff}sku,on_hand\r\nA,1\r\n\r\nBAD,x\r\n\"B\",\"2\"\r\n,\r\nA,9\r\n")
+        .unwrap();
     let answer = done(node, &["stock", "import", &file, "--skip-bad"]);
     assert_eq!(imported(&answer), [2, 0, 0, 2], "{answer}");
     let found = [("A".into(), "main".into(), 1), ("B".into(), "main".into(), 2)];
     assert_eq!(on_hand(node), found);
 }
 
-// A count that crossed another is stale the first time; a level of zero is one too; what the cluster
-// refuses is told with its line.
+// A level of zero is one too, and a SKU that nobody knew is known from then on; what the cluster refuses must
+// be told with its line, and the rest must stand.
 #[tokio::test(flavor = "multi_thread")]
 async fn imports_meet_a_ledger_that_goes_on() {
     let cluster = Cluster::start(1, |_| ()).await;

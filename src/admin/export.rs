@@ -261,3 +261,26 @@ fn stream(
         }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use futures::StreamExt as _;
+
+    use super::*;
+
+    // An export that ends early and looks whole loses stock when it is imported.
+    #[tokio::test]
+    async fn a_stream_without_its_end_is_an_error() {
+        for whole in [true, false] {
+            let (to, pieces) = mpsc::channel(PIECES_WAITING);
+            to.send(Some(Bytes::from_static(b"a"))).await.unwrap();
+            if whole {
+                to.send(None).await.unwrap();
+            }
+            drop(to);
+            let pieces: Vec<_> = stream(pieces).collect().await;
+            assert_eq!(pieces.iter().all(Result::is_ok), whole);
+            assert_eq!(pieces.len(), if whole { 1 } else { 2 });
+        }
+    }
+}

@@ -1,5 +1,7 @@
 //! Stock as it was: the levels of now, with everything that came later taken back.
 
+use std::collections::BTreeSet;
+
 use state::ledger::Stock;
 
 use super::{Problem, view};
@@ -30,8 +32,10 @@ pub(super) fn stock(
     let mut then = frozen.data.clone();
     then.now = at;
     let mut index = 0;
-    let parts = then.kits.parts(sku).into_iter().map(|(part, _)| part);
-    for known in parts.chain([sku.to_string()]) {
+    let mut skus: BTreeSet<String> =
+        then.kits.parts(sku).into_iter().map(|(part, _)| part).collect();
+    skus.insert(sku.into());
+    for known in skus {
         let Some(stock) = then.stock.get_mut(&known) else { continue };
         stock.listings.clear();
         let newest = take_back(history, &known, stock, at);

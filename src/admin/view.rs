@@ -117,9 +117,9 @@ pub(super) struct Listing {
 /// What a reading is worth.
 #[derive(Serialize, ToSchema)]
 pub(super) struct AsOf {
-    /// Log index of the last command in this node's replica.
+    /// Log index of the last command in this node's replica; of the past, of the newest movement that counts.
     index: u64,
-    /// Agreed time of that command.
+    /// Agreed time of that command; of the past, the time that was asked for.
     time: String,
     /// How old the reading is: this node's clock less that time, in milliseconds, and not below zero. While
     /// nothing happens, nothing is agreed on, and it grows.
