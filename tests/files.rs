@@ -7,6 +7,8 @@ use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use serde_json::{Value, json};
@@ -19,13 +21,15 @@ struct Said {
     err: String,
 }
 
+fn command(node: &Node, arguments: &[&str]) -> Command {
+    let mut command = stockraft();
+    command.args(arguments).env("STOCKRAFT_TOKEN", TOKEN);
+    command.env("STOCKRAFT_NODE", format!("http://127.0.0.1:{}", node.ports[1]));
+    command
+}
+
 fn run(node: &Node, arguments: &[&str]) -> Said {
-    let output = stockraft()
-        .args(arguments)
-        .env("STOCKRAFT_TOKEN", TOKEN)
-        .env("STOCKRAFT_NODE", format!("http://127.0.0.1:{}", node.ports[1]))
-        .output()
-        .unwrap();
+    let output = command(node, arguments).output().unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     Said { code: output.status.code(), out: text(&output.stdout), err: text(&output.stderr) }
 }
@@ -267,4 +271,59 @@ async fn imports_meet_a_ledger_that_goes_on() {
     assert_eq!(node.get("/v1/stock/MUG").await["on_hand"], 9);
     let short = run(node, &["stock", "shortfalls"]);
     assert_eq!((short.code, short.out.lines().count()), (Some(0), 1), "{}", short.out);
+}
+
+// Units that arrive while a file is imported must not be counted away: a level is set against what the
+// importer knew, or told to be stale.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_level_is_never_set_over_what_moved_meanwhile() {
+    let cluster = Cluster::start(1, |_| ()).await;
+    let node = &cluster.nodes[0];
+    done(node, &["stock", "receive", "MUG", "7"]);
+    let dir = tempfile::tempdir().unwrap();
+    let ended = AtomicBool::new(false);
+    let moving = async {
+        let mut n = 0;
+        while !ended.load(Ordering::Relaxed) {
+            n += 1;
+            let id = format!("moving-{n}");
+            let receipt = json!({ "id": id, "kind": "receipt", "sku": "MUG", "quantity": 1 });
+            node.post("/v1/movements", &json!({ "movements": [receipt] })).await;
+        }
+    };
+    let importing = async {
+        let (mut set, mut stale) = (0, 0);
+        for units in 0..12 {
+            let file = path(dir.path(), &format!("{units}.csv"));
+            fs::write(&file, format!("sku,on_hand\nMUG,{units}\n")).unwrap();
+            let arguments = ["stock", "import", &file, "--output", "json"];
+            let import = tokio::process::Command::from(command(node, &arguments)).output();
+            let output = import.await.unwrap();
+            let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+            match imported(&answer) {
+                [1, 0, 0, 0] => set += 1,
+                [0, 0, 1, 0] => stale += 1,
+                other => panic!("{other:?}"),
+            }
+            let told = String::from_utf8_lossy(&output.stderr).contains("stale");
+            assert_eq!(
+                (told, output.status.code()),
+                (answer["refused"] == 1, Some(i32::from(told)))
+            );
+        }
+        ended.store(true, Ordering::Relaxed);
+        (set, stale)
+    };
+    let (set, stale) = tokio::join!(importing, moving).0;
+    let lines = node.list("/v1/stock/MUG/movements", 1000).await;
+    let is_import =
+        |line: &&Value| line["delivery"].as_str().is_some_and(|id| id.starts_with("import:"));
+    let counted: Vec<i64> =
+        lines.iter().filter(is_import).map(|line| line["on_hand"].as_i64().unwrap()).collect();
+    let written = counted.iter().all(|units| (0..12).contains(units));
+    assert!(
+        written && counted.is_sorted_by(|newer, older| newer > older),
+        "what was written: {counted:?}"
+    );
+    assert!(counted.len() <= set && set + stale == 12, "{set} set, {stale} stale: {counted:?}");
 }
