@@ -91,13 +91,13 @@ fn read(path: &Path, channels: Option<&BTreeSet<String>>) -> Result<Vec<Value>, 
         }
     }
     let mut known = Known::default();
-    let mut row = |row: Result<Row, Fault>| {
+    let row = |row: Result<Row, Fault>| {
         let row = row.map_err(|Fault { line, why, .. }| (line, why))?;
         check(&row, channels, &mut known).map_err(|why| (row.line, why))?;
         let cells = row.cells.into_iter().map(|(column, cell)| (column, json!(cell)));
         Ok(Value::Object(cells.collect()))
     };
-    let checked = rows.map(|read| row(read)).collect::<Result<_, (u64, String)>>();
+    let checked = rows.map(row).collect::<Result<_, (u64, String)>>();
     checked.map_err(|(line, why)| format!("{name}:{line}: {why}"))
 }
 

@@ -169,7 +169,13 @@ fn csv_row(
     let mut record = csv::ByteRecord::new();
     let begins = reader.position().line();
     let read = reader.read_byte_record(&mut record);
+    // The reader counts from before blank lines. Behind a row it stands below its last line, unless the
+    // file ends there without a line end.
+    let breaks = record.iter().flatten().filter(|byte| **byte == b'\n').count();
+    let breaks = u64::try_from(breaks).unwrap_or(0);
+    let below = reader.position().line();
     let line = record.position().map_or(begins, csv::Position::line);
+    let line = line.max(below.saturating_sub(breaks + 1));
     match read {
         Ok(true) => {}
         Ok(false) => return Ok(None),
