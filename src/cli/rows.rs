@@ -175,7 +175,7 @@ fn csv_row(
     let breaks = u64::try_from(breaks).unwrap_or(0);
     let below = reader.position().line();
     let line = record.position().map_or(begins, csv::Position::line);
-    let line = line.max(below.saturating_sub(breaks + 1));
+    let line = if read.is_ok() { line.max(below.saturating_sub(breaks + 1)) } else { line };
     match read {
         Ok(true) => {}
         Ok(false) => return Ok(None),
