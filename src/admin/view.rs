@@ -203,7 +203,7 @@ pub(super) fn stock(data: &Data, index: u64, sku: &str) -> Option<Stock> {
 
 fn listing(data: &Data, channel: &str, sku: &str) -> Option<Listing> {
     let allocation = data.allocation(channel, sku)?;
-    let listing = data.stock.get(sku)?.listings.get(channel)?;
+    let listing = data.stock.get(sku)?.listings.get(channel)?.get();
     let confirmed = listing.confirmed.map(|(quantity, _)| quantity);
     Some(Listing {
         allocated: allocation.allocated,
@@ -217,6 +217,6 @@ fn listing(data: &Data, channel: &str, sku: &str) -> Option<Listing> {
         stale_since: listing.stale.map(|stale| rfc3339(stale.since)),
         deadline: listing.stale.map(|stale| rfc3339(stale.deadline)),
         exposure: listing.exposure(data.now),
-        fault: listing.fault.clone(),
+        fault: listing.fault,
     })
 }

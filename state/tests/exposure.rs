@@ -280,8 +280,8 @@ impl World {
         self.node.state.data().stock.get(SKU).unwrap().levels["main"].available()
     }
 
-    fn listing(&self, at: usize) -> &state::listing::Listing {
-        &self.node.state.data().stock.get(SKU).unwrap().listings[NAMES[at]]
+    fn listing(&self, at: usize) -> state::listing::Listing {
+        self.node.state.data().stock.get(SKU).unwrap().listings[NAMES[at]].get()
     }
 
     fn reach(&self, at: usize) -> i64 {
