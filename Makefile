@@ -1,7 +1,7 @@
 # Every verb of the repository. `make check` never writes to the tree; `make fix` is the only one that does.
 CARGO ?= cargo
 
-.PHONY: run test check fix bench cluster
+.PHONY: run test check fix bench bench-scale cluster
 
 run: ## a whole cluster on loopback with simulated stores; Ctrl-C ends it with a verdict
 	$(CARGO) run --release --locked -- demo
@@ -26,3 +26,8 @@ fix: ## formats, and applies what clippy can mend
 
 bench: ## the figures of the README, from this machine
 	$(CARGO) bench --locked --bench road
+
+SIZE ?= 1000000
+bench-scale: ## what fits, and who waits for it; SIZE=20000 is a look of some seconds
+	$(CARGO) bench --locked -p stockraft-state --bench scale -- $(SIZE)
+	$(CARGO) bench --locked --bench node -- $(SIZE)
