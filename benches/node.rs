@@ -8,7 +8,6 @@
 //! state is made by commands through the node's own log, so its history is as long as it would be.
 
 #![expect(clippy::print_stdout, reason = "a bench prints what it measured")]
-#![expect(clippy::indexing_slicing, reason = "a bench may end when something is not there")]
 
 #[path = "../state/benches/scale/goods.rs"]
 mod goods;
