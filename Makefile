@@ -6,7 +6,7 @@ SECONDS ?= 60
 FUZZ = --manifest-path fuzz/Cargo.toml
 FUZZ_DIR = $(or $(CARGO_TARGET_DIR),target)/fuzz
 
-.PHONY: run test check fix bench cluster fuzz fuzz-corpus
+.PHONY: run test check fix bench bench-scale cluster fuzz fuzz-corpus
 
 run: ## a whole cluster on loopback with simulated stores; Ctrl-C ends it with a verdict
 	$(CARGO) run --release --locked -- demo
@@ -36,6 +36,11 @@ fix: ## formats, and applies what clippy can mend
 
 bench: ## the figures of the README, from this machine
 	$(CARGO) bench --locked --bench road
+
+SIZE ?= 1000000
+bench-scale: ## what fits, and who waits for it; SIZE=20000 is a look of some seconds
+	$(CARGO) bench --locked -p stockraft-state --bench scale -- $(SIZE)
+	$(CARGO) bench --locked --bench node -- $(SIZE)
 
 fuzz: ## any bytes for every parser, every signature and the agreed state: `make fuzz SECONDS=5`; needs a C++ compiler
 	fuzz/run $(SECONDS)

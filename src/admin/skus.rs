@@ -106,7 +106,7 @@ fn look(admin: &Admin, sku: &str) -> Option<Sku> {
     let data = replica.state().data();
     let stock = data.stock.get(sku)?;
     let listed = stock.listings.iter().map(|(channel, listing)| {
-        let ListingSpec { id, settings } = listing.spec.clone();
+        let ListingSpec { id, settings } = listing.get().spec;
         (channel.to_string(), Listed { id, settings })
     });
     let components = data.kits.components(sku).into_iter().flatten();

@@ -245,7 +245,7 @@ pub(super) fn quantities(data: &Data, sku: &str) -> Option<BTreeMap<String, Quan
 
 fn listing(data: &Data, channel: &str, sku: &str) -> Option<Listing> {
     let allocation = data.allocation(channel, sku)?;
-    let listing = data.stock.get(sku)?.listings.get(channel)?;
+    let listing = data.stock.get(sku)?.listings.get(channel)?.get();
     let confirmed = listing.confirmed.map(|(quantity, _)| quantity);
     Some(Listing {
         allocated: allocation.allocated,
@@ -259,6 +259,6 @@ fn listing(data: &Data, channel: &str, sku: &str) -> Option<Listing> {
         stale_since: listing.stale.map(|stale| rfc3339(stale.since)),
         deadline: listing.stale.map(|stale| rfc3339(stale.deadline)),
         exposure: listing.exposure(data.now),
-        fault: listing.fault.clone(),
+        fault: listing.fault,
     })
 }
