@@ -204,7 +204,7 @@ fn levels(data: &Data) -> Vec<(String, String, ledger::Level)> {
         stock
             .levels
             .iter()
-            .map(move |(location, level)| (sku.clone(), location.clone(), level.clone()))
+            .map(move |(location, level)| (sku.to_string(), location.to_string(), level.clone()))
     });
     all.collect()
 }
