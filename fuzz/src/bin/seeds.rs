@@ -177,20 +177,37 @@ impl Seeds {
                 json!({"PutPolicies": [{"sku": "*", "mode": "Split", "weights": {}, "buffers": {"shop": 1}}]}),
             ),
             from(
-                json!({"Map": {"sku": "TEE-M", "listings": {"shop": {"id": "1", "settings": {"variant_id": "2"}}}}}),
+                json!({"Map": {"sku": "TEE-M", "settings": {"listings": {"shop": {"id": "1", "settings": {"variant_id": "2"}}},
+                    "components": null, "backorder": 1, "low_at": 2}}}),
             ),
             from(json!({"List": [["TEE-L", "shop", {"id": "3", "settings": {}}]]})),
             from(json!({"Claim": {"channel": "shop", "node": 1}})),
-            Command::Movements(from(json!({"idempotency": null, "atomic": true, "movements": [
+            from(
+                json!({"Request": {"idempotency": null, "asked": {"Movements": {"atomic": true, "movements": [
                 {"key": [1,2,3,4,5,6,7,8,9,0,1,2,3,4,5,6], "body": [1,2,3,4,5,6,7,8,9,0,1,2,3,4,5,6], "id": "m",
                  "kind": "Receipt", "sku": "TEE-M", "quantity": 10, "location": "main", "to_location": null,
-                 "channel": null, "reference": null, "reason": null, "occurred_ms": null}]}))),
+                 "channel": null, "reference": null, "reason": null, "occurred_ms": null, "count": null}]}}}}),
+            ),
+            from(
+                json!({"Map": {"sku": "SET", "settings": {"listings": null, "components": [["TEE-M", 2]],
+                "backorder": null, "low_at": null}}}),
+            ),
+            from(json!({"PutLocations": ["main"]})),
+            from(
+                json!({"Request": {"idempotency": null, "asked": {"Hold": {"id": "r", "channel": null, "ttl_ms": 1000,
+                "lines": [{"sku": "SET", "quantity": 1, "location": null}], "reference": null}}}}),
+            ),
+            from(json!({"Request": {"idempotency": null, "asked": {"Extend": ["r", 5000]}}})),
         ];
         let end: Vec<Command> = vec![
             from(json!({"Intend": {"channel": "shop", "epoch": 1, "skus": ["TEE-M", "TEE-L"]}})),
             from(json!({"Settle": {"channel": "shop", "epoch": 1, "outcomes": [
                 {"sku": "TEE-M", "listing": "1", "revision": 1, "result": "Confirmed"},
                 {"sku": "TEE-L", "listing": "3", "revision": 1, "result": {"Observed": 3}}]}})),
+            from(json!({"Request": {"idempotency": null,
+                "asked": {"Confirm": {"id": "r", "lines": [["SET", 1]], "reference": "o"}}}})),
+            from(json!({"Request": {"idempotency": null, "asked": {"Release": "r"}}})),
+            Command::Checkpoint,
             Command::Tick,
         ];
         for (n, facts) in facts.into_iter().enumerate() {
