@@ -35,8 +35,8 @@ pub struct Channel {
     /// The node that pushes to it and polls it; without one, the voter with the lowest id. While it is
     /// down its pushes wait: no other node takes them over in this release.
     pub home: Option<u64>,
-    /// The ledger's location that its orders draw from.
-    #[serde(default = "main_location")]
+    /// The ledger's location that its orders draw from: the first of `ledger.locations` if none is said.
+    #[serde(default)]
     pub location: String,
     /// How to reach its API; without it nothing is pushed, fetched or polled.
     pub api: Option<Api>,
@@ -76,10 +76,6 @@ pub struct Meaning {
     pub odoo: channels::odoo::Settings,
     /// What a generic channel sends that changes no stock.
     pub generic: channels::generic::Settings,
-}
-
-fn main_location() -> String {
-    "main".into()
 }
 
 /// Calls that a channel allows.
@@ -236,8 +232,8 @@ pub(super) fn check(
             at_channel(why);
             continue;
         }
-        if !(1..=NAME_LEN_MAX).contains(&channel.location.len()) {
-            at_channel(format!("location: between 1 and {NAME_LEN_MAX} bytes"));
+        if channel.location.len() > NAME_LEN_MAX {
+            at_channel(format!("location: at most {NAME_LEN_MAX} bytes"));
         }
         if channel.rate.burst == 0 {
             at_channel("rate.burst must be at least 1".into());

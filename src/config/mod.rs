@@ -14,6 +14,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use state::limits::{LOCATIONS_MAX, NAME_LEN_MAX};
 
 pub use api::Api;
 pub(crate) use channels::{CHANNEL_NAME_RULE, is_channel_name, unknown_kind};
@@ -76,6 +77,21 @@ pub struct Config {
 pub struct Ledger {
     /// Locations in the order in which they are drawn from where nothing else says which.
     pub locations: Vec<String>,
+}
+
+impl Ledger {
+    /// The location that counts where nothing says which.
+    fn check(&self, fault: &mut impl FnMut(&str, String)) -> String {
+        let long = |name: &&String| !(1..=NAME_LEN_MAX).contains(&name.len());
+        if self.locations.is_empty() || self.locations.len() > LOCATIONS_MAX {
+            fault("locations", format!("ledger.locations: between 1 and {LOCATIONS_MAX}"));
+        }
+        if let Some(name) = self.locations.iter().find(long) {
+            let message = format!("ledger.locations: {name:?} has not 1 to {NAME_LEN_MAX} bytes");
+            fault("locations", message);
+        }
+        self.locations.first().cloned().unwrap_or_default()
+    }
 }
 
 impl Default for Ledger {
@@ -296,6 +312,10 @@ impl Config {
             if let Err(why) = token.secret.resolve(path, private) {
                 fault(&format!("\"{}\"", token.name), format!("token {:?}: {why}", token.name));
             }
+        }
+        let main = config.ledger.check(&mut fault);
+        for channel in config.channels.iter_mut().filter(|channel| channel.location.is_empty()) {
+            channel.location.clone_from(&main);
         }
         channels::check(&mut config.channels, path, private, &mut fault);
         config.check_node(path, &mut fault);
