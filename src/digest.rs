@@ -1,6 +1,6 @@
 //! One number for a whole state: equal on all replicas at one index, or something is wrong.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use cluster::codec;
 use serde::Serialize;
@@ -27,6 +27,27 @@ impl Digester {
         let mut walk = Walk { known: self, sum: Sha256::new() };
         data.visit(&mut walk);
         walk.sum.chain_update(chain).finalize().into()
+    }
+}
+
+/// The digest of each part of a state by itself, made from all of it.
+#[must_use]
+pub fn of_parts(data: &Data) -> BTreeMap<String, Hash> {
+    let mut parts = Parts(BTreeMap::new());
+    data.visit(&mut parts);
+    let named = parts.0.into_iter();
+    named.map(|(name, sum)| (name.to_string(), sum.finalize().into())).collect()
+}
+
+struct Parts(BTreeMap<&'static str, Sha256>);
+
+impl Visitor for Parts {
+    fn bucket<T: Serialize>(&mut self, map: &'static str, _: usize, _: u64, entries: &T) {
+        self.0.entry(map).or_default().update(Sha256::digest(codec::encode(entries)));
+    }
+
+    fn part<T: Serialize>(&mut self, name: &'static str, part: &T) {
+        self.0.entry(name).or_default().update(codec::encode(part));
     }
 }
 

@@ -107,6 +107,28 @@ impl History {
         })
     }
 
+    /// All lines through a log index, in the order of the log.
+    pub fn all(
+        &self,
+        through: u64,
+    ) -> impl Iterator<Item = Result<(u64, Movement, Hash), Error>> + use<> {
+        let records = self.db.range(&movements_key(0), &movements_key(through.saturating_add(1)));
+        let entries = records.map(|record| {
+            let (key, bytes) = record?;
+            let index = key.get(1..).and_then(|index| index.try_into().ok());
+            let index = index.map_or(0, u64::from_be_bytes);
+            let Lines(lines) = codec::decode(&bytes)?;
+            Ok((index, lines))
+        });
+        entries.flat_map(|entry: Result<_, Error>| match entry {
+            Ok((index, lines)) => {
+                let of_entry = lines.into_iter();
+                of_entry.map(|(movement, hash)| Ok((index, movement, hash))).collect::<Vec<_>>()
+            }
+            Err(error) => vec![Err(error)],
+        })
+    }
+
     /// What is kept of a dead letter.
     pub fn body(&self, index: u64, n: u32) -> Result<Option<Kept>, Error> {
         let bytes = self.db.get(&body_key(index, n))?;
@@ -148,8 +170,12 @@ pub fn put_movements(batch: &mut Batch, chain: &mut Hash, index: u64, movements:
         *chain = link(chain, &movement);
         (movement, *chain)
     });
-    let lines = Lines(chained.collect());
-    batch.put(&movements_key(index), &codec::encode(&lines));
+    put_lines(batch, index, &Lines(chained.collect()));
+}
+
+/// Adds the lines of an entry to a batch.
+pub fn put_lines(batch: &mut Batch, index: u64, lines: &Lines) {
+    batch.put(&movements_key(index), &codec::encode(lines));
 }
 
 /// Adds the body of a dead letter to a batch.

@@ -123,8 +123,8 @@ impl Ingest {
         if body.size_hint().lower() > self.config.ingest.max_body.0 {
             return Err(too_large());
         }
-        let encoding = head.headers.get(CONTENT_ENCODING);
-        if encoding.is_some_and(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        let mut encodings = head.headers.get_all(CONTENT_ENCODING).iter();
+        if encodings.any(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
             let message = "send the body as it was signed, without content-encoding";
             return Err(refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
         }

@@ -26,7 +26,7 @@ use crate::poll::{self, Poller};
 use crate::propagate::{self, Pusher};
 use crate::replica::{Replica, Shared};
 use crate::sqs::{self, Consumer, Take, Taken};
-use crate::{clock, history, listen, submit};
+use crate::{audit, clock, history, listen, submit};
 
 /// How often the leader looks whether something is due that no command would bring up.
 const CHORES: Duration = Duration::from_millis(500);
@@ -147,6 +147,7 @@ impl Node {
         let stop = || node.stop.child_token();
         let outstanding = config.raft.segments_outstanding;
         node.tasks.spawn(submit::run(inbox.clone(), raft.clone(), outstanding, stop()));
+        node.tasks.spawn(audit::run(config.node.id, Arc::clone(&replica), raft.clone(), stop()));
         node.tasks.spawn(chores(Arc::clone(&config), Arc::clone(&replica), raft.clone(), stop()));
         let intake = Intake::new(inbox.clone(), &config);
         let known = replica.read().unwrap_or_else(PoisonError::into_inner).known();

@@ -73,36 +73,36 @@ struct Round {
     newest: u64,
     /// The page to ask for; `None` for the first.
     page: Option<String>,
-    /// How often in a row the channel limited the rate, and how long it wants to be left alone.
-    limits: u32,
+    /// How often in a row the channel put it off, and how long it wants to be left alone.
+    delays: u32,
     wait: Duration,
 }
 
 impl Round {
     fn new(since: u64, overlap: u64, now: u64) -> Self {
         let from = since.saturating_sub(overlap.max(OVERLAP_MS_MIN));
-        Self { since, from, began: now, newest: since, page: None, limits: 0, wait: Duration::ZERO }
+        Self { since, from, began: now, newest: since, page: None, delays: 0, wait: Duration::ZERO }
     }
 
     /// Takes note of a page that was kept. Whether it was the last.
     fn kept(&mut self, newest_ms: Option<u64>, next: Option<String>) -> bool {
         self.newest = self.newest.max(newest_ms.unwrap_or(0));
         self.page = next;
-        (self.limits, self.wait) = (0, Duration::ZERO);
+        (self.delays, self.wait) = (0, Duration::ZERO);
         self.page.is_none()
     }
 
-    /// The channel has enough for now.
-    fn limited(mut self, wait_ms: u64) -> Self {
-        self.limits = self.limits.saturating_add(1);
+    /// The channel has enough for now, or does not answer.
+    fn put_off(mut self, wait_ms: u64) -> Self {
+        self.delays = self.delays.saturating_add(1);
         self.wait = Duration::from_millis(wait_ms);
         self
     }
 
     /// How long it rests: not at all if there are only pages left over; as long as the channel wants if it
-    /// limits the rate, and longer each time, up to the time between two polls.
+    /// put the poll off, and longer each time, up to the time between two polls.
     fn pause(&self, every: Duration) -> Duration {
-        let Some(before) = self.limits.checked_sub(1) else { return Duration::ZERO };
+        let Some(before) = self.delays.checked_sub(1) else { return Duration::ZERO };
         let patience = PATIENCE.saturating_mul(2_u32.saturating_pow(before));
         patience.min(every).max(self.wait)
     }
@@ -233,9 +233,13 @@ impl Poller {
             let Page { told, next, newest_ms } = match page {
                 Ok(page) => page,
                 Err(error) => {
-                    if let ApiError::Limited { wait_ms } = error {
-                        *left = Some(round.limited(wait_ms));
-                    }
+                    let wait_ms = match &error {
+                        ApiError::Limited { wait_ms } => Some(*wait_ms),
+                        ApiError::Unreachable(_) => Some(0),
+                        // It would most likely be the same again: the next poll begins anew.
+                        _ => None,
+                    };
+                    *left = wait_ms.map(|wait_ms| round.put_off(wait_ms));
                     return Err(error.into());
                 }
             };
@@ -330,7 +334,7 @@ mod tests {
         assert_eq!(round.pause(every), Duration::ZERO);
         let mut pauses = Vec::new();
         for _ in 0..10 {
-            round = round.limited(3_000);
+            round = round.put_off(3_000);
             pauses.push(round.pause(every));
         }
         assert_eq!(round.page.as_deref(), Some("2"));

@@ -34,6 +34,7 @@ pub struct Replica {
     measures: Arc<Measures>,
     changed: watch::Sender<u64>,
     known: watch::Sender<Known>,
+    checkpoint: watch::Sender<Option<Arc<Frozen>>>,
 }
 
 /// The names of all channels; `None` before this node has heard of any cluster.
@@ -90,6 +91,7 @@ impl Replica {
             measures,
             changed: watch::Sender::new(0),
             known: watch::Sender::new(None),
+            checkpoint: watch::Sender::new(None),
         })
     }
 
@@ -115,6 +117,12 @@ impl Replica {
     #[must_use]
     pub fn known(&self) -> watch::Receiver<Known> {
         self.known.subscribe()
+    }
+
+    /// The state as it was at the newest checkpoint that this process applied.
+    #[must_use]
+    pub fn checkpoint(&self) -> watch::Receiver<Option<Arc<Frozen>>> {
+        self.checkpoint.subscribe()
     }
 
     /// The history that belongs to this state.
@@ -162,18 +170,27 @@ impl StateMachine for Replica {
     fn apply(&mut self, entries: &[Entry<'_>]) -> Result<Vec<Vec<u8>>, Halt> {
         let mut batch = Batch::default();
         let mut replies = Vec::with_capacity(entries.len());
+        let mut checkpoint = None;
         for entry in entries {
             let command: Command = codec::decode(entry.command).map_err(|error| {
                 Halt(format!("log entry {} cannot be read by this release: {error}", entry.index))
             })?;
             let stamp = Stamp { index: entry.index, now: entry.at_ms };
+            let is_checkpoint = matches!(command, Command::Checkpoint);
             let (reply, effects) = self.state.apply(stamp, command);
             replies.push(codec::encode(&reply));
             self.keep(entry.index, effects, &mut batch);
             self.index = entry.index;
+            if is_checkpoint {
+                checkpoint = Some(Arc::new(self.freeze()));
+            }
         }
         self.history().write(batch).map_err(|error| Halt(error.to_string()))?;
         self.announce();
+        // What it says of its history was written before.
+        if checkpoint.is_some() {
+            self.checkpoint.send_replace(checkpoint);
+        }
         Ok(replies)
     }
 

@@ -32,4 +32,10 @@ fn the_demo_kills_a_node_and_keeps_every_promise() {
         .max()
         .unwrap_or(0);
     assert!(pushed > 24, "the stores were told nothing: {wrong}");
+    let count = |what: &str| {
+        let line = said.lines().find_map(|line| line.trim().strip_prefix(what));
+        line.and_then(|rest| rest.trim().parse::<u64>().ok()).unwrap_or(0)
+    };
+    assert!(count("never sent") > 0, "nothing had to be asked for: {wrong}");
+    assert!(count("order lines checked") > 100, "hardly anything was sold: {wrong}");
 }

@@ -10,6 +10,7 @@ use serde_json::json;
 use state::command::{Delivery, Fact};
 use state::order::LineImage;
 use state::origin::Lane;
+use stockraft::clock;
 use stockraft::inbox::{Bounds, Inbox, Place};
 use stockraft::measures::Measures;
 use support::orders::{self, Webhook};
@@ -22,7 +23,8 @@ fn large(order: u64, lines: usize) -> Webhook {
         json!({ "id": order * 10_000 + u64::try_from(n).unwrap(), "sku": sku, "quantity": 1 })
     };
     let lines: Vec<_> = (0..lines).map(line).collect();
-    let order = json!({ "id": order, "updated_at": "2026-11-20T10:00:00Z", "line_items": lines });
+    let now = clock::rfc3339(clock::now_ms());
+    let order = json!({ "id": order, "updated_at": now, "line_items": lines });
     Webhook::new("orders/create", format!("large-{}", order["id"]), order.to_string())
 }
 

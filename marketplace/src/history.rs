@@ -232,7 +232,7 @@ pub struct Stats {
     pub outage_calls: u64,
 }
 
-/// What a correct ledger must hold of one SKU for this store.
+/// What a correct ledger must hold of one SKU, or of one order line, for this store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Expected {
     /// Sold, less what edits took out and what `cancel` refund lines freed. What was shipped counts.
@@ -241,6 +241,26 @@ pub struct Expected {
     pub returned: i64,
     /// Shipped.
     pub fulfilled: i64,
+}
+
+impl Expected {
+    /// What is still owed to customers.
+    #[must_use]
+    pub const fn open(&self) -> i64 {
+        self.committed - self.fulfilled
+    }
+
+    /// What it changed on hand.
+    #[must_use]
+    pub const fn on_hand(&self) -> i64 {
+        self.returned - self.fulfilled
+    }
+
+    pub(crate) const fn add(&mut self, other: &Self) {
+        self.committed += other.committed;
+        self.returned += other.returned;
+        self.fulfilled += other.fulfilled;
+    }
 }
 
 /// What the seller can know: orders by the newest acknowledged image of each, refunds and fulfilments
@@ -270,3 +290,6 @@ impl Known {
 
 /// By SKU.
 pub type ExpectedBySku = BTreeMap<String, Expected>;
+
+/// By order line: `{order}/{line}`, both as the channel's payloads write them.
+pub type ExpectedByLine = BTreeMap<String, Expected>;

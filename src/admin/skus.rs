@@ -149,7 +149,5 @@ pub(super) async fn put(
         SkuSettings { listings, components, backorder: said.backorder, low_at: said.low_at };
     admin.change(&Command::Map { sku: sku.clone(), settings }).await?;
     let known = look(&admin, &sku);
-    known
-        .map(Json)
-        .ok_or_else(|| Problem::unavailable("the change is agreed on, not here yet".into()))
+    known.map(Json).ok_or_else(|| Problem::internal(format!("{sku:?} is gone again")))
 }

@@ -1,11 +1,13 @@
 //! `stockraft cluster …`
 #![expect(clippy::indexing_slicing, reason = "JSON indexed by name is null where nothing is")]
 
+use std::time::Duration;
+
 use clap::Subcommand;
 use hyper::Method;
 use serde_json::{Value, json};
 
-use super::ask::{ask, cell, show};
+use super::ask::{ask, ask_patiently, cell, show};
 use super::{Failure, Target};
 
 #[derive(Subcommand)]
@@ -68,6 +70,15 @@ pub(super) enum Command {
         #[command(flatten)]
         target: Target,
     },
+    /// Has all nodes look their replicas over, and compares them. Exit code 1 if anything is wrong.
+    #[command(after_help = "Example:\n  stockraft cluster verify --wait-s 600")]
+    Verify {
+        /// Seconds to wait for the nodes.
+        #[arg(long, default_value_t = 60)]
+        wait_s: u64,
+        #[command(flatten)]
+        target: Target,
+    },
     /// Builds a snapshot on the node now.
     #[command(after_help = "Example:\n  stockraft cluster snapshot")]
     Snapshot {
@@ -92,6 +103,7 @@ pub(super) async fn run(command: Command) -> Result<(), Failure> {
             show(&target, &status, table);
             return Ok(());
         }
+        Command::Verify { wait_s, target } => return verify(&target, wait_s).await,
         Command::Init { members, target } => {
             (target, Method::POST, "/cluster/init".into(), Some(json!({ "members": members })))
         }
@@ -116,6 +128,28 @@ pub(super) async fn run(command: Command) -> Result<(), Failure> {
     let answer = ask(&target, method, &path, body.as_ref()).await?;
     show(&target, &answer, |_| vec![vec!["done".into()]]);
     Ok(())
+}
+
+async fn verify(target: &Target, wait_s: u64) -> Result<(), Failure> {
+    let path = format!("/cluster/verify?wait_s={wait_s}");
+    let longer = Duration::from_secs(wait_s);
+    let verdict = ask_patiently(target, Method::GET, &path, None, longer).await?;
+    show(target, &verdict, |verdict| {
+        let header = ["id", "region", "reported", "movements", "chain", "differs", "fault"];
+        let mut rows = vec![header.map(Into::into).into()];
+        for node in verdict["nodes"].as_array().into_iter().flatten() {
+            let differs = node["differs"].as_array().into_iter().flatten().map(cell);
+            let differs = differs.collect::<Vec<_>>().join(" ");
+            let mut row: Vec<String> = header.iter().map(|name| cell(&node[name])).collect();
+            row.splice(5..6, [differs]);
+            rows.push(row);
+        }
+        rows
+    });
+    if verdict["ok"] == true {
+        return Ok(());
+    }
+    Err(Failure::Operation("the nodes do not all hold the same, or not what happened".into()))
 }
 
 fn table(status: &Value) -> Vec<Vec<String>> {

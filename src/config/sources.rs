@@ -61,9 +61,11 @@ pub struct Odoo {
 #[serde(deny_unknown_fields, default)]
 pub struct Poll {
     /// Between two polls; 0 polls never. Orders that only the API can tell of are fetched all the same.
+    #[serde(deserialize_with = "Millis::or_zero")]
     pub every: Millis,
     /// How far behind the newest change a poll begins again: clocks differ, long transactions end late, and
     /// some channels show a change only minutes after the time that it bears.
+    #[serde(deserialize_with = "Millis::or_zero")]
     pub overlap: Millis,
 }
 

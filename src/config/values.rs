@@ -12,10 +12,13 @@ impl Millis {
     pub const fn duration(self) -> std::time::Duration {
         std::time::Duration::from_millis(self.0)
     }
-}
 
-impl<'de> Deserialize<'de> for Millis {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+    /// Reads one that may be nothing: `"0s"`.
+    pub fn or_zero<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::at_least(0, deserializer)
+    }
+
+    fn at_least<'de, D: Deserializer<'de>>(least: u64, deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         let duration = humantime::parse_duration(&text).map_err(|error| {
             de::Error::custom(format!("{text:?} is no duration like \"7d\" or \"500ms\": {error}"))
@@ -23,9 +26,15 @@ impl<'de> Deserialize<'de> for Millis {
         // A century: beyond it, sums of times could leave their range.
         let most = 100 * 365 * 24 * 60 * 60 * 1000;
         match u64::try_from(duration.as_millis()) {
-            Ok(ms) if (1..=most).contains(&ms) => Ok(Self(ms)),
-            _ => Err(de::Error::custom(format!("{text:?} is not between 1ms and 100 years"))),
+            Ok(ms) if (least..=most).contains(&ms) => Ok(Self(ms)),
+            _ => Err(de::Error::custom(format!("{text:?} is not between {least}ms and 100 years"))),
         }
+    }
+}
+
+impl<'de> Deserialize<'de> for Millis {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::at_least(1, deserializer)
     }
 }
 

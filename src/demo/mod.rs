@@ -1,6 +1,8 @@
 //! `stockraft demo`: a whole cluster on loopback, one process a region, with simulated stores that send
 //! really signed webhooks and receive really pushed quantities. Half-way the leader is killed.
 
+mod amazon;
+mod books;
 mod nodes;
 mod others;
 mod summary;
@@ -13,7 +15,8 @@ use std::time::Duration;
 
 use clap::Args;
 use hyper::Method;
-use marketplace::{Faults, Item, Options as StoreOptions, Store, Warehouse};
+use marketplace::shopify::sign::Topic;
+use marketplace::{Costs, Faults, Item, Options as StoreOptions, Store, Warehouse};
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -40,11 +43,11 @@ pub struct Options {
     /// Regions, one node each.
     #[arg(long, value_delimiter = ',', default_value = "eu,us,apac")]
     regions: Vec<String>,
-    /// Kinds of channels: a Shopify store in each region, and one sender of each other kind.
+    /// Kinds of channels: a Shopify store in each region, and one seller of each other kind.
     #[arg(
         long,
         value_delimiter = ',',
-        default_value = "shopify,woocommerce,ebay,walmart,odoo,generic"
+        default_value = "shopify,woocommerce,amazon,ebay,walmart,odoo,generic"
     )]
     channels: Vec<String>,
     /// Orders a second, over all channels.
@@ -114,12 +117,18 @@ async fn open_stores(options: &Options, warehouse: &Warehouse) -> Result<Vec<Sto
             items: items.collect(),
             seed: options.seed.wrapping_mul(1000) + n,
             time_scale: TIME_SCALE,
+            topics: Topic::ALL.into(),
+            costs: Costs { maximum_available: 20_000, restore_rate: 1000, ..Costs::default() },
             faults: Faults {
                 duplicate: 0.1,
                 delay: 0.1,
                 delay_max: Duration::from_secs(2),
+                drop: 0.02,
                 cancel: 0.08,
                 refund: 0.08,
+                edit: 0.08,
+                fulfil: 0.3,
+                change_after_max: Duration::from_secs(5),
                 answer_lost: 0.01,
                 server_error: 0.01,
                 ..Faults::default()
@@ -143,7 +152,7 @@ async fn act(
     stock_up(nodes, (stores, others), warehouse).await?;
     subscribe(nodes, stores)?;
     others.subscribe(nodes)?;
-    let channels = stores.len() + others.all.len();
+    let channels = stores.len() + others.count();
     let each = options.rate / f64::from(u32::try_from(channels).unwrap_or(1));
     for store in stores {
         store.set_orders_per_second(each);

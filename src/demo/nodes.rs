@@ -20,6 +20,9 @@ const TOKEN: &str = "demo-token-0123456789abcdef";
 /// How long a node may take to answer after its start.
 const START: Duration = Duration::from_secs(30);
 
+/// Lost webhooks are to be found while somebody watches.
+pub(super) const POLL: &str = "poll = { every = \"5s\", overlap = \"10m\" }\n";
+
 /// Where the nodes are and what stands in their configs.
 pub(super) struct Plan {
     dir: PathBuf,
@@ -44,7 +47,7 @@ impl Plan {
             let _ = write!(
                 channels,
                 "\n[[channel]]\nname = \"{}\"\nkind = \"shopify\"\nsecrets = [\"{}\"]\n\
-                 home = {home}\nrate = {{ per_second = 20, burst = 40 }}\n\
+                 home = {home}\nrate = {{ per_second = 20, burst = 40 }}\n{POLL}\
                  [channel.api]\nbase_url = \"http://{}\"\ntoken = \"{}\"\nversion = \"{}\"\n",
                 options.name,
                 options.secret,

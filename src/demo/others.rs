@@ -1,19 +1,16 @@
 //! The demo's channels that are not pushed to yet: each sells what was set aside for it, and tells of it as
 //! the real one does.
-#![expect(clippy::indexing_slicing, reason = "JSON indexed by name is null where nothing is")]
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use hyper::Method;
-use marketplace::sender::{Faults, Item, Kind, Options, Sender, Totals};
-
+use marketplace::history::ExpectedByLine;
+use marketplace::sender::{Faults, Item, Kind, Options, Sender};
 use serde_json::{Value, json};
 
-use super::nodes::Nodes;
+use super::amazon::{self, Amazon};
+use super::nodes::{Nodes, POLL};
 use super::{SKUS, TIME_SCALE, sku};
-use crate::client::Client;
 
 /// How long a sender may take to find a node for its handshake.
 const HANDSHAKE: Duration = Duration::from_secs(20);
@@ -33,16 +30,37 @@ const KINDS: [(&str, Kind); 5] = [
 #[derive(Default)]
 pub(super) struct Others {
     /// The senders, by the name of their kind, which is their channel's name as well.
-    pub(super) all: Vec<Sender>,
+    senders: Vec<Sender>,
+    amazon: Option<Amazon>,
+}
+
+/// What one of them has counted.
+pub(super) struct Tally {
+    pub(super) name: String,
+    pub(super) orders: u64,
+    /// Webhooks or notifications sent, each once.
+    pub(super) sent: u64,
+    /// Of these, sent twice.
+    pub(super) duplicates: u64,
+    /// Of these, accepted by a node.
+    pub(super) acknowledged: u64,
+    pub(super) given_up: u64,
+    /// Never sent.
+    pub(super) dropped: u64,
 }
 
 impl Others {
-    /// Opens one sender a kind.
+    /// Opens one seller a kind.
     pub(super) async fn open(kinds: &[String], seed: u64) -> Result<Self, String> {
         let mut others = Self::default();
         for name in kinds.iter().filter(|name| *name != "shopify") {
+            if name == amazon::NAME {
+                others.amazon = Some(Amazon::open(seed).await?);
+                continue;
+            }
             let (_, kind) = *KINDS.iter().find(|(known, _)| known == name).ok_or_else(|| {
-                let known: Vec<&str> = KINDS.iter().map(|(name, _)| *name).collect();
+                let known = KINDS.iter().map(|(name, _)| *name).chain([amazon::NAME]);
+                let known: Vec<&str> = known.collect();
                 format!("--channels: there is no {name:?}; there are shopify, {}", known.join(", "))
             })?;
             let items =
@@ -66,7 +84,7 @@ impl Others {
                 ..Options::new(name.clone(), kind)
             };
             let sender = Sender::start(options).await;
-            others.all.push(sender.map_err(|error| format!("a simulated {name}: {error}"))?);
+            others.senders.push(sender.map_err(|error| format!("a simulated {name}: {error}"))?);
         }
         Ok(others)
     }
@@ -74,16 +92,19 @@ impl Others {
     /// The channels of a node's config, as the node at this URL is known to their senders.
     pub(super) fn config(&self, webhooks: &str) -> String {
         let mut text = String::new();
-        for sender in &self.all {
+        for sender in &self.senders {
             // Writing to a String cannot fail.
             let _ = write!(text, "\n[[channel]]\n{}", channel(sender, webhooks));
+        }
+        if let Some(amazon) = &self.amazon {
+            let _ = write!(text, "\n[[channel]]\n{}", amazon.config());
         }
         text
     }
 
     /// Subscribes every sender to the nodes at these URLs, the first one first.
     pub(super) fn subscribe(&self, nodes: &Nodes) -> Result<(), String> {
-        for (n, sender) in self.all.iter().enumerate() {
+        for (n, sender) in self.senders.iter().enumerate() {
             let count = nodes.count();
             let options = sender.options();
             let secret = match options.kind {
@@ -97,94 +118,117 @@ impl Others {
         Ok(())
     }
 
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.senders.len() + usize::from(self.amazon.is_some())
+    }
+
     /// How many units of each SKU were set aside for them.
     pub(super) fn units(&self) -> i64 {
-        UNITS_EACH * i64::try_from(self.all.len()).unwrap_or(0)
+        UNITS_EACH * i64::try_from(self.count()).unwrap_or(0)
+    }
+
+    /// What each has counted.
+    pub(super) fn tallies(&self) -> impl Iterator<Item = Tally> {
+        let senders = self.senders.iter().map(|sender| {
+            let stats = sender.stats();
+            Tally {
+                name: sender.options().name.clone(),
+                orders: stats.orders,
+                sent: stats.webhooks,
+                duplicates: stats.duplicates,
+                acknowledged: stats.acknowledged,
+                given_up: stats.given_up,
+                dropped: stats.dropped,
+            }
+        });
+        let amazon = self.amazon.iter().map(|amazon| {
+            let (stats, deleted) = (amazon.account.stats(), amazon.queue.counts().deleted);
+            Tally {
+                name: amazon::NAME.into(),
+                orders: stats.orders,
+                sent: stats.notifications - stats.dropped,
+                duplicates: stats.duplicates,
+                acknowledged: deleted.saturating_sub(stats.duplicates),
+                given_up: 0,
+                dropped: stats.dropped,
+            }
+        });
+        senders.chain(amazon)
     }
 
     /// How each names the SKU of this number.
     pub(super) fn listings(&self, n: u64) -> impl Iterator<Item = (String, Value)> {
-        self.all.iter().map(move |sender| {
+        let senders = self.senders.iter().map(move |sender| {
             let options = sender.options();
             let own = matches!(options.kind, Kind::WooCommerce | Kind::Odoo);
             let id = if own { (900 + n).to_string() } else { sku(n) };
             (options.name.clone(), json!({ "id": id }))
-        })
+        });
+        let amazon =
+            self.amazon.iter().map(move |_| (amazon::NAME.into(), json!({ "id": sku(n) })));
+        senders.chain(amazon)
     }
 
     /// Lets customers in, once each has found a node that answers its handshake.
     pub(super) async fn sell(&self, rate: f64) {
-        for sender in &self.all {
+        for sender in &self.senders {
             let _ = tokio::time::timeout(HANDSHAKE, sender.subscribed()).await;
             sender.set_orders_per_second(rate);
+        }
+        if let Some(amazon) = &self.amazon {
+            amazon.account.set_orders_per_second(rate);
         }
     }
 
     /// Lets nobody in any more, and waits until everything has been told.
     pub(super) async fn rest(&self) {
-        for sender in &self.all {
+        for sender in &self.senders {
             sender.stop_selling();
         }
-        for sender in &self.all {
+        if let Some(amazon) = &self.amazon {
+            amazon.account.stop_selling();
+        }
+        for sender in &self.senders {
             sender.drained().await;
+        }
+        if let Some(amazon) = &self.amazon {
+            amazon.drained().await;
         }
     }
 
     /// Closes them.
     pub(super) async fn close(&self) {
-        for sender in &self.all {
+        for sender in &self.senders {
             sender.shutdown().await;
         }
+        if let Some(amazon) = &self.amazon {
+            amazon.close().await;
+        }
     }
 
-    /// What every ledger must say of them, compared with what one says: differences, in words.
-    pub(super) async fn check(&self, api: &Client) -> Result<Vec<String>, String> {
-        let mut booked: BTreeMap<(String, String), (i64, i64)> = BTreeMap::new();
-        for sku in (0..SKUS).map(sku) {
-            let mut path = format!("/v1/stock/{sku}/movements?limit=1000");
-            loop {
-                let page = api.call(Method::GET, &path, None).await.map_err(|e| e.to_string())?;
-                for line in page["items"].as_array().into_iter().flatten() {
-                    let Some(channel) = line["channel"].as_str() else { continue };
-                    let quantity = line["quantity"].as_i64().unwrap_or(0);
-                    let (committed, on_hand) = effect(line["kind"].as_str(), quantity);
-                    let sum = booked.entry((channel.to_string(), sku.clone())).or_default();
-                    *sum = (sum.0 + committed, sum.1 + on_hand);
-                }
-                let Some(next) = page["next"].as_str() else { break };
-                path = format!("/v1/stock/{sku}/movements?limit=1000&cursor={next}");
-            }
-        }
-        let mut differences = Vec::new();
-        for sender in &self.all {
-            let name = &sender.options().name;
-            for (sku, totals) in sender.expected() {
-                let wanted = (totals.open(), on_hand(&totals));
-                let found = booked.remove(&(name.clone(), sku.clone())).unwrap_or_default();
-                if found != wanted {
-                    differences.push(format!(
-                        "{name} {sku}: {} committed and {} on hand, {} and {} expected",
-                        found.0, found.1, wanted.0, wanted.1
-                    ));
-                }
-            }
-        }
-        Ok(differences)
+    /// What a ledger must hold, by channel, of each order line; of each SKU where shipments are movements
+    /// of their own that name no line.
+    pub(super) fn expected(&self) -> impl Iterator<Item = (String, ExpectedByLine)> {
+        let senders = self.senders.iter().map(|sender| {
+            let name = sender.options().name.clone();
+            let lines = if self.is_by_sku(&name) {
+                let skus = sender.expected().into_iter();
+                skus.map(|(sku, totals)| (sku, totals.expected())).collect()
+            } else {
+                sender.expected_lines()
+            };
+            (name, lines)
+        });
+        let amazon = self.amazon.iter();
+        let amazon = amazon.map(|of| (amazon::NAME.into(), of.account.expected_lines()));
+        senders.chain(amazon)
     }
-}
 
-fn on_hand(totals: &Totals) -> i64 {
-    totals.returned + totals.received + totals.adjusted - totals.fulfilled
-}
-
-/// What a movement does to what is committed and what is on hand.
-fn effect(kind: Option<&str>, quantity: i64) -> (i64, i64) {
-    match kind {
-        Some("sale") => (quantity, 0),
-        Some("cancellation") => (-quantity, 0),
-        Some("fulfilment") => (-quantity, -quantity),
-        Some("return" | "receipt" | "adjustment") => (0, quantity),
-        _ => (0, 0),
+    /// Whether this channel's expectations are by SKU.
+    pub(super) fn is_by_sku(&self, channel: &str) -> bool {
+        let kind = |sender: &&Sender| sender.options().name == channel;
+        self.senders.iter().find(kind).is_some_and(|sender| sender.options().kind == Kind::Odoo)
     }
 }
 
@@ -194,26 +238,25 @@ fn channel(sender: &Sender, webhooks: &str) -> String {
     let (name, secret, url) = (&options.name, &options.secret, sender.url());
     let (id, key) = (&options.api_id, &options.api_secret);
     let common = |secret: &str| format!("name = \"{name}\"\nsecrets = [\"{secret}\"]\n");
-    let poll = "poll = { every = \"5s\", overlap = \"10m\" }\n";
     match options.kind {
         Kind::WooCommerce => format!(
-            "{}kind = \"woocommerce\"\n{poll}api = {{ base_url = \"{url}\", consumer_key = \"{id}\", \
+            "{}kind = \"woocommerce\"\n{POLL}api = {{ base_url = \"{url}\", consumer_key = \"{id}\", \
              consumer_secret = \"{key}\" }}\n",
             common(secret)
         ),
         Kind::Ebay => format!(
-            "{}kind = \"ebay\"\n{poll}endpoint = \"{webhooks}{name}\"\napi = {{ base_url = \"{url}\", \
+            "{}kind = \"ebay\"\n{POLL}endpoint = \"{webhooks}{name}\"\napi = {{ base_url = \"{url}\", \
              client_id = \"{id}\", client_secret = \"{key}\", refresh_token = \"{}\" }}\n",
             common(&options.verification_token),
             options.refresh_token
         ),
         Kind::Walmart => format!(
-            "{}kind = \"walmart\"\n{poll}verify = {{ scheme = \"basic\", user = \"wm\" }}\n\
+            "{}kind = \"walmart\"\n{POLL}verify = {{ scheme = \"basic\", user = \"wm\" }}\n\
              api = {{ base_url = \"{url}\", client_id = \"{id}\", client_secret = \"{key}\" }}\n",
             common(secret)
         ),
         Kind::Odoo => format!(
-            "{}kind = \"odoo\"\n{poll}odoo = {{ locations = {{ 8 = \"main\" }}, customers = [5] }}\n\
+            "{}kind = \"odoo\"\n{POLL}odoo = {{ locations = {{ 8 = \"main\" }}, customers = [5] }}\n\
              api = {{ base_url = \"{url}\", token = \"{key}\" }}\n",
             common(secret)
         ),

@@ -44,10 +44,9 @@ impl Screen {
         lines.extend(node_lines(nodes).await);
         lines.push(String::new());
         lines.extend(channel_lines(nodes, stores).await);
-        lines.extend(others.all.iter().map(|sender| {
-            let (stats, name) = (sender.stats(), &sender.options().name);
-            format!("{name:<16}{:>8}{:>9}", stats.orders, stats.webhooks)
-        }));
+        lines.extend(
+            others.tallies().map(|of| format!("{:<16}{:>8}{:>9}", of.name, of.orders, of.sent)),
+        );
         if self.terminal {
             lines.push(String::new());
             lines.extend(story.iter().cloned());

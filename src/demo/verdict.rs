@@ -1,17 +1,14 @@
-//! The demo's verdict: what the stores were promised, held against what the ledger says.
+//! The demo's verdict: what the channels were promised, held against what the nodes say.
 #![expect(clippy::indexing_slicing, reason = "JSON indexed by name is null where nothing is")]
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use hyper::Method;
-use marketplace::history::{Cause, Progress};
-use marketplace::shopify::payload::Restock;
-use marketplace::shopify::sign::Topic;
 use marketplace::{Store, Warehouse};
 use serde_json::Value;
 
+use super::books::{self, Differences};
 use super::nodes::Nodes;
 use super::others::Others;
 use crate::cli::say;
@@ -32,7 +29,9 @@ pub(super) async fn settle(
         }
         others.rest().await;
         // What was lost on the way is found by polling.
-        while !others.check(&nodes.api(0)).await.is_ok_and(|found| found.is_empty()) {
+        let api = nodes.api(0);
+        let compare = || books::compare(&api, (stores, others));
+        while !compare().await.is_ok_and(|found| found.are_none()) {
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
         while !at_rest(nodes).await {
@@ -68,11 +67,11 @@ struct Findings {
     sent: u64,
     acknowledged: u64,
     given_up: u64,
+    dropped: u64,
     duplicates_sent: u64,
-    lines_checked: u64,
-    lost: Vec<String>,
-    doubled: Vec<String>,
+    books: Differences,
     too_many_shown: Vec<String>,
+    misbelieved: Vec<String>,
     held_back: i64,
     replicas_differ: Vec<String>,
     oversold: u64,
@@ -86,24 +85,27 @@ pub(super) async fn give(
     warehouse: &Warehouse,
     story: &[String],
 ) -> Result<(), String> {
-    let mut findings = Findings { oversold: warehouse.oversold_units(), ..Findings::default() };
     let api = nodes.api(0);
+    let mut findings = Findings {
+        oversold: warehouse.oversold_units(),
+        books: books::compare(&api, (stores, others)).await?,
+        ..Findings::default()
+    };
     for store in stores {
         let stats = store.stats();
         findings.sent += stats.webhooks;
         findings.acknowledged += stats.acknowledged;
         findings.given_up += stats.given_up;
         findings.duplicates_sent += stats.duplicates;
+        findings.dropped += stats.webhooks_dropped;
     }
-    for sender in &others.all {
-        let stats = sender.stats();
-        findings.sent += stats.webhooks;
-        findings.acknowledged += stats.acknowledged;
-        findings.given_up += stats.given_up;
-        findings.duplicates_sent += stats.duplicates;
+    for tally in others.tallies() {
+        findings.sent += tally.sent;
+        findings.acknowledged += tally.acknowledged;
+        findings.given_up += tally.given_up;
+        findings.duplicates_sent += tally.duplicates;
+        findings.dropped += tally.dropped;
     }
-    check_orders(&api, stores, &mut findings).await?;
-    findings.lost.extend(others.check(&api).await?);
     check_quantities(&api, stores, &mut findings).await?;
     check_replicas(nodes, stores, &mut findings).await;
     for event in story {
@@ -112,98 +114,9 @@ pub(super) async fn give(
     findings.print()
 }
 
-/// Holds each order line that a store was answered 200 for against the ledger's movements.
-async fn check_orders(
-    api: &Client,
-    stores: &[Store],
-    findings: &mut Findings,
-) -> Result<(), String> {
-    let skus: BTreeSet<String> = stores
-        .iter()
-        .flat_map(|store| store.options().items.iter().map(|i| i.sku.clone()))
-        .collect();
-    let mut committed: BTreeMap<(String, String), i64> = BTreeMap::new();
-    for sku in &skus {
-        let mut path = format!("/v1/stock/{sku}/movements?limit=1000");
-        loop {
-            let page = api.call(Method::GET, &path, None).await.map_err(|e| e.to_string())?;
-            for line in page["items"].as_array().into_iter().flatten() {
-                let quantity = line["quantity"].as_i64().unwrap_or(0);
-                let signed = match line["kind"].as_str() {
-                    Some("sale") => quantity,
-                    Some("cancellation") => -quantity,
-                    _ => continue,
-                };
-                let channel = line["channel"].as_str().unwrap_or_default().to_string();
-                if !stores.iter().any(|store| store.options().name == channel) {
-                    continue;
-                }
-                let reference = line["reference"].as_str().unwrap_or_default().to_string();
-                *committed.entry((channel, reference)).or_default() += signed;
-            }
-            let Some(next) = page["next"].as_str() else { break };
-            path = format!("/v1/stock/{sku}/movements?limit=1000&cursor={next}");
-        }
-    }
-    for store in stores {
-        let name = &store.options().name;
-        for (reference, wanted) in verdict_lines(store) {
-            findings.lines_checked += 1;
-            let found = committed.remove(&(name.clone(), reference.clone())).unwrap_or(0);
-            let finding = format!("{name} {reference}: {found} committed, {wanted:?} expected");
-            // Between the least that was promised and the most that was ever said.
-            if found < *wanted.start() {
-                findings.lost.push(finding);
-            } else if found > *wanted.end() {
-                findings.doubled.push(finding);
-            }
-        }
-    }
-    let unknown = committed.into_iter().filter(|(_, units)| *units != 0);
-    let unknown = unknown.map(|((channel, line), units)| {
-        format!("{channel} {line}: {units} committed, and no store knows the line")
-    });
-    findings.doubled.extend(unknown);
-    Ok(())
-}
-
-/// By order line, what the ledger must have committed: exactly what the store said, where all of it was
-/// acknowledged; else between what was promised and what may have arrived.
-fn verdict_lines(store: &Store) -> BTreeMap<String, RangeInclusive<i64>> {
-    let history = store.history();
-    let mut known = BTreeSet::new();
-    let mut refunds = BTreeSet::new();
-    for webhook in history.webhooks.iter().filter(|w| w.progress == Progress::Acknowledged) {
-        if webhook.topic != Topic::RefundsCreate {
-            known.insert(webhook.order_id);
-        }
-        refunds.extend(webhook.refund_ids.iter().copied());
-    }
-    // Sold, then the least and the most that was cancelled of it.
-    let mut lines: BTreeMap<(u64, u64), (i64, i64, i64)> = BTreeMap::new();
-    for movement in &history.movements {
-        let line = lines.entry((movement.order_id, movement.line_id)).or_default();
-        let quantity = i64::from(movement.quantity);
-        match movement.cause {
-            Cause::Sold => line.0 += quantity,
-            Cause::Cancelled(Restock::Cancel) | Cause::Refunded(Restock::Cancel) => {
-                line.2 += quantity;
-                if movement.refund_id.is_some_and(|refund| refunds.contains(&refund)) {
-                    line.1 += quantity;
-                }
-            }
-            Cause::Cancelled(_) | Cause::Refunded(_) => {}
-        }
-    }
-    let wanted = lines.into_iter().map(|((order, line), (sold, least, most))| {
-        let range = if known.contains(&order) { sold - most..=sold - least } else { 0..=sold };
-        (format!("{order}/{line}"), range)
-    });
-    wanted.collect()
-}
-
-/// No store shows more than the ledger wants it to show. It may show fewer where a killed node's last
-/// push has an unknown outcome: what it may have added is held back until it cannot be sold any more.
+/// No store shows more than the ledger wants it to show, nor anything else than the ledger believes. It
+/// may show fewer than wanted where a killed node's last push has an unknown outcome: what it may have
+/// added is held back until it cannot be sold any more.
 async fn check_quantities(
     api: &Client,
     stores: &[Store],
@@ -215,8 +128,13 @@ async fn check_quantities(
         let sku = stock["sku"].as_str().unwrap_or_default();
         for store in stores {
             let name = &store.options().name;
-            let desired = stock["channels"][name.as_str()]["desired"].as_i64();
+            let listing = &stock["channels"][name.as_str()];
+            let (desired, believed) = (listing["desired"].as_i64(), listing["shown"].as_i64());
             let shown = store.available(sku);
+            if shown != believed {
+                let finding = format!("{name} shows {shown:?} of {sku}, believed is {believed:?}");
+                findings.misbelieved.push(finding);
+            }
             if shown > desired || shown.is_none() {
                 let finding = format!("{name} shows {shown:?} of {sku}, it should be {desired:?}");
                 findings.too_many_shown.push(finding);
@@ -254,8 +172,10 @@ impl Findings {
         say(&format!(
             "verdict\n  deliveries sent          {} (and {} again, as duplicates)\n  \
              acknowledged             {}\n  given up by the sender   {}\n  \
+             never sent               {}\n  \
              order lines checked      {}\n  lost                     {}\n  \
              doubled                  {}\n  showing too many         {}\n  \
+             believed wrongly         {}\n  \
              units held back          {}\n  \
              oversold units           {}\n  worst consistency window {} ms\n  \
              replicas                 {}",
@@ -263,16 +183,20 @@ impl Findings {
             self.duplicates_sent,
             self.acknowledged,
             self.given_up,
-            self.lines_checked,
-            self.lost.len(),
-            self.doubled.len(),
+            self.dropped,
+            self.books.lines,
+            self.books.lost.len(),
+            self.books.doubled.len(),
             self.too_many_shown.len(),
+            self.misbelieved.len(),
             self.held_back,
             self.oversold,
             self.worst_ms,
             if self.replicas_differ.is_empty() { "equal" } else { "DIFFER" },
         ));
-        let faults = [&self.lost, &self.doubled, &self.replicas_differ, &self.too_many_shown];
+        let Differences { lost, doubled, .. } = &self.books;
+        let Self { replicas_differ, too_many_shown, misbelieved, .. } = self;
+        let faults = [lost, doubled, replicas_differ, too_many_shown, misbelieved];
         for fault in faults.into_iter().flatten().take(20) {
             say(&format!("  ! {fault}"));
         }

@@ -10,13 +10,13 @@ use crate::ledger::{Kind, Level, Movement};
 use crate::machine::State;
 use crate::order::Order;
 
-/// Levels are what their movements add up to (I2). The movements are all of them, in order.
-pub fn levels_are_sums<'a>(
-    data: &Data,
-    movements: impl IntoIterator<Item = &'a Movement>,
-) -> Result<(), String> {
-    let mut sums: BTreeMap<(&str, &str), (i64, i64, i64)> = BTreeMap::new();
-    for movement in movements {
+/// What movements add up to, by SKU and location: on hand, committed, reserved.
+#[derive(Clone, Debug, Default)]
+pub struct Sums(BTreeMap<String, BTreeMap<String, (i64, i64, i64)>>);
+
+impl Sums {
+    /// Adds a movement.
+    pub fn add(&mut self, movement: &Movement) {
         let Movement { kind, quantity, sku, location, .. } = movement;
         let (on_hand, committed, reserved) = match kind {
             Kind::Sale => (0, *quantity, 0),
@@ -28,13 +28,31 @@ pub fn levels_are_sums<'a>(
             Kind::Hold => (0, 0, *quantity),
             Kind::Release => (0, 0, -quantity),
         };
-        let sum = sums.entry((sku, location)).or_default();
-        *sum = (sum.0 + on_hand, sum.1 + committed, sum.2 + reserved);
+        // Names are copied for the first movement of a place only: there may be a great many.
+        if !self.0.get(sku).is_some_and(|places| places.contains_key(location)) {
+            self.0.entry(sku.clone()).or_default().insert(location.clone(), (0, 0, 0));
+        }
+        if let Some(sum) = self.0.get_mut(sku).and_then(|places| places.get_mut(location)) {
+            *sum = (sum.0 + on_hand, sum.1 + committed, sum.2 + reserved);
+        }
     }
+}
+
+impl<'a> FromIterator<&'a Movement> for Sums {
+    fn from_iter<T: IntoIterator<Item = &'a Movement>>(movements: T) -> Self {
+        let mut sums = Self::default();
+        movements.into_iter().for_each(|movement| sums.add(movement));
+        sums
+    }
+}
+
+/// Levels are what their movements add up to (I2). The movements are all of them.
+pub fn levels_are_sums(data: &Data, mut sums: Sums) -> Result<(), String> {
     for (sku, stock) in data.stock.iter() {
+        let mut places = sums.0.remove(sku.as_str()).unwrap_or_default();
         for (location, level) in &stock.levels {
             let Level { on_hand, committed, reserved, .. } = level;
-            let sum = sums.remove(&(sku.as_str(), location.as_str())).unwrap_or_default();
+            let sum = places.remove(location.as_str()).unwrap_or_default();
             if sum != (*on_hand, *committed, *reserved) {
                 return Err(alloc::format!(
                     "{sku} at {location}: levels say {on_hand} on hand, {committed} committed and \
@@ -42,9 +60,12 @@ pub fn levels_are_sums<'a>(
                 ));
             }
         }
+        if let Some((location, _)) = places.first_key_value() {
+            return Err(alloc::format!("{sku} at {location} has movements and no level"));
+        }
     }
-    match sums.first_key_value() {
-        Some(((sku, location), _)) => Err(alloc::format!("{sku} at {location} has no level")),
+    match sums.0.first_key_value() {
+        Some((sku, _)) => Err(alloc::format!("{sku} has movements and is no SKU")),
         None => Ok(()),
     }
 }

@@ -1,12 +1,12 @@
 //! No raise causes an oversell, shown against marketplaces that keep their own truth.
 //!
-//! Three simulated marketplaces sell one SKU that is split between them. They sell at random what they
+//! Three simulated marketplaces sell one SKU that is split between them, alone or as a part of kits. They sell at random what they
 //! show, cancel and take back (and put the units on sale again by themselves), and say so late and in
 //! any order. They obey compare-and-set. Pushes to them are answered, or taken with the answer lost,
 //! or lost, or land minutes late; owners are replaced in the middle of a push; counts lower the stock.
 //!
 //! What is promised, exactly. Let a channel's *reach* be what it shows plus what it sold and the state
-//! has not heard of (less what it took back and the state has not heard of). As long as sales arrive,
+//! has not heard of (less what it took back and the state has not heard of), counted in units of the SKU. As long as sales arrive,
 //! and lost pushes land, within `UNCERTAIN_KEEP_MS`, and no sale was on its way when a listing was
 //! observed for the first time:
 //! 1. at every moment a listing's exposure is at least its channel's reach;
@@ -23,10 +23,10 @@
 
 mod common;
 
-use common::{Node, definition, delivery, image, map, movements, policy, refund, request, settle};
+use common::{Node, definition, delivery, image, movements, policy, refund, request, settle};
 use proptest::prelude::*;
 use state::allocation::Mode;
-use state::command::{Command, Delivery, Settled};
+use state::command::{Command, Delivery, ListingSpec, Settled, SkuSettings};
 use state::ledger::{Kind, Movement};
 use state::limits::MINUTE_MS;
 use state::order::Removal;
@@ -71,6 +71,15 @@ struct Push {
     sent: Millis,
 }
 
+/// The SKU of which one takes so many units.
+const fn sold_as(each: i64) -> &'static str {
+    match each {
+        1 => SKU,
+        2 => "PAIR",
+        _ => "TRIO",
+    }
+}
+
 /// One channel, as it really is.
 #[derive(Default)]
 struct Market {
@@ -87,6 +96,8 @@ struct Market {
 struct World {
     node: Node,
     markets: [Market; 3],
+    /// Units of the SKU in what each of them sells.
+    each: [i64; 3],
     lowered: i64,
     sequence: u64,
     serial: u64,
@@ -95,7 +106,7 @@ struct World {
 type Checked = Result<(), String>;
 
 impl World {
-    fn new(on_hand: i64, shown: [i64; 3]) -> Self {
+    fn new(on_hand: i64, shown: [i64; 3], each: [i64; 3]) -> Self {
         let mut node = Node { now: common::START, ..Node::default() };
         let channels = NAMES.iter().map(|name| ((*name).into(), definition("main"))).collect();
         node.apply(Command::Seed {
@@ -104,9 +115,17 @@ impl World {
             locations: Vec::new(),
         });
         node.apply(movements(vec![request("opening", Kind::Receipt, SKU, on_hand)]));
-        node.apply(map(SKU, &NAMES));
+        for (name, each) in NAMES.iter().zip(each) {
+            let sku = sold_as(each);
+            let components = (each > 1).then(|| vec![(SKU.into(), each)]);
+            let settings = SkuSettings { components, ..SkuSettings::default() };
+            node.apply(Command::Map { sku: sku.into(), settings });
+            let id = format!("{name}/{sku}");
+            let listing = ListingSpec { id, ..ListingSpec::default() };
+            node.apply(Command::List(vec![(sku.into(), (*name).into(), listing)]));
+        }
         let markets = shown.map(|shown| Market { shown, ..Market::default() });
-        let mut world = Self { node, markets, lowered: 0, sequence: 0, serial: 0 };
+        let mut world = Self { node, markets, each, lowered: 0, sequence: 0, serial: 0 };
         for at in 0..NAMES.len() {
             world.claim(at);
             world.read(at);
@@ -154,7 +173,8 @@ impl World {
         }
         self.serial += 1;
         let order = format!("order {}", self.serial);
-        let fact = image(&order, self.node.now, &[("1", Some(SKU), quantity)]);
+        let sku = sold_as(self.each[at]);
+        let fact = image(&order, self.node.now, &[("1", Some(sku), quantity)]);
         self.mail(at, fact);
         let market = &mut self.markets[at];
         market.shown -= quantity;
@@ -179,7 +199,8 @@ impl World {
         market.out -= 1;
         let id = format!("removal {}", self.serial);
         let now = self.node.now;
-        self.mail(at, refund(&order, now, (&id, "1", Some(SKU)), 1, removal));
+        let sku = sold_as(self.each[at]);
+        self.mail(at, refund(&order, now, (&id, "1", Some(sku)), 1, removal));
     }
 
     fn mail(&mut self, at: usize, fact: state::command::Fact) {
@@ -208,7 +229,7 @@ impl World {
     fn settle(&mut self, at: usize, revision: u64, result: Settled) {
         let epoch = self.markets[at].epoch;
         self.markets[at].unanswered = None;
-        self.node.apply(settle(NAMES[at], epoch, SKU, revision, result));
+        self.node.apply(settle(NAMES[at], epoch, sold_as(self.each[at]), revision, result));
     }
 
     fn read(&mut self, at: usize) {
@@ -218,8 +239,11 @@ impl World {
 
     fn push(&mut self, at: usize, fate: Fate) -> Checked {
         let (channel, epoch) = (NAMES[at].to_string(), self.markets[at].epoch);
-        let (reply, _) =
-            self.node.apply(Command::Intend { channel, epoch, skus: vec![SKU.into()] });
+        let (reply, _) = self.node.apply(Command::Intend {
+            channel,
+            epoch,
+            skus: vec![sold_as(self.each[at]).into()],
+        });
         let Reply::Intended(intended) = reply else { panic!("{reply:?}") };
         let (to, from, revision) = match intended.first() {
             None => return Ok(()),
@@ -281,7 +305,8 @@ impl World {
     }
 
     fn listing(&self, at: usize) -> state::listing::Listing {
-        self.node.state.data().stock.get(SKU).unwrap().listings[NAMES[at]].get()
+        let sku = sold_as(self.each[at]);
+        self.node.state.data().stock.get(sku).unwrap().listings[NAMES[at]].get()
     }
 
     fn reach(&self, at: usize) -> i64 {
@@ -292,7 +317,7 @@ impl World {
                 _ => -movement.quantity,
             })
             .sum();
-        self.markets[at].shown + self.markets[at].out - heard
+        (self.markets[at].shown + self.markets[at].out) * self.each[at] - heard
     }
 
     /// Time passes; what would come too late comes just in time.
@@ -321,7 +346,7 @@ impl World {
         }
         for (at, name) in NAMES.iter().enumerate() {
             let (reach, exposure) = (self.reach(at), self.listing(at).exposure(self.node.now));
-            if exposure.is_some_and(|exposure| reach > exposure) {
+            if exposure.is_some_and(|exposure| reach > exposure * self.each[at]) {
                 return Err(format!(
                     "{name} can sell {reach}, exposure is {exposure:?}: {:?}",
                     self.listing(at)
@@ -347,8 +372,12 @@ impl World {
             }
         }
         for (at, name) in NAMES.iter().enumerate() {
-            let allocation = self.node.state.data().allocation(name, SKU).unwrap();
-            let (shows, should) = (self.markets[at].shown, allocation.available_to_sell);
+            let sku = sold_as(self.each[at]);
+            let allocation = self.node.state.data().allocation(name, sku).unwrap();
+            // Shares of kits overlap with those of what they are made of: not all can have theirs.
+            let alone = self.each == [1; 3];
+            let should = if alone { allocation.available_to_sell } else { allocation.desired };
+            let shows = self.markets[at].shown;
             if shows != should {
                 return Err(format!("{name} shows {shows} for good, should show {should}"));
             }
@@ -390,10 +419,11 @@ proptest! {
         on_hand in 1..20i64,
         shown in [0..6i64, 0..6i64, 0..6i64],
         ops in proptest::collection::vec(op(), 1..70),
+        each in prop_oneof![Just([1; 3]), [1..4i64, 1..4i64, 1..4i64]],
     ) {
-        // A lost answer, a late push or a late sale that nobody counts lets two channels sell one unit;
-        // one that is counted for ever leaves a channel short for good.
-        let mut world = World::new(on_hand, shown);
+        // A lost answer, a late push, a late sale or a kit that nobody counts lets two channels sell one
+        // unit; one that is counted for ever leaves a channel short for good.
+        let mut world = World::new(on_hand, shown, each);
         for op in ops {
             world.run(op).map_err(TestCaseError::fail)?;
         }

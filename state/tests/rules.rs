@@ -17,7 +17,7 @@ use state::allocation::Mode;
 use state::channel::Definition;
 use state::command::{Command, Outcome, Settled};
 use state::ledger::Kind;
-use state::limits::{ORDER_LINES_MAX, QUANTITY_MAX};
+use state::limits::{DAY_MS, ORDER_LINES_MAX, QUANTITY_MAX};
 use state::order::Removal;
 
 fn shop(pushes: bool) -> Node {
@@ -132,4 +132,16 @@ fn removals_may_add_up_to_more_than_one_request_may_name() {
     node.check().unwrap();
     let level = &node.state.data().stock.get("MUG").unwrap().levels["main"];
     assert_eq!((level.on_hand, level.committed), (9 + 2 * QUANTITY_MAX, QUANTITY_MAX));
+}
+
+#[test]
+fn agreed_time_does_not_go_back() {
+    // Under a leader whose clock is behind, what had expired would be held again, and windows would open
+    // anew.
+    let mut node = Node { now: START, ..Node::default() };
+    node.apply(Command::Tick);
+    node.now = START - DAY_MS;
+    node.apply(movements(vec![request("r1", Kind::Receipt, "MUG", 1)]));
+    assert_eq!(node.state.data().now, START);
+    assert_eq!(node.movements[0].time, START);
 }

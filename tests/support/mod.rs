@@ -11,10 +11,13 @@
 
 pub mod book;
 pub mod http;
+pub mod issuer;
 pub mod links;
 pub mod orders;
+pub mod payloads;
 pub mod power;
 pub mod raw;
+pub mod senders;
 
 use std::fmt::Write as _;
 use std::fs;

@@ -1,15 +1,20 @@
 //! Webhooks as a Shopify store sends them.
 
+use std::sync::LazyLock;
+
 use bytes::Bytes;
 use marketplace::Item;
 use marketplace::Restock;
 use marketplace::shopify::payload::{LineItem, Order, Refund, RefundLine};
 use marketplace::shopify::sign;
+use stockraft::clock;
 
 use super::SECRET;
 
-const AT: &str = "2026-11-20T10:00:00-05:00";
-const LATER: &str = "2026-11-20T10:05:00-05:00";
+/// When orders are placed, for the same order to be the same bytes; and when they are refunded. A fixed time
+/// would be too old one day.
+static AT: LazyLock<String> = LazyLock::new(|| clock::rfc3339(clock::now_ms() - 600_000));
+static LATER: LazyLock<String> = LazyLock::new(|| clock::rfc3339(clock::now_ms() - 300_000));
 
 /// One webhook: what is signed, and what stands around it.
 #[derive(Clone, Debug)]
@@ -53,7 +58,7 @@ pub const fn line_id(order: u64) -> u64 {
 
 /// An order of one line is placed.
 pub fn create(order: u64, sku: &str, quantity: u32) -> Webhook {
-    let body = Order::new(order, order, AT.into(), vec![line(order, sku, quantity)]).body();
+    let body = Order::new(order, order, AT.clone(), vec![line(order, sku, quantity)]).body();
     Webhook::new("orders/create", format!("create-{order}"), body)
 }
 
@@ -63,6 +68,6 @@ pub fn refund(order: u64, sku: &str, ordered: u32, cancelled: u32) -> Webhook {
     line.current_quantity -= cancelled;
     line.fulfillable_quantity -= cancelled;
     let refunded = RefundLine::new(order + 3, line, cancelled, Restock::Cancel, 5);
-    let body = Refund::new(order + 2, order, LATER.into(), vec![refunded]).body();
+    let body = Refund::new(order + 2, order, LATER.clone(), vec![refunded]).body();
     Webhook::new("refunds/create", format!("refund-{order}"), body)
 }

@@ -3,7 +3,7 @@
 //!
 //! Shapes and usage plans are those of Amazon's published model `orders_2026-01-01`.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use hyper::Method;
@@ -14,15 +14,17 @@ use tokio::time::Instant;
 use super::{
     Stats,
     book::{Book, Order, Status, order_id, order_number},
-    call::{Call, find},
     options::{Options, Rate},
 };
 use crate::{
     clock::{self, Millis, Now},
-    random::{Random, name_hash},
+    random::name_hash,
+    sender::{call::Call, tokens::Tokens},
 };
 
 const TOKEN_PATH: &str = "/auth/o2/token";
+/// What access tokens begin with.
+const TOKEN_PREFIX: &str = "Atza|";
 const ORDERS_PATH: &str = "/orders/2026-01-01/orders";
 const PAGE_MAX: usize = 100;
 
@@ -53,9 +55,7 @@ pub(crate) fn over_quota() -> Reply {
 
 /// Who is let in, and how often.
 pub(crate) struct Desk {
-    /// Access tokens and when they end.
-    tokens: BTreeMap<String, Millis>,
-    random: Random,
+    tokens: Tokens<()>,
     search: Bucket,
     order: Bucket,
 }
@@ -63,8 +63,7 @@ pub(crate) struct Desk {
 impl Desk {
     pub(crate) fn new(options: &Options, now: Instant) -> Self {
         Self {
-            tokens: BTreeMap::new(),
-            random: Random::new(options.seed ^ name_hash("tokens")),
+            tokens: Tokens::new(options.token_life, options.seed ^ name_hash("tokens")),
             search: Bucket::full(options.search_rate, options.time_scale, now),
             order: Bucket::full(options.order_rate, options.time_scale, now),
         }
@@ -113,11 +112,10 @@ impl Desk {
 
     /// Login with Amazon: a refresh token for an access token.
     fn token(&mut self, options: &Options, call: &Call, stats: &mut Stats, now: Millis) -> Reply {
-        let form = call.form();
         let wrong = |status, error, text| {
             Reply::new(status, json!({"error": error, "error_description": text}))
         };
-        let is = |name: &str, right: &str| find(&form, name) == Some(right);
+        let is = |name: &str, right: &str| call.form(name).as_deref() == Some(right);
         if !is("grant_type", "refresh_token") {
             let text = "The authorization grant type is not supported by the authorization server";
             return wrong(400, "unsupported_grant_type", text);
@@ -130,18 +128,15 @@ impl Desk {
             stats.unauthorized += 1;
             return wrong(400, "invalid_grant", "The request has an invalid grant parameter");
         }
-        let token = format!("Atza|{}", self.random.uuid());
-        let life_ms = Millis::try_from(options.token_life.as_millis()).unwrap_or(Millis::MAX);
-        self.tokens.retain(|_, until| *until > now);
-        self.tokens.insert(token.clone(), now.saturating_add(life_ms));
+        let (token, life_s) = self.tokens.issue((), now);
         stats.tokens += 1;
         Reply::new(
             200,
             json!({
-                "access_token": token,
+                "access_token": format!("{TOKEN_PREFIX}{token}"),
                 "refresh_token": options.refresh_token,
                 "token_type": "bearer",
-                "expires_in": options.token_life.as_secs(),
+                "expires_in": life_s,
             }),
         )
     }
@@ -151,15 +146,18 @@ impl Desk {
             let message = "Access to requested resource is denied.";
             Some(refusal(403, "Unauthorized", message, details))
         };
-        let token = call.headers.get("x-amz-access-token").and_then(|token| token.to_str().ok());
-        match token.and_then(|token| self.tokens.get(token)) {
-            Some(until) if *until > now => None,
-            Some(_) => denied("The access token you provided has expired."),
-            None if token.is_some() => {
-                denied("The access token you provided is revoked, malformed or invalid.")
-            }
-            None => denied("Access token is missing in the request header."),
+        let Some(token) = call.header("x-amz-access-token") else {
+            return denied("Access token is missing in the request header.");
+        };
+        let token = token.strip_prefix(TOKEN_PREFIX).unwrap_or_default();
+        if self.tokens.grant(token, now).is_some() {
+            return None;
         }
+        denied(if self.tokens.is_known(token) {
+            "The access token you provided has expired."
+        } else {
+            "The access token you provided is revoked, malformed or invalid."
+        })
     }
 }
 

@@ -7,6 +7,7 @@ use super::options::Options;
 use crate::{
     Error,
     clock::Millis,
+    history::{self, ExpectedByLine},
     random::{Random, name_hash},
 };
 
@@ -288,5 +289,21 @@ impl Book {
             }
         }
         expected
+    }
+
+    /// The same by order line.
+    pub(crate) fn expected_lines(&self) -> ExpectedByLine {
+        let orders = self.orders.values().filter(|order| !order.amazon_fulfilled);
+        let lines = orders.flat_map(|order| order.lines.iter().map(move |line| (order, line)));
+        let lines = lines.map(|(order, line)| {
+            let owed = order.status != Status::Canceled;
+            let expected = history::Expected {
+                committed: if owed { i64::from(line.quantity) } else { 0 },
+                fulfilled: i64::from(line.shipped),
+                returned: 0,
+            };
+            (format!("{}/{}", order_id(order.number), line.item_id), expected)
+        });
+        lines.collect()
     }
 }

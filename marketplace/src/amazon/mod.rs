@@ -19,7 +19,6 @@ pub mod sns;
 mod api;
 mod book;
 mod buyers;
-mod call;
 mod notification;
 mod options;
 mod post;
@@ -47,6 +46,7 @@ use crate::{
     Error, Outage,
     clock::{self, Millis},
     door::Door,
+    history::ExpectedByLine,
     random::{Random, name_hash},
     sqs::Queue,
 };
@@ -239,6 +239,12 @@ impl Account {
     #[must_use]
     pub fn expected(&self) -> ExpectedBySku {
         self.inner.lock().book.expected()
+    }
+
+    /// The same by order line.
+    #[must_use]
+    pub fn expected_lines(&self) -> ExpectedByLine {
+        self.inner.lock().book.expected_lines()
     }
 
     /// The counters now.

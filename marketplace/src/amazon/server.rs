@@ -14,12 +14,12 @@ use tokio::net::TcpListener;
 use super::{
     Inner, State,
     api::{self, Reply},
-    call::{Call, pairs},
 };
 use crate::{
     clock::Now,
     door::{Answer, Fault, Refusal},
     options::Outage,
+    sender::call::Call,
 };
 
 const BODY_BYTES_MAX: usize = 64 * 1024;
@@ -76,13 +76,7 @@ async fn call(inner: &Inner, request: Request<Incoming>) -> Result<Answer, io::E
     let Ok(body) = Limited::new(body, BODY_BYTES_MAX).collect().await else {
         return Ok(respond(&api::refusal(413, "InvalidInput", "The request is too large.", "")));
     };
-    let call = Call {
-        method: parts.method,
-        path: parts.uri.path().to_owned(),
-        query: pairs(parts.uri.query().unwrap_or_default()),
-        headers: parts.headers,
-        body: body.to_bytes(),
-    };
+    let call = Call::new(parts.method, &parts.uri, parts.headers, body.to_bytes());
     Ok(respond(&inner.act(|state| {
         let State { desk, book, stats, .. } = state;
         desk.answer(&inner.options, &call, book, stats, Now::read())

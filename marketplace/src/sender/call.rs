@@ -1,4 +1,4 @@
-//! One call of a sender's API, taken apart, and the answers to it.
+//! One call of a channel's API, taken apart, and the answers to it.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
@@ -25,7 +25,7 @@ pub(crate) struct Call {
 }
 
 impl Call {
-    pub(super) fn new(method: Method, uri: &Uri, headers: HeaderMap, body: Bytes) -> Self {
+    pub(crate) fn new(method: Method, uri: &Uri, headers: HeaderMap, body: Bytes) -> Self {
         let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or("localhost");
         Self {
             method,
@@ -40,6 +40,12 @@ impl Call {
     /// The first parameter of this name.
     pub(crate) fn param(&self, name: &str) -> Option<&str> {
         self.query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    /// A parameter that is a list: with commas, or given several times.
+    pub(crate) fn list(&self, name: &str) -> Vec<&str> {
+        let given = self.query.iter().filter(|(key, _)| key == name);
+        given.flat_map(|(_, value)| value.split(',')).filter(|item| !item.is_empty()).collect()
     }
 
     /// A number among the parameters, `default` if there is none; an error if it is not within `1..=max`.
@@ -118,12 +124,18 @@ fn decoded(text: &str) -> String {
 mod tests {
     use super::*;
 
-    /// A filter that is not decoded finds nothing, and polling would seem to work.
+    /// A filter that is not decoded finds nothing, and polling would seem to work; a token with a plus
+    /// would never be found.
     #[test]
     fn queries_are_decoded() {
-        let text = "filter=lastmodifieddate%3A%5B2026..%5D&q=a+b%zz&empty&x=1%2";
-        let expected =
-            [("filter", "lastmodifieddate:[2026..]"), ("q", "a b%zz"), ("empty", ""), ("x", "1%2")];
+        let text = "filter=lastmodifieddate%3A%5B2026..%5D&token=a%2Bb%3D&q=a+b%zz&empty&x=1%2";
+        let expected = [
+            ("filter", "lastmodifieddate:[2026..]"),
+            ("token", "a+b="),
+            ("q", "a b%zz"),
+            ("empty", ""),
+            ("x", "1%2"),
+        ];
         assert_eq!(pairs(text), expected.map(|(key, value)| (key.into(), value.into())));
     }
 }

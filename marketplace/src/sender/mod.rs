@@ -42,7 +42,7 @@ pub use book::{MoveKind, Totals};
 pub use log::{Delivery, Stats};
 pub use options::{Faults, Item, Kind, Options, WalmartAuth};
 
-use crate::{Error, shopify::sign, store::courier::client};
+use crate::{Error, history::ExpectedByLine, shopify::sign, store::courier::client};
 use state::{Inner, State};
 
 /// A handle on one running sender. Cheap to clone; all clones are one sender.
@@ -62,15 +62,6 @@ pub enum Subscription {
     Active,
     /// Too many failures, or a 410: nothing is sent until [`Sender::enable`].
     Disabled,
-}
-
-/// One order line, as its channel has counted it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LineTotals {
-    /// What was ordered.
-    pub sku: String,
-    /// What became of it.
-    pub totals: Totals,
 }
 
 impl Sender {
@@ -230,16 +221,16 @@ impl Sender {
         self.inner.lock().book.totals()
     }
 
-    /// The same by order line: `{order}/{line}`, both as payloads write them.
+    /// The same by order line.
     #[must_use]
-    pub fn lines(&self) -> BTreeMap<String, LineTotals> {
+    pub fn expected_lines(&self) -> ExpectedByLine {
         let state = self.inner.lock();
-        let mut lines = BTreeMap::new();
+        let mut lines = ExpectedByLine::new();
         for order in state.book.orders.values() {
             let name = state.dialect.order_name(order);
             for (index, line) in order.lines.iter().enumerate() {
                 let key = format!("{name}/{}", state.dialect.line_name(index, line));
-                lines.insert(key, LineTotals { sku: line.sku.clone(), totals: Totals::of(line) });
+                lines.insert(key, Totals::of(line).expected());
             }
         }
         lines

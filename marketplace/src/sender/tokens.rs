@@ -1,4 +1,4 @@
-//! Access tokens that a sender's API handed out and that have not expired.
+//! Access tokens that a channel's API handed out.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -27,5 +27,10 @@ impl<Grant: Copy> Tokens<Grant> {
     /// What a token lets its bearer do, as long as it lives.
     pub(crate) fn grant(&self, token: &str, now: Millis) -> Option<Grant> {
         self.live.get(token).filter(|(_, until)| *until > now).map(|(grant, _)| *grant)
+    }
+
+    /// Whether a token was handed out here, be it that it has expired lately.
+    pub(crate) fn is_known(&self, token: &str) -> bool {
+        self.live.contains_key(token)
     }
 }

@@ -294,7 +294,7 @@ fn from_shipped(line: &LineItem, quantity: u32, restock: Restock) -> u32 {
     }
 }
 
-/// The lines that these units of SKUs are shipped from.
+/// The lines that these units of SKUs are shipped from, each once: a shipment names no line twice.
 fn picks(placed: &Placed, parts: &[(&str, u32)]) -> Result<Vec<Pick>, Error> {
     let mut picks: Vec<Pick> = Vec::with_capacity(parts.len());
     for (sku, quantity) in parts {
@@ -303,7 +303,10 @@ fn picks(placed: &Placed, parts: &[(&str, u32)]) -> Result<Vec<Pick>, Error> {
             line.fulfillable_quantity.saturating_sub(taken.sum())
         };
         let line = placed.line_with(sku, *quantity, free)?;
-        picks.push(Pick { line, quantity: *quantity });
+        match picks.iter_mut().find(|pick| pick.line == line) {
+            Some(pick) => pick.quantity += quantity,
+            None => picks.push(Pick { line, quantity: *quantity }),
+        }
     }
     Ok(picks)
 }

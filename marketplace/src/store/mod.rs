@@ -25,7 +25,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     Error,
     clock::{self, Millis},
-    history::{Cause, ExpectedBySku, History, Known, Movement, Stats, Webhook},
+    history::{Cause, ExpectedByLine, ExpectedBySku, History, Known, Movement, Stats, Webhook},
     options::{Faults, Options, Outage},
     random::{Random, name_hash},
     shop::Shop,
@@ -264,6 +264,15 @@ impl Store {
     pub fn expected_of_all(&self) -> ExpectedBySku {
         let state = self.inner.lock();
         state.shop.expected(&state.shop.everything())
+    }
+
+    /// The same by order line.
+    #[must_use]
+    pub fn expected_lines(&self) -> ExpectedByLine {
+        let state = self.inner.lock();
+        let everything = state.shop.everything();
+        let lines = state.shop.lines(&everything);
+        lines.map(|(order, line, expected)| (format!("{order}/{}", line.id), expected)).collect()
     }
 
     /// Waits until the counters satisfy `condition`.

@@ -275,3 +275,18 @@ async fn a_push_has_an_echo() {
     let webhooks = store.history().webhooks;
     assert!(webhooks.iter().all(|w| (w.order_id, w.image_ms) == (0, None)));
 }
+
+/// A shipment that names a line twice reads as two shipments of it, or as the last one alone.
+#[tokio::test]
+async fn a_shipment_names_a_line_once() {
+    let (store, receiver) = subscribed().await;
+    let order = store.sell_one("MUG", 4).unwrap();
+    store.fulfil(order, &[("MUG", 1), ("MUG", 2)]).unwrap();
+    soon(store.drained()).await;
+    let seen = receiver.seen();
+    let shipped = seen.iter().find(|s| s.header("x-shopify-topic") == "fulfillments/create");
+    let shipped = shipped.unwrap().json();
+    let lines = shipped["line_items"].as_array().unwrap();
+    assert_eq!((lines.len(), &lines[0]["quantity"]), (1, &json!(3)));
+    assert_eq!(store.expected()["MUG"], expected(4, 0, 3));
+}

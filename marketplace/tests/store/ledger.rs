@@ -89,7 +89,7 @@ impl Ledger {
         for line in list(refund, "refund_line_items", "refundLineItems") {
             let kind = line.get("restock_type").unwrap_or(&line["restockType"]).as_str().unwrap();
             let key = (id(&refund["id"]), line_of(line), kind.to_lowercase());
-            self.moved.insert(key, (order, units(&line["quantity"])));
+            self.move_units(key, (order, units(&line["quantity"])));
         }
     }
 
@@ -97,8 +97,14 @@ impl Ledger {
         for line in list(fulfillment, "line_items", "fulfillmentLineItems") {
             let line_id = line.get("lineItem").map_or_else(|| id(&line["id"]), |of| id(&of["id"]));
             let key = (id(&fulfillment["id"]), line_id, "fulfilled".to_owned());
-            self.moved.insert(key, (order, units(&line["quantity"])));
+            self.move_units(key, (order, units(&line["quantity"])));
         }
+    }
+
+    /// The same one is told in several bodies; it never changes.
+    fn move_units(&mut self, key: (u64, u64, String), units: (u64, i64)) {
+        let known = self.moved.insert(key, units);
+        assert!(known.is_none_or(|known| known == units), "{known:?} became {units:?}");
     }
 
     fn books(&self) -> ExpectedBySku {

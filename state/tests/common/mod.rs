@@ -67,7 +67,8 @@ impl Node {
 
     /// All that must hold of any state whatever was done to it.
     pub fn check(&self) -> Result<(), String> {
-        state::invariant::levels_are_sums(self.state.data(), &self.movements)?;
+        let sums = self.movements.iter().collect();
+        state::invariant::levels_are_sums(self.state.data(), sums)?;
         state::invariant::orders_are_settled(self.state.data())?;
         state::invariant::reserved_is_held(self.state.data())?;
         state::invariant::lists_are_derived(&self.state)

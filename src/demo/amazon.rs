@@ -1,0 +1,95 @@
+//! The demo's Amazon account: it notifies a queue, from which every node takes what it can.
+
+use std::time::Duration;
+
+use marketplace::amazon::{Account, Faults, Item, Options};
+use marketplace::sqs;
+
+use super::nodes::POLL;
+use super::others::UNITS_EACH;
+use super::{SKUS, TIME_SCALE, sku};
+
+/// Its channel.
+pub(super) const NAME: &str = "amazon";
+
+/// An account and its queue.
+pub(super) struct Amazon {
+    pub(super) account: Account,
+    pub(super) queue: sqs::Queue,
+}
+
+impl Amazon {
+    pub(super) async fn open(seed: u64) -> Result<Self, String> {
+        let failed = |error: marketplace::Error| format!("a simulated {NAME}: {error}");
+        let faults = sqs::Faults {
+            twice: 0.05,
+            shuffle: 3,
+            entry_failed: 0.02,
+            server_error: 0.01,
+            answer_lost: 0.01,
+            ..sqs::Faults::default()
+        };
+        let queue = sqs::Options { seed, faults, ..sqs::Options::new("orders") };
+        let queue = sqs::Queue::start(queue).await.map_err(failed)?;
+        let options = Options {
+            items: (0..SKUS).map(|n| Item { sku: sku(n), units: UNITS_EACH }).collect(),
+            seed,
+            time_scale: TIME_SCALE,
+            // Changes of an order come faster here than any merchant makes them.
+            whole_seconds: false,
+            faults: Faults {
+                duplicate: 0.1,
+                delay: 0.1,
+                delay_max: Duration::from_secs(2),
+                dropped: 0.02,
+                item_level: 0.2,
+                amazon_fulfilled: 0.05,
+                cancel: 0.1,
+                cancel_request: 0.05,
+                ship: 0.3,
+                partial: 0.3,
+                feed: 0.05,
+                throttled: 0.01,
+                server_error: 0.01,
+                answer_lost: 0.01,
+                ..Faults::default()
+            },
+            ..Options::new("A0SELLER")
+        };
+        let account = Account::start(options, queue.clone()).await.map_err(failed)?;
+        Ok(Self { account, queue })
+    }
+
+    /// Its channel of a node's config, but for the table's head.
+    pub(super) fn config(&self) -> String {
+        let (account, queue) = (self.account.options(), self.queue.options());
+        let endpoint = self.account.endpoint();
+        format!(
+            "name = \"{NAME}\"\nkind = \"amazon\"\n{POLL}\
+             sqs = {{ queue_url = \"{}\", region = \"{}\", access_key_id = \"{}\", \
+             secret_access_key = \"{}\", visibility = \"10s\" }}\n\
+             api = {{ base_url = \"{endpoint}\", token_url = \"{endpoint}/auth/o2/token\", \
+             client_id = \"{}\", client_secret = \"{}\", refresh_token = \"{}\", \
+             marketplaces = [\"{}\"] }}\n",
+            self.queue.url(),
+            queue.region,
+            queue.credentials.access_key_id,
+            queue.credentials.secret_access_key,
+            account.client_id,
+            account.client_secret,
+            account.refresh_token,
+            account.marketplace_id,
+        )
+    }
+
+    /// Waits until no order changes any more and everything has been taken from the queue.
+    pub(super) async fn drained(&self) {
+        self.account.wait_until(|stats| stats.changes_due == 0).await;
+        self.queue.drained().await;
+    }
+
+    pub(super) async fn close(&self) {
+        self.account.shutdown().await;
+        self.queue.shutdown().await;
+    }
+}
