@@ -23,7 +23,7 @@ use crate::replica::Frozen;
 pub(crate) const LEVEL_COLUMNS: [&str; 7] =
     ["sku", "location", "on_hand", "committed", "reserved", "incoming", "available"];
 /// The columns of the movements, in the order of [`Line`]'s fields.
-pub(crate) const MOVEMENT_COLUMNS: [&str; 15] = [
+pub(crate) const MOVEMENT_COLUMNS: [&str; 16] = [
     "index",
     "time",
     "kind",
@@ -36,6 +36,7 @@ pub(crate) const MOVEMENT_COLUMNS: [&str; 15] = [
     "reference",
     "reason",
     "occurred_at",
+    "kit",
     "on_hand",
     "available",
     "hash",

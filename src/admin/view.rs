@@ -148,6 +148,8 @@ pub(super) struct Line {
     reference: Option<String>,
     reason: Option<String>,
     occurred_at: Option<String>,
+    /// The kit that was moved, of which this is a component.
+    kit: Option<String>,
     /// On hand at the location, after it.
     on_hand: i64,
     /// Available at the location, after it.
@@ -171,6 +173,7 @@ impl Line {
             reference: movement.reference,
             reason: movement.reason,
             occurred_at: movement.occurred.map(rfc3339),
+            kit: movement.kit.map(|(sku, _)| sku),
             on_hand: movement.on_hand,
             available: movement.available,
             hash: hex(hash),
