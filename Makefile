@@ -26,7 +26,7 @@ check: ## format, lints, documentation, licences
 	$(CARGO) clippy $(FUZZ) --target-dir $(FUZZ_DIR) --all-targets --locked -- -D warnings; \
 	else echo "skipped: no C++ compiler is installed, so the fuzz targets were not checked"; fi
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked
-	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny --offline check bans licenses sources; \
+	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny check bans licenses sources; \
 	else echo "skipped: cargo deny is not installed, so licences and sources were not checked"; fi
 
 fix: ## formats, and applies what clippy can mend
