@@ -29,13 +29,15 @@ use tokio::time::Instant;
 use world::World;
 
 /// How long faults go on if nobody says: no longer, as this is one of many tests.
-const USUALLY: Duration = Duration::from_secs(75);
+const USUALLY: Duration = Duration::from_secs(60);
 /// How long everything before and after may take.
 const AROUND: Duration = Duration::from_secs(240);
 /// A sender's patience, as Shopify's.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Between two orders of one sender.
 const PACE: Duration = Duration::from_millis(120);
+/// Between two faults.
+const CALM: Duration = Duration::from_secs(1);
 const SENDERS: u64 = 4;
 const HOLDERS: u64 = 5;
 /// Units of each SKU that is held, and operations on one.
@@ -92,6 +94,9 @@ async fn chaos(mut world: World, seed: u64, lasts: Duration) -> Vec<String> {
     let mut plan = Plan::new(seed);
     while Instant::now() < ends {
         world.carry_out(plan.next().unwrap()).await;
+        tokio::time::sleep(CALM).await;
+        let told = (book.promised(), holders.done());
+        world.say(&format!("  {} orders taken, {} operations done", told.0, told.1));
     }
 
     world.calm();

@@ -9,7 +9,7 @@ use marketplace::shopify::sign::Topic;
 use marketplace::{Costs, Faults, Item, Options, Store};
 use serde_json::{Value, json};
 
-use crate::support::book::ledger;
+use crate::support::book::lines_of;
 use crate::support::wan::Wan;
 use crate::support::{Node, until_true};
 use crate::world::World;
@@ -171,19 +171,21 @@ pub(crate) async fn check_lines(world: &World, node: &Node) -> usize {
 
 async fn booked(node: &Node) -> Lines {
     let mut booked = Lines::new();
-    for line in ledger(node).await {
-        let text = |name: &str| line[name].as_str().unwrap_or_default().to_string();
-        if !STORES.contains(&text("channel").as_str()) {
-            continue;
-        }
-        let (open, gone) = booked.entry((text("channel"), text("reference"))).or_default();
-        let quantity = line["quantity"].as_i64().unwrap();
-        match text("kind").as_str() {
-            "sale" => *open += quantity,
-            "cancellation" => *open -= quantity,
-            "fulfilment" => (*open, *gone) = (*open - quantity, *gone + quantity),
-            "return" => *gone -= quantity,
-            other => panic!("no store books a {other}: {line}"),
+    for sku in skus() {
+        for line in lines_of(node, &sku).await {
+            let text = |name: &str| line[name].as_str().unwrap_or_default().to_string();
+            if !STORES.contains(&text("channel").as_str()) {
+                continue;
+            }
+            let (open, gone) = booked.entry((text("channel"), text("reference"))).or_default();
+            let quantity = line["quantity"].as_i64().unwrap();
+            match text("kind").as_str() {
+                "sale" => *open += quantity,
+                "cancellation" => *open -= quantity,
+                "fulfilment" => (*open, *gone) = (*open - quantity, *gone + quantity),
+                "return" => *gone -= quantity,
+                other => panic!("no store books a {other}: {line}"),
+            }
         }
     }
     booked.retain(|_, units| *units != (0, 0));
@@ -194,7 +196,7 @@ async fn booked(node: &Node) -> Lines {
 /// nobody learned may leave fewer: what it may have added is held back until it cannot be sold any more.
 /// Returns the units that are.
 pub(crate) async fn check_shown(world: &World, node: &Node) -> i64 {
-    let mut held_back = 0;
+    let (mut held_back, mut last) = (0, String::new());
     until_true("the stores show what the ledger says", async || {
         held_back = 0;
         for sku in skus() {
@@ -212,6 +214,11 @@ pub(crate) async fn check_shown(world: &World, node: &Node) -> i64 {
                     || shown > desired
                     || (is_certain && shown != desired)
                 {
+                    let now = format!("{} shows {shown:?} of {stock}", store.options().name);
+                    if now != last {
+                        println!("  not yet: {now}");
+                        last = now;
+                    }
                     return false;
                 }
                 held_back += desired.unwrap_or(0) - shown.unwrap_or(0);

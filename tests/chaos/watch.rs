@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 
 use crate::support::TOKEN;
 use crate::support::http::{Doors, Http};
-use crate::world::World;
+use crate::world::{OPENED, World};
 
 const PACE: Duration = Duration::from_millis(100);
 /// How far a clock may be off that stamps, and how long an answer may be under way after it was made.
@@ -51,7 +51,7 @@ async fn watch(apis: Doors, http: Http, stop: Arc<AtomicBool>) -> Watched {
     let authorization = format!("Bearer {TOKEN}");
     let headers = [("authorization", authorization.as_str())];
     while !stop.load(Ordering::Relaxed) {
-        for path in ["/v1/stock/CUP-0", "/cluster/status"] {
+        for path in [&format!("/v1/stock/{OPENED}"), "/cluster/status"] {
             let door = *apis.one(&mut random).await;
             let answer = http.request(door, "GET", path, &headers, Default::default()).await;
             if let Some(answer) = answer.ok().filter(|answer| answer.status == 200) {

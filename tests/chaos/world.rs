@@ -1,6 +1,7 @@
 //! The regions: a network, a disk and a node each, and who of them is a member.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::time::Duration;
 
 use marketplace::{Store, Warehouse};
@@ -21,6 +22,11 @@ const CLIENTS: usize = 0;
 pub(crate) const OUTSIDE: usize = REGIONS + 1;
 /// A node's disk, in MiB: sparse.
 const DISK: u64 = 512;
+/// Log entries behind a snapshot: what is agreed on in the seconds that a snapshot takes on its way, or
+/// whoever needs one would need the next one when it has come.
+pub(crate) const KEEP_LOG: u64 = 500;
+/// A SKU that is there from the beginning.
+pub(crate) const OPENED: &str = "CUP-0";
 /// What sets a process's clock without touching the machine's.
 const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1";
 
@@ -40,6 +46,8 @@ pub(crate) struct World {
     pub(crate) clocks: bool,
     /// Faults that were carried out.
     pub(crate) done: BTreeMap<&'static str, u32>,
+    /// Processes that were there after a fault.
+    processes: BTreeSet<u32>,
     next_id: u64,
     seed: u64,
     began: Instant,
@@ -62,6 +70,7 @@ impl World {
             disks: disks?,
             clocks: std::fs::exists(FAKETIME).unwrap_or(false),
             done: BTreeMap::new(),
+            processes: BTreeSet::new(),
             next_id: 1,
             seed,
             began: Instant::now(),
@@ -110,7 +119,7 @@ impl World {
         node.network = Some(self.wan.places[place].clone());
         // Round trips take up to a quarter of a second.
         node.timing_ms = [300, 1200];
-        node.raft = "snapshot_every = 150\nkeep_log = 40\n".into();
+        node.raft = format!("snapshot_every = {}\nkeep_log = {KEEP_LOG}\n", KEEP_LOG / 2);
         let path = |file: String| certificates.join(file).display().to_string();
         node.more = format!(
             "[ingest]\nmin_free_disk = \"4MiB\"\ninbox_keep = \"10s\"\n\
@@ -127,6 +136,7 @@ impl World {
         for n in self.members.clone() {
             self.nodes[n].start().await;
         }
+        self.note_processes();
         found(&self.member_nodes()).await;
         self.announce().await;
     }
@@ -201,15 +211,18 @@ impl World {
         leads.unwrap()
     }
 
-    /// Waits until all members are ready and know of a leader.
+    /// Waits until every member answers with what all have agreed on, so that one leads and is heard.
     pub(crate) async fn recover(&self) {
-        for n in &self.members {
-            until_true("a member is ready", async || {
-                let ready = self.nodes[*n].api("GET", "/readyz?leader", &[], "").await;
-                ready.is_ok_and(|answer| answer.status == 200)
+        let authorization = format!("Bearer {TOKEN}");
+        let headers = [("authorization", authorization.as_str())];
+        let path = format!("/v1/stock/{OPENED}?consistency=linearizable");
+        let knows = self.members.iter().map(|n| {
+            until_true("a member knows what is agreed on", async || {
+                let answer = self.nodes[*n].api("GET", &path, &headers, "").await;
+                answer.is_ok_and(|answer| answer.status == 200)
             })
-            .await;
-        }
+        });
+        futures::future::join_all(knows).await;
     }
 
     /// Changes the cluster, or what it holds, by whichever member is able to, again until it is done.
@@ -226,14 +239,32 @@ impl World {
         .await;
     }
 
+    /// Notes who runs, to clean up behind all of them.
+    pub(crate) fn note_processes(&mut self) {
+        self.processes.extend(self.nodes.iter().filter_map(Node::process));
+    }
+
     /// Tells what is done, and when.
     pub(crate) fn say(&self, what: &str) {
         println!("{:7.1} s  {what}", self.began.elapsed().as_secs_f64());
     }
 }
 
+impl Drop for World {
+    fn drop(&mut self) {
+        self.note_processes();
+        self.nodes.iter_mut().for_each(Node::kill);
+        // A process that was killed could not remove what its clock was shared by.
+        for process in &self.processes {
+            for name in [format!("faketime_shm_{process}"), format!("sem.faketime_sem_{process}")] {
+                let _ = std::fs::remove_file(Path::new("/dev/shm").join(name));
+            }
+        }
+    }
+}
+
 /// An authority in a directory, if there is none yet, and certificates of nodes.
-pub(crate) fn certify(dir: &std::path::Path, ids: &[u64]) -> Result<(), String> {
+pub(crate) fn certify(dir: &Path, ids: &[u64]) -> Result<(), String> {
     let cert = |arguments: &[&str]| {
         let output = stockraft().arg("cert").args(arguments).arg("--dir").arg(dir).output();
         let output = output.map_err(|error| error.to_string())?;

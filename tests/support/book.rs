@@ -176,14 +176,14 @@ impl Book {
     }
 }
 
-/// All lines of a node's ledger, by SKU and newest first. Each quantity that it shows must be their sum.
+/// All lines of a node's ledger, by SKU and newest first. Each quantity that it shows must be their sum;
+/// nothing may change meanwhile.
 pub async fn ledger(node: &Node) -> Vec<Value> {
     let mut all = Vec::new();
     for stock in node.list("/v1/stock", 100).await {
         let sku = stock["sku"].as_str().unwrap();
+        let lines = lines_of(node, sku).await;
         let (mut on_hand, mut committed, mut reserved) = (0, 0, 0);
-        // An odd page, so that pages end within entries too.
-        let lines = node.list(&format!("/v1/stock/{sku}/movements"), 337).await;
         for line in &lines {
             let quantity = line["quantity"].as_i64().unwrap();
             match line["kind"].as_str().unwrap() {
@@ -204,6 +204,12 @@ pub async fn ledger(node: &Node) -> Vec<Value> {
         all.extend(lines);
     }
     all
+}
+
+/// Those of one SKU.
+pub async fn lines_of(node: &Node, sku: &str) -> Vec<Value> {
+    // An odd page, so that pages end within entries too.
+    node.list(&format!("/v1/stock/{sku}/movements"), 337).await
 }
 
 fn part_of(webhook: &Webhook) -> Part {

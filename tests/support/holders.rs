@@ -69,11 +69,15 @@ impl Holders {
         Self { world, clients }
     }
 
-    /// Waits until so many more operations are done.
+    /// Operations that are done.
+    pub fn done(&self) -> usize {
+        self.world.done.load(Ordering::SeqCst)
+    }
+
+    /// Waits until so many more are.
     pub async fn more(&self, operations: usize) {
-        let target = self.world.done.load(Ordering::SeqCst) + operations;
-        until_true("clients go on", async || self.world.done.load(Ordering::SeqCst) >= target)
-            .await;
+        let target = self.done() + operations;
+        until_true("clients go on", async || self.done() >= target).await;
     }
 
     /// Lets them end.
