@@ -217,6 +217,7 @@ pub(crate) async fn check_shown(world: &World, node: &Node) -> i64 {
                     let now = format!("{} shows {shown:?} of {stock}", store.options().name);
                     if now != last {
                         println!("  not yet: {now}");
+                        tell(store, &sku, node).await;
                         last = now;
                     }
                     return false;
@@ -228,4 +229,33 @@ pub(crate) async fn check_shown(world: &World, node: &Node) -> i64 {
     })
     .await;
     held_back
+}
+
+/// What happened to a listing, by the store and by the ledger, in order.
+async fn tell(store: &Store, sku: &str, node: &Node) {
+    let history = store.history();
+    let mut told: Vec<(String, String)> = Vec::new();
+    let time = |ms: i64| stockraft::clock::rfc3339(ms.try_into().unwrap());
+    for moved in history.movements.iter().filter(|moved| moved.sku == sku) {
+        let what = format!(
+            "store: {:?} {} of order {}: {} to {}",
+            moved.cause, moved.quantity, moved.order_id, moved.shown_before, moved.shown_after
+        );
+        told.push((time(moved.at_ms), what));
+    }
+    for push in history.pushes.iter().filter(|push| push.sku == sku) {
+        told.push((time(push.at_ms), format!("store: {push:?}")));
+    }
+    for line in lines_of(node, sku).await {
+        let channel = &line["channel"];
+        let what = format!(
+            "ledger: {} {} {} {channel} at {}, {} available",
+            line["kind"], line["quantity"], line["reference"], line["index"], line["available"]
+        );
+        told.push((line["time"].as_str().unwrap().into(), what));
+    }
+    told.sort();
+    for (time, what) in told.iter().rev().take(30).rev() {
+        println!("    {time} {what}");
+    }
 }
