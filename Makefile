@@ -1,7 +1,12 @@
 # Every verb of the repository. `make check` never writes to the tree; `make fix` is the only one that does.
 CARGO ?= cargo
+# How long each fuzz target runs.
+SECONDS ?= 60
+# The fuzz targets are a workspace of their own; see fuzz/src/lib.rs.
+FUZZ = --manifest-path fuzz/Cargo.toml
+FUZZ_DIR = $(or $(CARGO_TARGET_DIR),target)/fuzz
 
-.PHONY: run test check fix bench cluster
+.PHONY: run test check fix bench bench-scale cluster fuzz fuzz-corpus
 
 run: ## a whole cluster on loopback with simulated stores; Ctrl-C ends it with a verdict
 	$(CARGO) run --release --locked -- demo
@@ -11,11 +16,15 @@ cluster: ## the same cluster without customers and without a killed node, to try
 
 test: ## everything that is promised; root and mount tools are needed for the power-loss tests
 	$(CARGO) test --workspace --locked
-	$(CARGO) test --locked --features planted-bugs --test planted
+	$(CARGO) test --locked --features planted-bugs --test planted --test planted_bugs
 
 check: ## format, lints, documentation, licences
 	$(CARGO) fmt --all --check
+	$(CARGO) fmt $(FUZZ) --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	@if command -v $${CXX:-c++} >/dev/null; then \
+	$(CARGO) clippy $(FUZZ) --target-dir $(FUZZ_DIR) --all-targets --locked -- -D warnings; \
+	else echo "skipped: no C++ compiler is installed, so the fuzz targets were not checked"; fi
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked
 	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny --offline check bans licenses sources; \
 	else echo "skipped: cargo deny is not installed, so licences and sources were not checked"; fi
@@ -23,6 +32,18 @@ check: ## format, lints, documentation, licences
 fix: ## formats, and applies what clippy can mend
 	$(CARGO) clippy --workspace --all-targets --fix --allow-dirty --allow-staged
 	$(CARGO) fmt --all
+	$(CARGO) fmt $(FUZZ)
 
 bench: ## the figures of the README, from this machine
 	$(CARGO) bench --locked --bench road
+
+SIZE ?= 1000000
+bench-scale: ## what fits, and who waits for it; SIZE=20000 is a look of some seconds
+	$(CARGO) bench --locked -p stockraft-state --bench scale -- $(SIZE)
+	$(CARGO) bench --locked --bench node -- $(SIZE)
+
+fuzz: ## any bytes for every parser, every signature and the agreed state: `make fuzz SECONDS=5`; needs a C++ compiler
+	fuzz/run $(SECONDS)
+
+fuzz-corpus: ## where `make fuzz` begins, made anew of the samples and vectors
+	$(CARGO) run $(FUZZ) --target-dir $(FUZZ_DIR) --locked --bin seeds

@@ -84,21 +84,21 @@ pub fn audit(frozen: &Frozen, history: &History) -> Report {
 fn check(frozen: &Frozen, history: &History, count: &mut u64) -> Result<(), String> {
     let unreadable = |error: history::Error| error.to_string();
     let (mut chain, mut sums) = (Hash::default(), Sums::default());
-    for entry in history.all(frozen.index) {
-        let (index, lines) = entry.map_err(unreadable)?;
-        for (n, (movement, hash)) in lines.0.iter().enumerate() {
-            chain = history::link(&chain, movement);
-            if chain != *hash {
-                let kind = movement.kind.name();
-                return Err(format!(
-                    "the history is broken at log index {index}, line {n}: {kind} {} of {:?} at {:?} is \
-                     not what follows the line before it",
-                    movement.quantity, movement.sku, movement.location
-                ));
-            }
-            sums.add(movement);
-            *count += 1;
+    let mut place = (0, 0);
+    for line in history.all(frozen.index) {
+        let (index, movement, hash) = line.map_err(unreadable)?;
+        place = if place.0 == index { (index, place.1 + 1) } else { (index, 0) };
+        chain = history::link(&chain, &movement);
+        if chain != hash {
+            let (n, kind) = (place.1, movement.kind.name());
+            return Err(format!(
+                "the history is broken at log index {index}, line {n}: {kind} {} of {:?} at {:?} is \
+                 not what follows the line before it",
+                movement.quantity, movement.sku, movement.location
+            ));
         }
+        sums.add(&movement);
+        *count += 1;
     }
     if chain != frozen.chain {
         return Err("the history ends with another line than the state".into());

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE};
-use hyper::{Method, Request, StatusCode};
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client as HttpClient;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -84,6 +85,38 @@ impl Client {
         path: &str,
         body: Option<&Value>,
     ) -> Result<Value, Error> {
+        let exchange = async {
+            let response = self.send(method, path, body).await?;
+            let status = response.status();
+            let body = response.into_body().collect().await;
+            Ok((status, body.map_err(|error| self.failed(root(&error)))?.to_bytes()))
+        };
+        let (status, body) = self.in_time(exchange).await?;
+        let answer: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
+        if status.is_success() {
+            return Ok(answer);
+        }
+        let detail = answer["detail"].as_str().unwrap_or_default().to_string();
+        Err(Error::Refused { node: self.node.clone(), status, detail })
+    }
+
+    /// Asks for something large, which is then read piece by piece.
+    pub async fn download(&self, path: &str) -> Result<Download, Error> {
+        let response = self.in_time(self.send(Method::GET, path, None)).await?;
+        if response.status().is_success() {
+            return Ok(Download { client: self.clone(), response });
+        }
+        // Asked for once more as a whole, it says why not.
+        self.call(Method::GET, path, None).await?;
+        Err(self.failed("it answered no and then yes; try again".into()))
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Response<Incoming>, Error> {
         let request = Request::builder()
             .method(method)
             .uri(format!("{}{path}", self.node))
@@ -91,21 +124,42 @@ impl Client {
             .header(CONTENT_TYPE, "application/json")
             .body(Full::<Bytes>::from(body.map(Value::to_string).unwrap_or_default()))
             .map_err(|error| Error::Setup(format!("{}: {error}", self.node)))?;
-        let failed = |why: String| Error::Unreachable { node: self.node.clone(), why };
-        let exchange = async {
-            let response = self.http.request(request).await.map_err(|e| failed(root(&e)))?;
-            let status = response.status();
-            let body = response.into_body().collect().await.map_err(|e| failed(root(&e)))?;
-            Ok((status, body.to_bytes()))
+        self.http.request(request).await.map_err(|error| self.failed(root(&error)))
+    }
+
+    async fn in_time<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        let late = |_| self.failed(format!("no answer in {} s", self.timeout.as_secs()));
+        tokio::time::timeout(self.timeout, work).await.map_err(late)?
+    }
+
+    fn failed(&self, why: String) -> Error {
+        Error::Unreachable { node: self.node.clone(), why }
+    }
+}
+
+/// A large answer that is still arriving.
+pub struct Download {
+    client: Client,
+    response: Response<Incoming>,
+}
+
+impl Download {
+    /// A header of the answer.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.response.headers().get(name)?.to_str().ok()
+    }
+
+    /// The next piece; `None` at the end, an error if it breaks off before.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, Error> {
+        let Self { client, response } = self;
+        let frame = async {
+            let frame = response.body_mut().frame().await.transpose();
+            frame.map_err(|error| client.failed(root(&error)))
         };
-        let late = |_| failed(format!("no answer in {} s", self.timeout.as_secs()));
-        let (status, body) = tokio::time::timeout(self.timeout, exchange).await.map_err(late)??;
-        let answer: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
-        if status.is_success() {
-            return Ok(answer);
-        }
-        let detail = answer["detail"].as_str().unwrap_or_default().to_string();
-        Err(Error::Refused { node: self.node.clone(), status, detail })
+        let frame = client.in_time(frame).await?;
+        // What is no data is a trailer, of which there is none.
+        Ok(frame.and_then(|frame| frame.into_data().ok()))
     }
 }
 

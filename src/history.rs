@@ -107,13 +107,25 @@ impl History {
         })
     }
 
-    /// All lines of the ledger through a log index, in log order, entry by entry.
-    pub fn all(&self, through: u64) -> impl Iterator<Item = Result<(u64, Lines), Error>> + use<> {
-        let entries = self.db.range(&movements_key(0), &movements_key(through.saturating_add(1)));
-        entries.map(|entry| {
-            let (key, bytes) = entry?;
+    /// All lines through a log index, in the order of the log.
+    pub fn all(
+        &self,
+        through: u64,
+    ) -> impl Iterator<Item = Result<(u64, Movement, Hash), Error>> + use<> {
+        let records = self.db.range(&movements_key(0), &movements_key(through.saturating_add(1)));
+        let entries = records.map(|record| {
+            let (key, bytes) = record?;
             let index = key.get(1..).and_then(|index| index.try_into().ok());
-            Ok((index.map_or(0, u64::from_be_bytes), codec::decode(&bytes)?))
+            let index = index.map_or(0, u64::from_be_bytes);
+            let Lines(lines) = codec::decode(&bytes)?;
+            Ok((index, lines))
+        });
+        entries.flat_map(|entry: Result<_, Error>| match entry {
+            Ok((index, lines)) => {
+                let of_entry = lines.into_iter();
+                of_entry.map(|(movement, hash)| Ok((index, movement, hash))).collect::<Vec<_>>()
+            }
+            Err(error) => vec![Err(error)],
         })
     }
 

@@ -11,7 +11,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram as Buckets, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
-use state::Effects;
+use state::notices::shortfalls;
+use state::{Effects, State};
 
 use crate::sqs;
 
@@ -63,7 +64,41 @@ pub struct Measures {
     pub evicted_keys: Gauge<u64, AtomicU64>,
     /// Log index of the last command in this replica.
     pub applied_index: Gauge<u64, AtomicU64>,
+    /// What the state holds, as of the newest scrape.
+    pub held: Held,
     windows: Mutex<BTreeMap<String, Window>>,
+}
+
+/// What a person watches of the ledger: counted when somebody asks.
+#[derive(Default)]
+pub struct Held {
+    /// SKUs of which more was sold than is there, at some location.
+    pub skus_short: Gauge<i64, AtomicI64>,
+    /// Units of them that are missing.
+    pub units_short: Gauge<i64, AtomicI64>,
+    /// Reservations that hold something.
+    pub reservations: Gauge<i64, AtomicI64>,
+}
+
+impl Held {
+    /// Counts what a state holds.
+    pub fn count(&self, state: &State) {
+        let length = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+        let stock = state.short().iter().filter_map(|sku| state.data().stock.get(sku));
+        self.skus_short.set(length(state.short().len()));
+        self.units_short.set(stock.flat_map(|stock| shortfalls(stock).into_values()).sum());
+        self.reservations.set(length(state.holds().len()));
+    }
+
+    fn register(&self, to: &mut Registry) {
+        for (name, help, gauge) in [
+            ("skus_short", "SKUs of which more was sold than is there", &self.skus_short),
+            ("units_short", "Units that were sold and are not there", &self.units_short),
+            ("reservations_held", "Reservations that hold something", &self.reservations),
+        ] {
+            to.register(name, help, gauge.clone());
+        }
+    }
 }
 
 /// The counters of [`sqs::Counts`], by channel.
@@ -128,6 +163,7 @@ impl Measures {
             backlog: Gauge::default(),
             evicted_keys: Gauge::default(),
             applied_index: Gauge::default(),
+            held: Held::default(),
             windows: Mutex::default(),
             registry: Mutex::new(Registry::default()),
         };
@@ -152,6 +188,7 @@ impl Measures {
         let failures = "Questions to a channel's API that failed";
         to.register("fetch_failures", failures, self.fetch_failures.clone());
         self.queues.register(to);
+        self.held.register(to);
         let ack = "From the receipt of a webhook to its 200";
         to.register_with_unit("webhook_ack", ack, Unit::Seconds, self.ack_seconds.clone());
         let backlog = "Deliveries accepted here that the cluster has not agreed on yet";

@@ -315,13 +315,13 @@ impl Pusher {
     fn ask(&self, sku: &str, revision: u64) -> Asked {
         let replica = self.replica.read().unwrap_or_else(PoisonError::into_inner);
         let stock = replica.state().data().stock.get(sku);
-        let spec =
-            stock.and_then(|stock| stock.listings.get(self.channel.name.as_str())).map(|l| &l.spec);
+        let listing = stock.and_then(|stock| stock.listings.get(self.channel.name.as_str()));
+        let spec = listing.map(|listing| listing.get().spec).unwrap_or_default();
         let own = || self.channel.api.as_ref().and_then(|api| api.location_id.clone());
-        let location = spec.and_then(|spec| spec.settings.get("location_id").cloned()).or_else(own);
+        let location = spec.settings.get("location_id").cloned().or_else(own);
         Asked {
             sku: sku.into(),
-            listing: spec.map(|spec| spec.id.clone()).unwrap_or_default(),
+            listing: spec.id,
             location: location.unwrap_or_default(),
             revision,
         }

@@ -13,7 +13,7 @@ const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 fn sources() -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut folders: Vec<PathBuf> =
-        ["src", "state", "channels", "cluster", "marketplace", "tests", "benches"]
+        ["src", "state", "channels", "cluster", "marketplace", "tests", "benches", "fuzz"]
             .map(|f| Path::new(ROOT).join(f))
             .into();
     while let Some(folder) = folders.pop() {
@@ -51,7 +51,11 @@ fn sled_and_bincode_are_named_in_one_file_each() {
         let users: Vec<_> = sources()
             .into_iter()
             .filter(|path| !path.ends_with("tests/repository.rs"))
-            .filter(|path| path.components().all(|part| part.as_os_str() != "tests"))
+            .filter(|path| {
+                path.components().all(|part| {
+                    !["tests", "benches"].map(AsRef::as_ref).contains(&part.as_os_str())
+                })
+            })
             .filter(|path| {
                 let text = fs::read_to_string(path).unwrap();
                 let product = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
@@ -61,6 +65,24 @@ fn sled_and_bincode_are_named_in_one_file_each() {
             .collect();
         assert_eq!(users, [home], "{needle}");
     }
+}
+
+/// A parser that is fuzzed with another version of what it stands on is another parser.
+#[test]
+fn what_is_fuzzed_is_what_ships() {
+    let packages = |file: &str| -> BTreeSet<(String, String)> {
+        let text = fs::read_to_string(Path::new(ROOT).join(file)).unwrap();
+        let lock: toml::Table = text.parse().unwrap();
+        let text = |package: &toml::Value, key: &str| package[key].as_str().unwrap().to_string();
+        let packages = lock["package"].as_array().unwrap().iter();
+        packages.map(|package| (text(package, "name"), text(package, "version"))).collect()
+    };
+    let (shipped, fuzzed) = (packages("Cargo.lock"), packages("fuzz/Cargo.lock"));
+    let names: BTreeSet<&str> = shipped.iter().map(|(name, _)| name.as_str()).collect();
+    let differ: Vec<_> =
+        fuzzed.difference(&shipped).filter(|(name, _)| names.contains(name.as_str())).collect();
+    assert!(differ.is_empty(), "fuzz/Cargo.lock has other versions: {differ:?}");
+    assert!(fuzzed.intersection(&shipped).count() > 50, "the locks were not read");
 }
 
 /// A setting that is not explained is not found; one that is explained and differs misleads.

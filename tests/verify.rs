@@ -68,7 +68,8 @@ async fn a_planted_movement_is_found_and_its_node_named() {
 /// Repeats the first movement of a history behind itself; its log index.
 fn plant(dir: &std::path::Path) -> u64 {
     let history = History::open(dir).unwrap();
-    let (index, mut lines) = history.all(u64::MAX).next().unwrap().unwrap();
+    let (index, ..) = history.all(u64::MAX).next().unwrap().unwrap();
+    let mut lines = history.lines(index).unwrap().unwrap();
     lines.0.push(lines.0[0].clone());
     let mut batch = Batch::default();
     history::put_lines(&mut batch, index, &lines);

@@ -53,8 +53,16 @@ pub enum Scalar {
 }
 
 impl Scalar {
-    /// An id, not empty and not longer than [`NAME_LEN_MAX`].
+    /// An id, not empty and not longer than [`NAME_LEN_MAX`]. A number of more than 64 bits is read as
+    /// floating point, where different ids are one, and is an error.
     pub fn id(&self, what: &str) -> Result<String, String> {
+        const EXACT: f64 = 9_007_199_254_740_992.0;
+        if let Self::Number(number) = self
+            && number.is_f64()
+            && number.as_f64().is_none_or(|float| float.abs() >= EXACT)
+        {
+            return Err(format!("{what} is too large a number: write it as text"));
+        }
         let id = name(what, self.text().trim())?;
         if id.is_empty() { Err(format!("{what} is empty")) } else { Ok(id) }
     }

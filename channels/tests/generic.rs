@@ -156,6 +156,40 @@ fn movements_and_listings() {
     assert!(fact("listing.changed", &json!({ "listing": 9, "sku": " " })).is_err());
 }
 
+// Numbers beyond 64 bits are read as floating point, where many ids are one: the sales of one order would
+// be taken for repetitions of another's.
+#[test]
+fn ids_that_cannot_be_told_apart_are_refused() {
+    for id in ["92222222222222222225", "92222222222222222224", "-9223372036854775809", "1e16"] {
+        let order = format!(r#"{{"order":{id},"lines":[]}}"#);
+        let said = fact("order.created", &serde_json::from_str(&order).unwrap());
+        assert_eq!(said, Err("order is too large a number: write it as text".into()), "{id}");
+    }
+    let largest = fact("order.created", &json!({"order": u64::MAX, "lines": []}));
+    assert!(matches!(largest, Ok(Fact::Image { order, .. }) if order == u64::MAX.to_string()));
+}
+
+// A place without a name is none that anybody looks at: what is booked there has vanished.
+#[test]
+fn a_place_has_a_name() {
+    let moved = |member: &str, text: &str| {
+        let kind = if member == "to_location" { "transfer" } else { "receipt" };
+        let mut data = json!({"id": "m1", "kind": kind, "sku": "TEE-M", "quantity": 2});
+        data[member] = text.into();
+        fact("stock.moved", &data)
+    };
+    for place in ["location", "to_location"] {
+        for text in ["", " "] {
+            assert_eq!(moved(place, text), Err(format!("{place} is empty")));
+        }
+    }
+    // A reference may be left empty.
+    let Ok(Fact::Moved(Moved { reference, location, .. })) = moved("reference", "") else {
+        panic!("it is refused")
+    };
+    assert_eq!((reference, location), (None, None));
+}
+
 #[test]
 fn types_are_ignored_only_where_the_config_says_so() {
     let settings = Settings { ignore: vec!["ping".into()], ..Settings::default() };

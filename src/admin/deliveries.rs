@@ -11,7 +11,7 @@ use state::reply::Kept;
 use utoipa::ToSchema;
 
 use super::extract::{Json, Path, Query};
-use super::view::{Page, Paging};
+use super::view::{self, Page, Paging};
 use super::{Admin, Problem};
 use crate::clock::rfc3339;
 use crate::history::History;
@@ -115,7 +115,7 @@ pub(super) async fn dead(
     if topic != TOPIC {
         return Err(Problem::missing(format!("there is no topic {topic:?}, only {TOPIC:?}")));
     }
-    let after = paging.cursor.as_deref().map(parse_id).transpose()?;
+    let after = paging.cursor.as_deref().map(view::place).transpose()?;
     admin
         .look(move |frozen, history| letters(frozen, history, after, paging.limit()))
         .await
@@ -172,10 +172,4 @@ fn body(
             Err(error) => (Some(STANDARD.encode(error.as_bytes())), true, None),
         },
     })
-}
-
-fn parse_id(text: &str) -> Result<(u64, u32), Problem> {
-    let parts = text.split_once('.');
-    let parts = parts.and_then(|(index, n)| Some((index.parse().ok()?, n.parse().ok()?)));
-    parts.ok_or_else(|| Problem::bad_request("cursor: send `next` of the page before"))
 }

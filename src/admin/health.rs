@@ -65,6 +65,7 @@ pub(super) async fn readyz(State(admin): State<Admin>, RawQuery(query): RawQuery
 #[utoipa::path(get, path = "/metrics", operation_id = "metrics",
     tag = "probes",     responses((status = 200, body = String, content_type = "application/openmetrics-text")))]
 pub(super) async fn metrics(State(admin): State<Admin>) -> Result<Response, Problem> {
+    admin.measures.held.count(admin.read().state());
     let text = admin.measures.render().map_err(|error| Problem::internal(error.to_string()))?;
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     Ok(([(header::CONTENT_TYPE, kind)], text).into_response())

@@ -6,13 +6,18 @@ mod channels;
 mod cluster_api;
 mod deliveries;
 mod describe;
+pub(crate) mod export;
 mod extract;
 mod health;
 mod listings;
-mod movements;
+mod locations;
+pub(crate) mod movements;
+mod notices;
 mod pages;
+mod past;
 mod problem;
 mod reservations;
+mod shortfalls;
 mod skus;
 mod stock;
 mod verify;
@@ -93,10 +98,22 @@ impl Admin {
 
     /// Proposes a change that is done or rejected, with nothing to say in the first case.
     async fn change(&self, command: &Command) -> Result<(), Problem> {
-        match self.propose(command).await?.1 {
-            Reply::Done => Ok(()),
+        let (index, reply) = self.propose(command).await?;
+        match reply {
+            Reply::Done => self.caught_up(index).await,
             Reply::Rejected(why) => Err(Problem::unprocessable("rejected", why)),
             other => Err(Problem::internal(format!("unexpected reply {other:?}"))),
+        }
+    }
+
+    /// Waits until this node's replica has come to an entry, so that whoever changed something here finds
+    /// it changed here.
+    async fn caught_up(&self, index: u64) -> Result<(), Problem> {
+        let mut applied = self.read().watch();
+        let come = tokio::time::timeout(AGREEMENT, applied.wait_for(|at| *at >= index)).await;
+        match come {
+            Ok(Ok(_)) => Ok(()),
+            _ => Err(Problem::unavailable("the change is agreed on, not here yet".into())),
         }
     }
 
@@ -131,6 +148,10 @@ fn routes() -> [(OpenApiRouter<Admin>, Option<Scope>); 4] {
         .routes(routes!(stock::get))
         .routes(routes!(stock::list))
         .routes(routes!(stock::movements))
+        .routes(routes!(shortfalls::list))
+        .routes(routes!(notices::list))
+        .routes(routes!(locations::get))
+        .routes(routes!(export::export))
         .routes(routes!(deliveries::order))
         .routes(routes!(deliveries::dead))
         .routes(routes!(channels::list))
@@ -149,6 +170,7 @@ fn routes() -> [(OpenApiRouter<Admin>, Option<Scope>); 4] {
         .routes(routes!(reservations::release))
         .routes(routes!(reservations::extend))
         .routes(routes!(skus::put))
+        .routes(routes!(locations::put))
         .routes(routes!(listings::post))
         .routes(routes!(channels::put))
         .routes(routes!(channels::put_policies));

@@ -29,7 +29,7 @@ pub(super) struct Request {
 /// One movement.
 #[derive(Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Asked {
+pub(crate) struct Asked {
     /// Yours; a second movement with the same id changes nothing.
     id: String,
     /// sale, cancellation, fulfilment, return, receipt, incoming, transfer or adjustment.
@@ -117,7 +117,8 @@ pub(super) async fn post(
 }
 
 impl Asked {
-    fn check(self, main: &str) -> Result<MovementRequest, String> {
+    /// The request that it makes, without a location at `main`; or what is wrong with its form.
+    pub(crate) fn check(self, main: &str) -> Result<MovementRequest, String> {
         let kind = Kind::NAMES.iter().find(|(name, _)| *name == self.kind).map(|(_, kind)| *kind);
         let kind = kind.ok_or_else(|| {
             let names: Vec<&str> = Kind::NAMES.iter().map(|(name, _)| *name).collect();

@@ -106,7 +106,7 @@ fn look(admin: &Admin, sku: &str) -> Option<Sku> {
     let data = replica.state().data();
     let stock = data.stock.get(sku)?;
     let listed = stock.listings.iter().map(|(channel, listing)| {
-        let ListingSpec { id, settings } = listing.spec.clone();
+        let ListingSpec { id, settings } = listing.get().spec;
         (channel.to_string(), Listed { id, settings })
     });
     let components = data.kits.components(sku).into_iter().flatten();
@@ -149,7 +149,5 @@ pub(super) async fn put(
         SkuSettings { listings, components, backorder: said.backorder, low_at: said.low_at };
     admin.change(&Command::Map { sku: sku.clone(), settings }).await?;
     let known = look(&admin, &sku);
-    known
-        .map(Json)
-        .ok_or_else(|| Problem::unavailable("the change is agreed on, not here yet".into()))
+    known.map(Json).ok_or_else(|| Problem::internal(format!("{sku:?} is gone again")))
 }

@@ -1,15 +1,16 @@
 //! What the API shows of the state, as JSON.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use state::Data;
 use state::ledger::{Level, Movement};
 use utoipa::{IntoParams, ToSchema};
 
-use super::{PAGE_DEFAULT, PAGE_MAX};
+use super::{PAGE_DEFAULT, PAGE_MAX, Problem};
 use crate::channel::hex;
-use crate::clock::rfc3339;
+use crate::clock::{now_ms, rfc3339};
 use crate::history::Hash;
 
 /// One page of a list.
@@ -40,6 +41,13 @@ impl Paging {
 /// Items of a page for which so many were asked.
 pub(super) fn limit(asked: Option<usize>) -> usize {
     asked.unwrap_or(PAGE_DEFAULT).clamp(1, PAGE_MAX)
+}
+
+/// A log index and a number, as they stand in a cursor or an id.
+pub(super) fn place<T: FromStr>(cursor: &str) -> Result<(u64, T), Problem> {
+    let parts = cursor.split_once('.');
+    let parts = parts.and_then(|(index, n)| Some((index.parse().ok()?, n.parse().ok()?)));
+    parts.ok_or_else(|| Problem::bad_request("cursor: send `next` of the page before"))
 }
 
 /// The first `limit` places after one, in order, and whether there are more.
@@ -109,10 +117,19 @@ pub(super) struct Listing {
 /// What a reading is worth.
 #[derive(Serialize, ToSchema)]
 pub(super) struct AsOf {
-    /// Log index of the last command in this node's replica.
+    /// Log index of the last command in this node's replica; of the past, of the newest movement that counts.
     index: u64,
-    /// Agreed time of that command.
+    /// Agreed time of that command; of the past, the time that was asked for.
     time: String,
+    /// How old the reading is: this node's clock less that time, in milliseconds, and not below zero. While
+    /// nothing happens, nothing is agreed on, and it grows.
+    age_ms: u64,
+}
+
+impl AsOf {
+    fn new(index: u64, time: u64) -> Self {
+        Self { index, time: rfc3339(time), age_ms: now_ms().saturating_sub(time) }
+    }
 }
 
 /// One line of the ledger.
@@ -162,6 +179,16 @@ impl Line {
 }
 
 impl Quantities {
+    /// What may still be sold.
+    pub(super) const fn available(&self) -> i64 {
+        self.available
+    }
+
+    /// Units sold that are not there.
+    pub(super) fn shortfall(&self) -> i64 {
+        (-self.available).max(0)
+    }
+
     fn of(level: &Level) -> Self {
         Self {
             on_hand: level.on_hand,
@@ -183,27 +210,42 @@ impl Quantities {
 
 /// A SKU as a replica knows it that has come as far as `index`.
 pub(super) fn stock(data: &Data, index: u64, sku: &str) -> Option<Stock> {
-    let known = data.stock.get(sku)?;
+    let locations = quantities(data, sku)?;
     let mut total = Quantities::default();
-    let mut locations = BTreeMap::new();
-    let mut shortfall = 0;
-    for (location, level) in &known.levels {
-        let quantities = Quantities::of(level);
-        total.add(&quantities);
-        shortfall += (-quantities.available).max(0);
-        locations.insert(location.to_string(), quantities);
+    for quantities in locations.values() {
+        total.add(quantities);
     }
-    let listings = known.listings.keys();
+    let listings = data.stock.get(sku)?.listings.keys();
     let channels = listings
         .filter_map(|channel| Some((channel.to_string(), listing(data, channel, sku)?)))
         .collect();
-    let as_of = AsOf { index, time: rfc3339(data.now) };
+    let shortfall = locations.values().map(Quantities::shortfall).sum();
+    let as_of = AsOf::new(index, data.now);
     Some(Stock { sku: sku.into(), total, locations, channels, shortfall, as_of })
+}
+
+/// Quantities of a SKU by location. A kit lies nowhere, and is available where its components are.
+pub(super) fn quantities(data: &Data, sku: &str) -> Option<BTreeMap<String, Quantities>> {
+    let own = data.stock.get(sku)?.levels.iter();
+    let mut found: BTreeMap<String, Quantities> =
+        own.map(|(location, level)| (location.to_string(), Quantities::of(level))).collect();
+    if data.kits.components(sku).is_some() {
+        for (part, _) in data.kits.parts(sku) {
+            let Some(stock) = data.stock.get(part.as_str()) else { continue };
+            for location in stock.levels.keys() {
+                found.entry(location.to_string()).or_default();
+            }
+        }
+        for (location, quantities) in &mut found {
+            quantities.available = data.available(sku, location);
+        }
+    }
+    Some(found)
 }
 
 fn listing(data: &Data, channel: &str, sku: &str) -> Option<Listing> {
     let allocation = data.allocation(channel, sku)?;
-    let listing = data.stock.get(sku)?.listings.get(channel)?;
+    let listing = data.stock.get(sku)?.listings.get(channel)?.get();
     let confirmed = listing.confirmed.map(|(quantity, _)| quantity);
     Some(Listing {
         allocated: allocation.allocated,
@@ -217,6 +259,6 @@ fn listing(data: &Data, channel: &str, sku: &str) -> Option<Listing> {
         stale_since: listing.stale.map(|stale| rfc3339(stale.since)),
         deadline: listing.stale.map(|stale| rfc3339(stale.deadline)),
         exposure: listing.exposure(data.now),
-        fault: listing.fault.clone(),
+        fault: listing.fault,
     })
 }

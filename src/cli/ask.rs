@@ -1,12 +1,32 @@
 //! Asking a node's API, and printing what it answers.
 
+use std::io::IsTerminal as _;
 use std::time::Duration;
 
 use hyper::Method;
+use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
 use super::{Failure, Output, Target, say};
 use crate::client::{Client, Error};
+
+/// A client of the node that a command is for.
+pub(super) fn client(target: &Target) -> Result<Client, Failure> {
+    let token = target.token.as_deref().ok_or_else(|| {
+        let how = "an admin token is needed: --token or the environment's STOCKRAFT_TOKEN";
+        Failure::Usage(how.into())
+    })?;
+    Ok(Client::new(&target.node, token)?)
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Setup(why) => Self::Usage(why),
+            other => Self::Operation(other.to_string()),
+        }
+    }
+}
 
 /// Sends a request to the node; the answer's JSON if it was a success.
 pub(super) async fn ask(
@@ -26,16 +46,16 @@ pub(super) async fn ask_patiently(
     body: Option<&Value>,
     longer: Duration,
 ) -> Result<Value, Failure> {
-    let token = target.token.as_deref().ok_or_else(|| {
-        let how = "an admin token is needed: --token or the environment's STOCKRAFT_TOKEN";
-        Failure::Usage(how.into())
-    })?;
-    let client = || Ok(Client::new(&target.node, token)?.patient(longer));
-    let answer = async { client()?.call(method, path, body).await }.await;
-    answer.map_err(|error| match error {
-        Error::Setup(why) => Failure::Usage(why),
-        other => Failure::Operation(other.to_string()),
-    })
+    Ok(client(target)?.patient(longer).call(method, path, body).await?)
+}
+
+/// A bar for work that may take a while, on a terminal; of unknown length if that is 0.
+pub(super) fn progress(length: u64) -> ProgressBar {
+    match (std::io::stderr().is_terminal(), length) {
+        (false, _) => ProgressBar::hidden(),
+        (true, 0) => ProgressBar::new_spinner(),
+        (true, length) => ProgressBar::new(length),
+    }
 }
 
 /// Items of one page, the most that a node gives.
@@ -87,6 +107,16 @@ pub(super) fn show(target: &Target, answer: &Value, table: impl Fn(&Value) -> Ve
             say(&line);
         }
     }
+}
+
+/// The items of an answer under a header.
+pub(super) fn table(answer: &Value, columns: &[&str]) -> Vec<Vec<String>> {
+    let items = answer.get("items").and_then(Value::as_array).cloned().unwrap_or_default();
+    let cells = |item: &Value| {
+        columns.iter().map(|name| cell(item.get(*name).unwrap_or(&Value::Null))).collect()
+    };
+    let header = columns.iter().map(|name| (*name).to_string()).collect();
+    std::iter::once(header).chain(items.iter().map(cells)).collect()
 }
 
 /// A value as a cell. A name that a channel gave may hold what a terminal would obey.

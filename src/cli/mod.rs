@@ -4,6 +4,10 @@ mod ask;
 mod cert;
 mod channel;
 mod cluster_command;
+mod export;
+mod import;
+mod reservation;
+mod rows;
 mod serve;
 mod stock;
 
@@ -61,6 +65,14 @@ enum Command {
     Stock {
         #[command(subcommand)]
         command: stock::Command,
+    },
+    /// Holds units for somebody, sells them, or lets them go.
+    #[command(
+        after_help = "Example:\n  stockraft reservation create MUG-01=2 --ttl 15m --reference cart-7"
+    )]
+    Reservation {
+        #[command(subcommand)]
+        command: reservation::Command,
     },
     /// Lists the channels, and maps their listings to SKUs.
     #[command(after_help = "Example:\n  stockraft channel map listings.csv")]
@@ -129,6 +141,7 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Check { config } => check(&config),
         Command::Cluster { command } => cluster_command::run(command).await,
         Command::Stock { command } => stock::run(command).await,
+        Command::Reservation { command } => reservation::run(command).await,
         Command::Channel { command } => channel::run(command).await,
         Command::Cert { command } => cert::run(command),
     }
@@ -200,4 +213,35 @@ pub(crate) fn say(line: &str) {
 #[expect(clippy::print_stderr, reason = "this is what the command line complains with")]
 pub(crate) fn say_error(line: &str) {
     eprintln!("{line}");
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    fn check(command: &clap::Command, path: &str) {
+        let path = format!("{path} {}", command.get_name());
+        for sub in command.get_subcommands().filter(|sub| sub.get_name() != "help") {
+            check(sub, &path);
+        }
+        if command.has_subcommands() {
+            return;
+        }
+        let said = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        assert!(said.contains("Example:\n  stockraft "), "{path} shows no example");
+        for argument in command.get_arguments().filter(|argument| !argument.is_hide_set()) {
+            assert!(argument.get_help().is_some(), "{path} {} is not explained", argument.get_id());
+        }
+    }
+
+    // Whoever is in a hurry reads the example, not the manual.
+    #[test]
+    fn every_command_shows_an_example() {
+        Cli::command().debug_assert();
+        let mut all = Cli::command();
+        all.build();
+        check(&all, "");
+    }
 }

@@ -5,25 +5,27 @@ use clap::{Args, Subcommand};
 use hyper::Method;
 use serde_json::{Value, json};
 
-use super::ask::{ask, ask_all, cell, encode, show};
-use super::{Failure, Target, say_error};
+use super::ask::{ask, ask_all, cell, encode, show, table};
+use super::{Failure, Target, export, import, say_error};
 
 #[derive(Subcommand)]
 pub(super) enum Command {
     /// Shows one SKU.
-    #[command(after_help = "Example:\n  stockraft stock get MUG-01")]
+    #[command(after_help = "Example:\n  stockraft stock get MUG-01 --at 2026-11-20T10:00:00+01:00")]
     Get {
         /// The SKU.
         sku: String,
+        /// As it was then: RFC 3339.
+        #[arg(long)]
+        at: Option<String>,
         #[command(flatten)]
         target: Target,
     },
     /// Lists SKUs.
-    #[command(after_help = "Example:\n  stockraft stock list")]
-    List {
-        #[command(flatten)]
-        target: Target,
-    },
+    #[command(
+        after_help = "Example:\n  stockraft stock list --sku 'TEE-*' --location main --below 5"
+    )]
+    List(Filter),
     /// Shows the lines of the ledger about a SKU, newest first.
     #[command(after_help = "Example:\n  stockraft stock movements MUG-01 --limit 500")]
     Movements {
@@ -44,6 +46,74 @@ pub(super) enum Command {
         allow_negative_numbers = true
     )]
     Adjust(Change),
+    /// Sends units to another location: on their way until their receipt there with the same reference.
+    #[command(
+        after_help = "Example:\n  stockraft stock transfer MUG-01 20 --to outlet --reference T-9\n  \
+                      stockraft stock receive MUG-01 20 --location outlet --reference T-9"
+    )]
+    Transfer {
+        #[command(flatten)]
+        change: Change,
+        /// Where to.
+        #[arg(long)]
+        to: String,
+    },
+    /// Sets what is on hand to what was counted. Refused if anything moved there since the count.
+    #[command(
+        after_help = "Example:\n  stockraft stock count MUG-01 97 --location outlet --as-of 4711"
+    )]
+    Count {
+        #[command(flatten)]
+        change: Change,
+        /// Log index of the reading (`as_of`) at which it was counted; now if not given.
+        #[arg(long)]
+        as_of: Option<u64>,
+    },
+    /// Lists what was sold and is not there, and who waits for it.
+    #[command(after_help = "Example:\n  stockraft stock shortfalls")]
+    Shortfalls {
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Writes all levels or all movements to a file, as of one moment.
+    #[command(after_help = "Example:\n  stockraft stock export levels.csv\n  \
+                      stockraft stock export - --what movements --format jsonl")]
+    Export(export::Export),
+    /// Takes levels or movements in from a file; nothing of it if a row of it is wrong.
+    #[command(after_help = "Example:\n  stockraft stock import levels.csv --dry-run\n\n\
+        sku,location,on_hand\nMUG-01,main,97\nTEE-M,outlet,12")]
+    Import(import::Import),
+}
+
+#[derive(Args)]
+pub(super) struct Filter {
+    /// SKUs that match: * stands for any characters, ? for one.
+    #[arg(long)]
+    sku: Option<String>,
+    /// SKUs that are, were or are awaited there.
+    #[arg(long)]
+    location: Option<String>,
+    /// SKUs of which less than this is available, at the location if one is named.
+    #[arg(long, allow_negative_numbers = true)]
+    below: Option<i64>,
+    /// SKUs of which more was sold than is there.
+    #[arg(long)]
+    shortfall: bool,
+    #[command(flatten)]
+    target: Target,
+}
+
+impl Filter {
+    fn path(&self) -> String {
+        let text = |name: &str, value: &String| format!("{name}={}&", encode(value));
+        let parts = [
+            self.sku.as_ref().map(|sku| text("sku", sku)),
+            self.location.as_ref().map(|location| text("location", location)),
+            self.below.map(|below| format!("below={below}&")),
+            self.shortfall.then(|| "shortfall=true&".into()),
+        ];
+        format!("/v1/stock?{}", parts.into_iter().flatten().collect::<String>())
+    }
 }
 
 #[derive(Args)]
@@ -52,9 +122,9 @@ pub(super) struct Change {
     sku: String,
     /// Whole units.
     quantity: i64,
-    /// Where.
-    #[arg(long, default_value = "main")]
-    location: String,
+    /// Where; the first of the configured locations if not given.
+    #[arg(long)]
+    location: Option<String>,
     /// Yours: the same id is booked once. A random one if not given.
     #[arg(long)]
     id: Option<String>,
@@ -70,49 +140,91 @@ pub(super) struct Change {
 
 pub(super) async fn run(command: Command) -> Result<(), Failure> {
     match command {
-        Command::Get { sku, target } => {
-            let path = format!("/v1/stock/{}", encode(&sku));
+        Command::Get { sku, at, target } => {
+            let at = at.map(|at| format!("?at={}", encode(&at))).unwrap_or_default();
+            let path = format!("/v1/stock/{}{at}", encode(&sku));
             let answer = ask(&target, Method::GET, &path, None).await?;
             show(&target, &answer, |stock| vec![header(), row(stock)]);
         }
-        Command::List { target } => {
-            let answer = ask_all(&target, "/v1/stock", u64::MAX).await?;
-            let items = |answer: &Value| answer["items"].as_array().cloned().unwrap_or_default();
-            show(&target, &answer, |answer| {
-                std::iter::once(header()).chain(items(answer).iter().map(row)).collect()
-            });
+        Command::List(filter) => {
+            let answer = ask_all(&filter.target, &filter.path(), u64::MAX).await?;
+            show(&filter.target, &answer, |answer| table(answer, &COLUMNS));
         }
         Command::Movements { sku, limit, target } => {
             let path = format!("/v1/stock/{}/movements", encode(&sku));
             let answer = ask_all(&target, &path, limit).await?;
             let columns =
                 ["time", "kind", "quantity", "location", "on_hand", "available", "delivery"];
-            show(&target, &answer, |answer| {
-                let lines = answer["items"].as_array().cloned().unwrap_or_default();
-                let cells = |line: &Value| columns.iter().map(|name| cell(&line[name])).collect();
-                let header = columns.map(Into::into).to_vec();
-                std::iter::once(header).chain(lines.iter().map(cells)).collect()
-            });
+            show(&target, &answer, |answer| table(answer, &columns));
             if !answer["next"].is_null() {
                 say_error(&format!("there are more than these {limit}: see --limit"));
             }
         }
-        Command::Receive(change) => book("receipt", change).await?,
-        Command::Adjust(change) => book("adjustment", change).await?,
+        Command::Receive(change) => book("receipt", change, json!({})).await?,
+        Command::Adjust(change) => book("adjustment", change, json!({})).await?,
+        Command::Transfer { change, to } => {
+            book("transfer", change, json!({ "to_location": to })).await?;
+        }
+        Command::Count { change, as_of } => {
+            let units = change.quantity;
+            let as_of = match as_of {
+                Some(index) => index,
+                None => newest(&change).await?,
+            };
+            let count = json!({ "quantity": null, "count": units, "as_of": as_of });
+            book("adjustment", change, count).await?;
+        }
+        Command::Shortfalls { target } => {
+            let answer = ask_all(&target, "/v1/shortfalls", u64::MAX).await?;
+            show(&target, &answer, shortfalls);
+        }
+        Command::Export(export) => export::run(export).await?,
+        Command::Import(import) => Box::pin(import::run(import)).await?,
     }
     Ok(())
 }
 
+/// The log index of a reading that is taken now.
+async fn newest(change: &Change) -> Result<u64, Failure> {
+    let path = format!("/v1/stock/{}?consistency=linearizable", encode(&change.sku));
+    let stock = ask(&change.target, Method::GET, &path, None).await?;
+    Ok(stock["as_of"]["index"].as_u64().unwrap_or(0))
+}
+
+/// One row for each order that waits, and one for what nobody is known to wait for.
+fn shortfalls(answer: &Value) -> Vec<Vec<String>> {
+    let columns = ["sku", "location", "short", "channel", "order", "missing", "time"];
+    let mut rows = vec![columns.map(Into::into).to_vec()];
+    for short in answer["items"].as_array().into_iter().flatten() {
+        let place = ["sku", "location", "units"].map(|name| cell(&short[name]));
+        let orders = short["orders"].as_array().into_iter().flatten();
+        rows.extend(orders.map(|order| {
+            let names = ["order", "reservation", "reference", "delivery"];
+            let name = names.into_iter().find(|name| !order[*name].is_null());
+            let who = [&order["channel"], &order[name.unwrap_or_default()]];
+            let rest = who.into_iter().chain([&order["missing"], &order["time"]]).map(cell);
+            place.iter().cloned().chain(rest).collect()
+        }));
+        if short["untraced"] != 0 {
+            let rest = ["-".into(), "-".into(), cell(&short["untraced"]), "-".into()];
+            rows.push(place.iter().cloned().chain(rest).collect());
+        }
+    }
+    rows
+}
+
+const COLUMNS: [&str; 6] = ["sku", "on_hand", "committed", "reserved", "available", "shortfall"];
+
 fn header() -> Vec<String> {
-    ["sku", "on_hand", "committed", "available", "shortfall"].map(Into::into).into()
+    COLUMNS.map(Into::into).into()
 }
 
 fn row(stock: &Value) -> Vec<String> {
-    let columns = ["sku", "on_hand", "committed", "available", "shortfall"];
-    columns.iter().map(|name| cell(&stock[name])).collect()
+    COLUMNS.iter().map(|name| cell(&stock[name])).collect()
 }
 
-async fn book(kind: &str, change: Change) -> Result<(), Failure> {
+/// Books one movement; `more` stands in it beside, or instead of, what all have.
+async fn book(kind: &str, change: Change, more: Value) -> Result<(), Failure> {
     let random = || {
         let mut bytes = [0; 16];
         getrandom::fill(&mut bytes).map(|()| crate::channel::hex(&bytes))
@@ -121,10 +233,13 @@ async fn book(kind: &str, change: Change) -> Result<(), Failure> {
         Some(id) => id,
         None => random().map_err(|error| Failure::Operation(error.to_string()))?,
     };
-    let movement = json!({
+    let mut movement = json!({
         "id": id, "kind": kind, "sku": change.sku, "quantity": change.quantity,
         "location": change.location, "reference": change.reference, "reason": change.reason,
     });
+    if let (Some(movement), Value::Object(more)) = (movement.as_object_mut(), more) {
+        movement.extend(more);
+    }
     let body = json!({ "movements": [movement] });
     let answer = ask(&change.target, Method::POST, "/v1/movements", Some(&body)).await?;
     let result = &answer["results"][0];

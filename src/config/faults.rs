@@ -188,7 +188,7 @@ fn wrong_value(mismatch: &str) -> String {
 }
 
 /// The nearest of the known names, if any is near.
-pub(super) fn nearest<'a>(found: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(found: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let distances = known.map(|name| (strsim::damerau_levenshtein(found, name), name));
     let (distance, name) = distances.min()?;
     (distance <= 1 + found.len() / 3).then_some(name)

@@ -18,6 +18,7 @@ use serde::Deserialize;
 pub use api::Api;
 pub(crate) use channels::{CHANNEL_NAME_RULE, is_channel_name, unknown_kind};
 pub use channels::{Channel, Meaning};
+pub(crate) use faults::nearest;
 pub use faults::{Fault, Faults};
 pub use policies::Policy;
 #[cfg(feature = "planted-bugs")]

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::Data;
 use crate::ledger::Level;
+use crate::listing::Listing;
 use crate::{Few, Id};
 
 /// How SKUs are allocated; the first policy whose glob matches counts.
@@ -74,7 +75,17 @@ impl Data {
     /// One channel's allocation of a SKU; `None` if it has no listing there.
     #[must_use]
     pub fn allocation(&self, channel: &str, sku: &str) -> Option<Allocation> {
-        let listing = self.stock.get(sku)?.listings.get(channel)?;
+        let listing = self.stock.get(sku)?.listings.get(channel)?.get();
+        self.allocation_of(channel, sku, &listing)
+    }
+
+    /// The same of a listing that is known.
+    pub(crate) fn allocation_of(
+        &self,
+        channel: &str,
+        sku: &str,
+        listing: &Listing,
+    ) -> Option<Allocation> {
         let location = self.location_of(channel)?;
         let policy = policy_of(&self.policies, sku);
         let is_split = policy.is_some_and(|policy| policy.mode == Mode::Split);
@@ -123,7 +134,7 @@ impl Data {
             if (sku, name.as_str()) == except || self.location_of(name) != Some(location) {
                 continue;
             }
-            let exposure = listing.exposure(self.now);
+            let exposure = listing.get().exposure(self.now);
             // What a channel shows that is not pushed to nobody decides here: its share is held back.
             let pushed = self.channels.get(name.as_str()).is_some_and(|c| c.definition.pushes);
             let exposure = if pushed {

@@ -86,16 +86,19 @@ impl<K: Ord, V> Few<K, V> {
     }
 
     /// The entries by key.
+    #[must_use]
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&K, &V)> {
         self.0.iter().map(|(key, value)| (key, value))
     }
 
     /// The keys in order.
+    #[must_use]
     pub fn keys(&self) -> impl ExactSizeIterator<Item = &K> {
         self.0.iter().map(|(key, _)| key)
     }
 
     /// The values by key.
+    #[must_use]
     pub fn values(&self) -> impl ExactSizeIterator<Item = &V> {
         self.0.iter().map(|(_, value)| value)
     }

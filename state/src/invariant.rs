@@ -154,7 +154,7 @@ pub fn exposure_is_covered(data: &Data, sku: &str) -> Result<(), String> {
             let here = listings.filter(|(name, _)| {
                 data.channels.get(name.as_str()).is_some_and(|c| *location == c.definition.location)
             });
-            let sum: i64 = here.filter_map(|(_, listing)| listing.exposure(data.now)).sum();
+            let sum: i64 = here.filter_map(|(_, listing)| listing.get().exposure(data.now)).sum();
             exposed += sum * each;
         }
         if exposed > level.available() {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::limits::{self, INCOMING_REFERENCES_MAX, LEVEL_MAX};
 use crate::listing::Listing;
-use crate::{Few, Id, Millis, limits::QUANTITY_MAX};
+use crate::{Few, Id, Millis, Packed, limits::QUANTITY_MAX};
 
 /// One SKU: where it lies, and where it is listed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,7 +14,7 @@ pub struct Stock {
     /// Quantities by location.
     pub levels: Few<Id, Level>,
     /// Listings by channel.
-    pub listings: Few<Id, Listing>,
+    pub listings: Few<Id, Packed<Listing>>,
     /// Log index of its newest movement, from which the older ones are found; 0 before the first.
     pub newest: u64,
     /// How far below zero requests may take what is available at a location: backorders, pre-orders.

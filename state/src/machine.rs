@@ -14,7 +14,7 @@ use crate::limits;
 use crate::listing::{Due, Listing, Place, Stale};
 use crate::notices::{Before, shortfalls};
 use crate::reservation::{Reservation, Status};
-use crate::{Effects, Id, Millis, NodeId, Reply};
+use crate::{Effects, Id, Millis, NodeId, Packed, Reply};
 
 /// Where in the log a command stands, and when the cluster says that was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,10 +75,10 @@ impl State {
                 state.short.insert(sku.clone());
             }
             for (channel, listing) in &stock.listings {
-                let place = (channel.clone(), sku.clone());
-                state.due.change(&place, None, due_at(listing));
+                let (place, listing) = ((channel.clone(), sku.clone()), listing.get());
+                state.due.change(&place, None, due_at(&listing));
                 state.wakes.change(&place, None, listing.wakes_at());
-                state.flights.change(&place, None, in_flight(listing));
+                state.flights.change(&place, None, in_flight(&listing));
             }
         }
         state
@@ -322,11 +322,13 @@ impl State {
         // What nobody listed is not written to.
         self.data.stock.get(&place.1)?.listings.get(&place.0)?;
         let stock = Arc::make_mut(self.data.stock.get_mut(&place.1)?);
-        let listing = stock.listings.get_mut(&place.0)?;
+        let packed = stock.listings.get_mut(&place.0)?;
+        let mut listing = packed.get();
         let times = |listing: &Listing| (due_at(listing), listing.wakes_at(), in_flight(listing));
-        let before = times(listing);
-        let result = change(listing);
-        let after = times(listing);
+        let before = times(&listing);
+        let result = change(&mut listing);
+        let after = times(&listing);
+        *packed = Packed::new(&listing);
         self.due.change(place, before.0, after.0);
         self.wakes.change(place, before.1, after.1);
         self.flights.change(place, before.2, after.2);
@@ -340,9 +342,10 @@ impl State {
         let Some(stock) = self.data.stock.get(sku) else { return };
         let mut changes = Vec::new();
         for (name, listing) in &stock.listings {
+            let listing = listing.get();
             let channel = self.data.channels.get(name.as_str());
             let pushes = channel.is_some_and(|channel| channel.definition.pushes);
-            let allocation = self.data.allocation(name, sku);
+            let allocation = self.data.allocation_of(name, sku, &listing);
             let desired = allocation.map(|allocation| allocation.desired);
             let differs = listing.unsure || listing.expected() != desired;
             let wanted = pushes && listing.fault.is_none() && differs;

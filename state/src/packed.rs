@@ -9,9 +9,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A value that lies as bytes until somebody asks for it.
 ///
-/// For what is touched a few times and then lies for months, like an order: of one with two lines the bytes
-/// are a tenth of what it takes when it can be worked with, and a clone shares them. What is written and
-/// hashed is the value: how it lies in memory is no part of what is agreed on.
+/// For what there are millions of and few are looked at: orders, listings. The bytes are a tenth of what the
+/// value takes when it can be worked with, and a clone shares them. What is written and hashed is the value:
+/// how it lies in memory is no part of what is agreed on.
 pub struct Packed<T> {
     bytes: Arc<[u8]>,
     value: PhantomData<fn() -> T>,
@@ -38,6 +38,12 @@ impl<T: Serialize + DeserializeOwned> Packed<T> {
     }
 }
 
+impl<T: Serialize + DeserializeOwned + Default> Default for Packed<T> {
+    fn default() -> Self {
+        Self::new(&T::default())
+    }
+}
+
 impl<T> Clone for Packed<T> {
     fn clone(&self) -> Self {
         Self { bytes: Arc::clone(&self.bytes), value: PhantomData }
@@ -49,6 +55,8 @@ impl<T> PartialEq for Packed<T> {
         self.bytes == other.bytes
     }
 }
+
+impl<T> Eq for Packed<T> {}
 
 impl<T: Serialize + DeserializeOwned + fmt::Debug> fmt::Debug for Packed<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

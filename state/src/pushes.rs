@@ -4,13 +4,13 @@ use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use crate::Reply;
 use crate::command::{Outcome, Settled};
 use crate::ledger::Stock;
 use crate::limits;
 use crate::listing::{InFlight, Stale};
 use crate::machine::{State, Work};
 use crate::reply::{Confirmed, Intended, Step};
+use crate::{Packed, Reply};
 
 impl State {
     /// Agrees on what is pushed next: the current quantities, at this place in the log.
@@ -28,7 +28,7 @@ impl State {
         let mut intended = Vec::new();
         for sku in skus.into_iter().take(limits::INTENT_SKUS_MAX) {
             let Some(allocation) = self.data.allocation(channel, &sku) else { continue };
-            let listing = |stock: &Arc<Stock>| stock.listings.get(channel).cloned();
+            let listing = |stock: &Arc<Stock>| stock.listings.get(channel).map(Packed::get);
             let Some(listing) = self.data.stock.get(sku.as_str()).and_then(listing) else {
                 continue;
             };

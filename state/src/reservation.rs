@@ -112,9 +112,17 @@ impl State {
             ended: None,
         };
         for line in lines {
-            if self.move_held(work, &asked.id, &reservation, &line, Kind::Hold, line.held).is_ok() {
+            let held = self.move_held(work, &asked.id, &reservation, &line, Kind::Hold, line.held);
+            let Err(refusal) = held else {
                 reservation.lines.push(line);
+                continue;
+            };
+            for line in &reservation.lines {
+                // What was just held can be let go.
+                let _ =
+                    self.move_held(work, &asked.id, &reservation, line, Kind::Release, line.held);
             }
+            return Answered::Refused(Refused::Invalid(refusal.reason().into()));
         }
         self.holds.insert((reservation.expires, asked.id.clone()));
         let kept = reservation.kept_until();
@@ -269,13 +277,16 @@ impl State {
         }
         let mut lines = core::mem::take(&mut known.lines);
         for (line, units) in lines.iter_mut().zip(sold).filter(|(_, units)| *units > 0) {
-            // Both are within the bounds that the hold was in.
-            let released = self.move_held(work, &asked.id, &known, line, Kind::Release, units);
-            if released.is_ok() {
-                line.held -= units;
+            let mut book = |kind| self.move_held(work, &asked.id, &known, line, kind, units);
+            if book(Kind::Release).is_err() {
+                continue;
             }
-            if self.move_held(work, &asked.id, &known, line, Kind::Sale, units).is_ok() {
+            if book(Kind::Sale).is_ok() {
+                line.held -= units;
                 line.confirmed += units;
+            } else {
+                // At the bounds of a level it stays held.
+                let _ = book(Kind::Hold);
             }
         }
         known.lines = lines;

@@ -304,9 +304,9 @@ impl World {
         self.node.state.data().stock.get(SKU).unwrap().levels["main"].available()
     }
 
-    fn listing(&self, at: usize) -> &state::listing::Listing {
+    fn listing(&self, at: usize) -> state::listing::Listing {
         let sku = sold_as(self.each[at]);
-        &self.node.state.data().stock.get(sku).unwrap().listings[NAMES[at]]
+        self.node.state.data().stock.get(sku).unwrap().listings[NAMES[at]].get()
     }
 
     fn reach(&self, at: usize) -> i64 {

@@ -201,7 +201,7 @@ impl Player {
     }
 
     fn settle(&self, what: &str, channel: &str, sku: &str, rest: &[&str]) -> Command {
-        let listing = &self.node.state.data().stock.get(sku).unwrap().listings[channel];
+        let listing = self.node.state.data().stock.get(sku).unwrap().listings[channel].get();
         let revision = listing.in_flight.map_or(0, |push| push.revision);
         let result = match what {
             "confirm" => Settled::Confirmed,
@@ -279,6 +279,7 @@ impl Player {
             shown.push('\n');
         }
         for (channel, listing) in &stock.listings {
+            let listing = listing.get();
             let allocation = data.allocation(channel, sku).unwrap();
             let units =
                 |units: Option<i64>| units.map_or("?".to_string(), |units| units.to_string());

@@ -114,7 +114,7 @@ impl Envelope {
         Ok(Fact::Shown {
             listing: sku.clone(),
             sku: Some(sku),
-            location: data.location.map(|location| location.id("location")).transpose()?,
+            location: named("location", data.location.as_ref())?,
             quantity: data.available.units().map_err(|why| format!("available: {why}"))?,
             version,
         })
@@ -127,8 +127,8 @@ impl Envelope {
             kind: String,
             sku: String,
             quantity: Scalar,
-            location: Option<String>,
-            to_location: Option<String>,
+            location: Option<Scalar>,
+            to_location: Option<Scalar>,
             reference: Option<String>,
             occurred_at: Option<String>,
         }
@@ -145,15 +145,16 @@ impl Envelope {
             Some(text) => time::rfc3339(text).map_err(|why| format!("occurred_at: {why}"))?,
             None => self.timestamp_ms()?,
         };
+        let reference = data.reference.as_deref().filter(|text| !text.is_empty());
         Ok(Fact::Moved(Moved {
             id: data.id.id("id")?,
             kind,
             listing: None,
             sku: Some(required_sku(&data.sku)?),
             quantity,
-            location: named("location", data.location.as_deref())?,
-            to_location: named("to_location", data.to_location.as_deref())?,
-            reference: named("reference", data.reference.as_deref())?,
+            location: named("location", data.location.as_ref())?,
+            to_location: named("to_location", data.to_location.as_ref())?,
+            reference: reference.map(|text| json::name("reference", text)).transpose()?,
             version,
         }))
     }
@@ -238,7 +239,7 @@ impl Line {
         let quantity = units("quantity", Some(&self.quantity))?;
         Ok(LineImage {
             id: self.id.id("id")?,
-            listing: self.listing.as_ref().map(|listing| listing.id("listing")).transpose()?,
+            listing: named("listing", self.listing.as_ref())?,
             sku: json::sku(self.sku.as_deref())?,
             quantity: if holds { quantity } else { 0 },
             fulfilled: units("fulfilled", self.fulfilled.as_ref())?,
@@ -273,7 +274,7 @@ impl Removed {
         Ok(RemovalLine {
             id: self.id.id("id")?,
             line: self.line.id("line")?,
-            listing: self.listing.as_ref().map(|listing| listing.id("listing")).transpose()?,
+            listing: named("listing", self.listing.as_ref())?,
             sku: json::sku(self.sku.as_deref())?,
             quantity: units("quantity", Some(&self.quantity))?,
             removal,
@@ -298,8 +299,8 @@ fn required_sku(text: &str) -> Result<String, String> {
     json::sku(Some(text))?.ok_or_else(|| "sku is empty".into())
 }
 
-fn named(what: &str, text: Option<&str>) -> Result<Option<String>, String> {
-    text.map(|text| json::name(what, text)).transpose()
+fn named(what: &str, name: Option<&Scalar>) -> Result<Option<String>, String> {
+    name.map(|name| name.id(what)).transpose()
 }
 
 fn units(what: &str, units: Option<&Scalar>) -> Result<i64, String> {

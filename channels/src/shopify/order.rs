@@ -26,6 +26,7 @@ pub(super) struct Item {
     /// The line's id.
     pub(super) line: u64,
     pub(super) variant: Option<u64>,
+    /// Of what is tracked alone, and checked: refunds and shipments copy it.
     pub(super) sku: Option<String>,
     /// Whether Shopify keeps stock of it.
     pub(super) tracked: bool,
@@ -72,7 +73,7 @@ impl Order {
             lines.push(LineImage {
                 id: line.item.line.to_string(),
                 listing: line.item.listing(),
-                sku: line.item.sku()?,
+                sku: line.item.sku.clone(),
                 quantity: line.wanted(self.refunds.as_ref().map(|_| refunded))?,
                 ..LineImage::default()
             });
@@ -103,16 +104,12 @@ impl Item {
         self.variant.map(|variant| gid("ProductVariant", variant))
     }
 
-    fn sku(&self) -> Result<Option<String>, String> {
-        json::sku(self.sku.as_deref())
-    }
-
     fn removal(&self, id: String, quantity: i64, removal: Removal) -> Result<RemovalLine, String> {
         Ok(RemovalLine {
             id,
             line: self.line.to_string(),
             listing: self.listing(),
-            sku: self.sku()?,
+            sku: self.sku.clone(),
             quantity: json::quantity(quantity)?,
             removal,
         })

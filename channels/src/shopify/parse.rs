@@ -139,7 +139,8 @@ fn order(body: &[u8]) -> Result<Understood, String> {
         return ignored("a test order");
     }
     json::check_lines(order.line_items.len())?;
-    let items: Items = order.line_items.iter().map(|line| (line.id, line.item())).collect();
+    let items = order.line_items.iter().map(|line| Ok((line.id, line.item()?)));
+    let items: Items = items.collect::<Result<_, String>>()?;
     let of_this = |id: Option<u64>, what: &str| match id {
         Some(id) if id != order.id => {
             Err(format!("a {what} of order {id} stands in order {}", order.id))
@@ -162,7 +163,7 @@ fn order(body: &[u8]) -> Result<Understood, String> {
         version: when("updated_at", &order.updated_at)?,
         refunds: refunds.transpose()?,
         fulfillments: fulfillments.collect::<Result<_, String>>()?,
-        lines: order.line_items.into_iter().map(LineBody::line).collect(),
+        lines: order.line_items.iter().map(LineBody::line).collect::<Result<_, _>>()?,
     };
     Ok(Understood::Facts(order.facts()?))
 }
@@ -188,31 +189,35 @@ fn fulfillment(body: &[u8]) -> Result<Understood, String> {
 }
 
 impl LineBody {
-    fn item(&self) -> Item {
+    fn item(&self) -> Result<Item, String> {
         let tracked = match &self.variant_inventory_management {
             Some(management) => management.is_some(),
             // Left out by the subscription. A custom line says at least that it has no variant.
             None => self.variant_id != Some(None),
         };
-        Item {
+        let tracked = tracked && !self.gift_card;
+        Ok(Item {
             line: self.id,
             variant: self.variant_id.flatten(),
-            sku: self.sku.clone(),
-            tracked: tracked && !self.gift_card,
-        }
+            sku: json::sku(self.sku.as_deref().filter(|_| tracked))?,
+            tracked,
+        })
     }
 
-    fn line(self) -> Line {
-        Line { item: self.item(), quantity: self.quantity, current: self.current_quantity }
+    fn line(&self) -> Result<Line, String> {
+        let item = self.item()?;
+        Ok(Line { item, quantity: self.quantity, current: self.current_quantity })
     }
 }
 
 impl RefundBody {
     fn read(self, items: &Items) -> Result<Refund, String> {
         let lines = self.refund_line_items.into_iter().map(|line| {
-            let own = || line.line_item.as_ref().map(LineBody::item);
-            let item = items.get(&line.line_item_id).cloned().or_else(own);
-            let item = item.unwrap_or(Item::unknown(line.line_item_id));
+            let item = match (items.get(&line.line_item_id), &line.line_item) {
+                (Some(item), _) => item.clone(),
+                (None, Some(own)) => own.item()?,
+                (None, None) => Item::unknown(line.line_item_id),
+            };
             Ok((item, line.quantity, order::removal(&line.restock_type)?))
         });
         Ok(Refund {
@@ -226,14 +231,14 @@ impl RefundBody {
 impl FulfillmentBody {
     fn read(self, items: &Items) -> Result<Fulfillment, String> {
         let lines = self.line_items.into_iter().map(|line| {
-            let item = items.get(&line.id).cloned();
-            (item.unwrap_or_else(|| line.item()), line.quantity)
+            let item = items.get(&line.id).cloned().map_or_else(|| line.item(), Ok);
+            Ok((item?, line.quantity))
         });
         Ok(Fulfillment {
             id: self.id,
             version: when("created_at", &self.created_at)?,
             shipped: order::shipped(&self.status)?,
-            lines: lines.collect(),
+            lines: lines.collect::<Result<_, String>>()?,
         })
     }
 }

@@ -257,11 +257,12 @@ impl LineNode {
     fn line(self) -> Result<Line, String> {
         let variant = self.variant.as_ref();
         let tracked = variant.is_some_and(|variant| variant.inventory_item.tracked);
+        let tracked = tracked && !self.is_gift_card;
         let item = Item {
             line: id_of("LineItem", &self.id)?,
             variant: variant.map(|variant| id_of("ProductVariant", &variant.id)).transpose()?,
-            sku: self.sku,
-            tracked: tracked && !self.is_gift_card,
+            sku: json::sku(self.sku.as_deref().filter(|_| tracked))?,
+            tracked,
         };
         Ok(Line { item, quantity: self.quantity, current: Some(self.current_quantity) })
     }

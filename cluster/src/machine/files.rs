@@ -26,6 +26,9 @@ const MAGIC: &[u8; 8] = b"SRAFTSNP";
 const CRC_BYTES: u64 = 4;
 const HEADER_BYTES_MAX: u32 = 1024 * 1024;
 const UNFINISHED: &str = "tmp";
+/// So much of a snapshot waits for the disk at the most. Were it all synced at its end, whoever syncs a few
+/// bytes meanwhile would wait for hundreds of megabytes.
+const UNSYNCED_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// What a snapshot holds besides the machine's state.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -116,8 +119,8 @@ impl Files {
         body: impl FnOnce(&mut dyn Write) -> Result<(), Halt>,
     ) -> Result<Stored, Halt> {
         let path = self.unfinished();
-        let file =
-            Summed { to: BufWriter::new(File::create(&path)?), crc: crc32fast::Hasher::new() };
+        let file = Steady { file: File::create(&path)?, unsynced: 0 };
+        let file = Summed { to: BufWriter::new(file), crc: crc32fast::Hasher::new() };
         let written = write_whole(file, header, body);
         if let Err(halt) = written {
             let _ = fs::remove_file(&path);
@@ -171,7 +174,7 @@ impl Files {
 }
 
 fn write_whole(
-    mut file: Summed<BufWriter<File>>,
+    mut file: Summed<BufWriter<Steady>>,
     header: &Header,
     body: impl FnOnce(&mut dyn Write) -> Result<(), Halt>,
 ) -> Result<(), Halt> {
@@ -184,7 +187,7 @@ fn write_whole(
     let Summed { mut to, crc } = file;
     to.write_all(&crc.finalize().to_le_bytes())?;
     let file = to.into_inner().map_err(|error| Halt(error.to_string()))?;
-    Ok(file.sync_all()?)
+    Ok(file.file.sync_all()?)
 }
 
 impl Stored {
@@ -267,6 +270,28 @@ impl Read for Part {
         let read = self.file.read_at(to, self.from)?;
         self.from += u64::try_from(read).map_err(io::Error::other)?;
         Ok(read)
+    }
+}
+
+/// A file that is synced as it grows.
+struct Steady {
+    file: File,
+    unsynced: usize,
+}
+
+impl Write for Steady {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.unsynced += written;
+        if self.unsynced >= UNSYNCED_BYTES_MAX {
+            self.file.sync_data()?;
+            self.unsynced = 0;
+        }
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
     }
 }
 

@@ -323,7 +323,7 @@ pub fn fit(node: &Node, mut command: Command) -> Command {
             for outcome in outcomes.iter_mut().filter(|outcome| outcome.revision == 0) {
                 let stock = data.stock.get(outcome.sku.as_str());
                 let listing = stock.and_then(|stock| stock.listings.get(channel.as_str()));
-                let push = listing.and_then(|listing| listing.in_flight);
+                let push = listing.and_then(|listing| listing.get().in_flight);
                 outcome.revision = push.map_or(0, |push| push.revision);
             }
         }

@@ -11,6 +11,8 @@
 
 #![expect(clippy::print_stdout, reason = "a bench prints what it measured")]
 
+mod goods;
+
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::fs::File;
@@ -21,21 +23,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use goods::{Goods, LOCATIONS, SHOP, listing, sku};
 use state::channel::Definition;
-use state::command::{
-    Asked, Command, Delivery, Fact, ListingSpec, MovementRequest, Movements, Outcome, Segment,
-    Settled,
-};
-use state::ledger::Kind;
+use state::command::{Command, ListingSpec, Outcome, Settled};
 use state::limits::{self, DAY_MS};
-use state::order::LineImage;
-use state::origin::{Lane, Origin};
 use state::reply::{Intended, Step};
-use state::{Data, Key, Reply, Stamp, State};
+use state::{Data, Reply, Stamp, State};
 
 const SIZE: u64 = 20_000;
-const LOCATIONS: [&str; 4] = ["berlin", "austin", "leeds-north", "osaka"];
-const CHANNELS: [&str; 2] = ["shop", "outlet"];
+const CHANNELS: [&str; 2] = [SHOP, "outlet"];
 /// Deliveries in a segment: what an inbox gathers between two flushes.
 const SEGMENT: u64 = 50;
 
@@ -49,7 +45,7 @@ fn main() -> Fallible<()> {
     let size = arguments.iter().find_map(|argument| argument.parse().ok()).unwrap_or(SIZE);
     let mut bench = Bench {
         state: State::default(),
-        size,
+        goods: Goods { skus: size },
         index: 0,
         now: 1_000 * DAY_MS,
         segments: 0,
@@ -59,11 +55,12 @@ fn main() -> Fallible<()> {
     println!("\n1. memory, MiB in all and bytes for each");
     let mut before = rss()?;
     bench.seed();
-    for (what, build) in [
-        ("SKUs", Bench::receive as fn(&mut Bench)),
-        ("orders, and keys of their deliveries", |bench| bench.sell(bench.size)),
+    let builds: [(&str, Build); 3] = [
+        ("SKUs", Bench::receive),
+        ("orders, and keys of their deliveries", |bench| bench.sell(bench.goods.skus)),
         ("listings, two a SKU", Bench::list),
-    ] {
+    ];
+    for (what, build) in builds {
         let began = Instant::now();
         build(&mut bench);
         let after = rss()?;
@@ -82,10 +79,13 @@ fn main() -> Fallible<()> {
     outcome
 }
 
+/// Adds one kind of thing.
+type Build = fn(&mut Bench);
+
 /// A state that grows.
 struct Bench {
     state: State,
-    size: u64,
+    goods: Goods,
     index: u64,
     now: u64,
     segments: u64,
@@ -116,31 +116,8 @@ impl Bench {
 
     /// Puts units of every SKU into every location, and lets the ids of these movements be forgotten.
     fn receive(&mut self) {
-        let mut movements = Vec::new();
-        for n in 0..self.size {
-            for (place, location) in (0..).zip(LOCATIONS) {
-                movements.push(MovementRequest {
-                    key: key(n, place),
-                    body: key(n, place),
-                    id: format!("receipt-{n}-{place}"),
-                    kind: Kind::Receipt,
-                    sku: sku(n),
-                    quantity: 100,
-                    location: location.into(),
-                    to_location: None,
-                    channel: None,
-                    reference: None,
-                    reason: None,
-                    occurred_ms: None,
-                    count: None,
-                });
-            }
-            if movements.len() == limits::REQUEST_MOVEMENTS_MAX || n + 1 == self.size {
-                let movements =
-                    Movements { atomic: false, movements: std::mem::take(&mut movements) };
-                let asked = Asked::Movements(movements);
-                self.apply(Command::Request { idempotency: None, asked });
-            }
+        for command in self.goods.receipts() {
+            self.apply(command);
         }
         self.now += limits::MOVEMENT_ID_KEEP_MS + DAY_MS;
         while !self.state.data().booked.entries().is_empty() {
@@ -151,7 +128,7 @@ impl Bench {
     /// Sells to so many orders, spread over six days.
     fn sell(&mut self, orders: u64) {
         while self.orders < orders {
-            self.now += 6 * DAY_MS * SEGMENT / self.size;
+            self.now += 6 * DAY_MS * SEGMENT / self.goods.skus;
             let segment = self.segment();
             self.apply(segment);
         }
@@ -159,43 +136,9 @@ impl Bench {
 
     fn segment(&mut self) -> Command {
         self.segments += 1;
-        let deliveries = (self.orders..self.orders + SEGMENT).map(|n| self.order(n)).collect();
+        let segment = self.goods.segment(self.segments, self.orders, SEGMENT, self.now);
         self.orders += SEGMENT;
-        let origin = Origin { node: 1, incarnation: 1 };
-        Command::Segment(Segment {
-            origin,
-            lane: Lane::Urgent,
-            sequence: self.segments,
-            deliveries,
-        })
-    }
-
-    /// An order as Shopify tells of it: ids of 13 and 14 digits.
-    fn order(&self, n: u64) -> Delivery {
-        let line = |of: u64| {
-            // Any order of SKUs but that in which they were put in.
-            let item = (n * 7_919 + of * 104_729) % self.size;
-            LineImage {
-                id: (14_938_200_000_000 + 2 * n + of).to_string(),
-                listing: Some((49_300_000_000_000 + item).to_string()),
-                sku: Some(sku(item)),
-                quantity: 1 + i64::try_from(of).unwrap_or(0),
-                ..LineImage::default()
-            }
-        };
-        let lines = (0..=n % 2).map(line).collect();
-        let order = (5_811_000_000_000 + n).to_string();
-        let image = Fact::Image { order, version: self.now, whole: true, lines };
-        Delivery {
-            key: key(n, 9),
-            body: key(n, 10),
-            id: format!("shop:{n}"),
-            channel: CHANNELS[0].into(),
-            topic: "orders/create".into(),
-            received_ms: self.now,
-            facts: vec![image],
-            raw: Vec::new(),
-        }
+        segment
     }
 
     /// Lists every SKU on every channel, and lets the channels show what they should.
@@ -208,8 +151,8 @@ impl Bench {
             }
         });
         let most = u64::try_from(limits::INTENT_SKUS_MAX).unwrap_or(1);
-        for first in (0..self.size).step_by(limits::INTENT_SKUS_MAX) {
-            let numbers = first..(first + most).min(self.size);
+        for first in (0..self.goods.skus).step_by(limits::INTENT_SKUS_MAX) {
+            let numbers = first..(first + most).min(self.goods.skus);
             for (channel, epoch) in epochs {
                 let spec = |n| ListingSpec { id: listing(n), settings: BTreeMap::new() };
                 let rows = numbers.clone().map(|n| (sku(n), channel.to_string(), spec(n)));
@@ -266,18 +209,29 @@ impl Bench {
         Ok(())
     }
 
-    /// Applies segments, one a millisecond, until enough was seen; how long each took.
-    fn paced(&mut self, mut enough: impl FnMut(usize, Duration) -> bool) -> Vec<Duration> {
+    /// Applies segments, one a millisecond, until enough was seen; how long each took, and of it how long
+    /// the thread was on a processor: the rest is the machine's, not ours.
+    fn paced(
+        &mut self,
+        mut enough: impl FnMut(usize, Duration) -> bool,
+    ) -> Vec<(Duration, Duration)> {
         let (began, mut took) = (Instant::now(), Vec::new());
         while !enough(took.len(), began.elapsed()) {
             let segment = self.segment();
-            let start = Instant::now();
+            let (start, ran) = (Instant::now(), on_processor());
             self.apply(segment);
-            took.push(start.elapsed());
+            took.push((start.elapsed(), on_processor().saturating_sub(ran)));
             std::thread::sleep(Duration::from_millis(1));
         }
         took
     }
+}
+
+/// How long this thread has run.
+fn on_processor() -> Duration {
+    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    let nanos = stat.split(' ').next().and_then(|nanos| nanos.parse().ok());
+    Duration::from_nanos(nanos.unwrap_or(0))
 }
 
 fn settled(Intended { sku, step }: Intended) -> Outcome {
@@ -289,27 +243,19 @@ fn settled(Intended { sku, step }: Intended) -> Outcome {
     Outcome { sku, listing: listing(number), revision, result }
 }
 
-fn sku(n: u64) -> String {
-    format!("TEE-{n:09}")
-}
-
-fn listing(n: u64) -> String {
-    (49_300_000_000_000 + n).to_string()
-}
-
-/// Sixteen bytes as even as those of a hash.
-fn key(n: u64, salt: u64) -> Key {
-    let mixed = (n * 16 + salt).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(31);
-    let mixed = u128::from(mixed).wrapping_mul(0x2545_f491_4f6c_dd1d_8f3c_9d1b);
-    mixed.rotate_left(17).to_le_bytes()
-}
-
-fn shown(took: &[Duration]) -> String {
+fn shown(took: &[(Duration, Duration)]) -> String {
     let mut sorted = took.to_vec();
     sorted.sort_unstable();
-    let ms = |of: Option<&Duration>| of.map_or(0.0, |took| took.as_secs_f64() * 1_000.0);
-    let (middle, slowest) = (ms(sorted.get(sorted.len() / 2)), ms(sorted.last()));
-    format!("{} segments, the middle one {middle:.2} ms, the slowest {slowest:.2} ms", sorted.len())
+    let ms = |took: Duration| took.as_secs_f64() * 1_000.0;
+    let (middle, _) = sorted.get(sorted.len() / 2).copied().unwrap_or_default();
+    let (slowest, ran) = sorted.last().copied().unwrap_or_default();
+    format!(
+        "{} segments, the middle one {:.2} ms, the slowest {:.1} ms, of which it ran for {:.1} ms",
+        sorted.len(),
+        ms(middle),
+        ms(slowest),
+        ms(ran)
+    )
 }
 
 /// The encoding that a node's snapshots have.

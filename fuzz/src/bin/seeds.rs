@@ -1,0 +1,329 @@
+//! Writes `corpus/<target>/seed-*` anew, out of the samples and vectors of `channels/tests`.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use channels::Understood;
+use fuzz::codec;
+use fuzz::sent::Sent;
+use serde_json::{Value, json};
+use state::Millis;
+use state::command::{Command, Delivery, Fact, Segment};
+use state::origin::{Lane, Origin};
+
+const HERE: &str = env!("CARGO_MANIFEST_DIR");
+
+/// As deep as an input says that it is: see `fuzz::sent`.
+const DEEP: &str = "[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[";
+
+const SHOPIFY_TOPICS: [&str; 15] = [
+    "app/uninstalled",
+    "fulfillments/create",
+    "inventory_items/create",
+    "inventory_items/delete",
+    "inventory_items/update",
+    "inventory_levels/connect",
+    "inventory_levels/disconnect",
+    "inventory_levels/update",
+    "orders/cancelled",
+    "orders/create",
+    "orders/edited",
+    "orders/updated",
+    "products/delete",
+    "products/update",
+    "refunds/create",
+];
+
+fn main() {
+    let mut seeds = Seeds::default();
+    seeds.webhooks();
+    seeds.signatures();
+    seeds.keys();
+    seeds.log();
+    seeds.write();
+}
+
+/// Seeds by target and name.
+#[derive(Default)]
+struct Seeds(BTreeMap<(&'static str, String), Vec<u8>>);
+
+impl Seeds {
+    fn put(&mut self, target: &'static str, name: &str, input: impl Into<Vec<u8>>) {
+        self.0.insert((target, name.to_string()), input.into());
+    }
+
+    fn webhooks(&mut self) {
+        for (target, channel) in [
+            ("parse_amazon", "amazon"),
+            ("parse_ebay", "ebay"),
+            ("parse_generic", "generic"),
+            ("parse_odoo", "odoo"),
+            ("parse_shopify", "shopify"),
+            ("parse_walmart", "walmart"),
+            ("parse_woocommerce", "woocommerce"),
+        ] {
+            for (name, body) in samples(channel) {
+                let header = match channel {
+                    "shopify" => shopify_topic(&name),
+                    "woocommerce" => woocommerce_topic(&name),
+                    "generic" => "webhook-id: msg_1\n".into(),
+                    _ => String::new(),
+                };
+                self.put(target, &name, [header.as_bytes(), b"\n", &body].concat());
+                if channel == "woocommerce" {
+                    self.put("poll_woocommerce", &name, body.clone());
+                    self.put(
+                        "poll_woocommerce",
+                        &format!("page-{name}"),
+                        [b"[", &body[..], b"]"].concat(),
+                    );
+                } else if let Some(target) = polled(channel) {
+                    self.put(target, &name, body);
+                }
+            }
+            let topic = match channel {
+                "shopify" => "x-shopify-topic: orders/create\n",
+                "woocommerce" => "x-wc-webhook-topic: order.created\n",
+                _ => "",
+            };
+            for member in ["line_items", "data", "payload", "detail", "_model"] {
+                let body = format!("{topic}\n{{\"{member}\":{DEEP}");
+                self.put(target, &format!("deep-{member}"), body);
+            }
+            if let Some(target) = polled(channel) {
+                for member in ["orders", "data", "list", "order"] {
+                    self.put(target, &format!("deep-{member}"), format!("{{\"{member}\":{DEEP}"));
+                }
+                self.put(target, "deep", DEEP);
+            }
+        }
+    }
+
+    fn signatures(&mut self) {
+        for (family, vectors) in vectors()["schemes"].as_object().into_iter().flatten() {
+            for vector in vectors["vectors"].as_array().into_iter().flatten() {
+                let target = if family == "aws_sns" { "sns" } else { "signature" };
+                let name = format!("{family}-{}", text(&vector["name"]));
+                let input = request(family, vector);
+                if family == "aws_sns" {
+                    self.put("parse_amazon", &name, input.clone());
+                }
+                self.put(target, &name, input);
+            }
+        }
+        for (name, lines) in [
+            ("path", ":scheme: path\n:secret: 0123456789abcdef\n:target: /a/0123456789abcdef"),
+            ("token", ":scheme: token\n:header: x-token\n:prefix: \n:secret: abc\nx-token: abc"),
+            ("bearer", ":scheme: token\n:secret: abc\n:secret: def\nauthorization: Bearer def"),
+            ("basic", ":scheme: basic\n:user: me\n:secret: abc\nauthorization: Basic bWU6YWJj"),
+            ("ebay-sha256", ":scheme: ebay\n:digest: SHA256"),
+            (
+                "ping",
+                ":scheme: woocommerce\n:secret: abc\ncontent-type: application/x-www-form-urlencoded",
+            ),
+        ] {
+            self.put("signature", name, format!("{lines}\n\nwebhook_id=7"));
+        }
+        for (name, lines) in [
+            ("body", ":secret: abc"),
+            ("stripe", ":signed: {timestamp}.{body}\n:timestamp: x-time\n:secret: abc"),
+            ("github", ":prefix: sha256=\n:signed: {body}\n:secret: abc\n:secret: def"),
+            (
+                "walmart",
+                ":encoding: base64\n:signed: {method}\\n{path}\\n{timestamp}\\n{body_sha256}\n:timestamp: wm-time\n:unit: ms\n:tolerance: 0\n:key: hex\n:secret: 616263",
+            ),
+            (
+                "standard",
+                ":header: webhook-signature\n:prefix: v1,\n:separator:  \n:encoding: base64\n:signed: {id}.{timestamp}.{body}\n:id: webhook-id\n:timestamp: webhook-timestamp\n:key: base64\n:secret: YWJj",
+            ),
+        ] {
+            self.put("described", name, format!("{lines}\n\n{{}}"));
+        }
+    }
+
+    fn keys(&mut self) {
+        let leaf = fs::read(format!("{HERE}/leaf.pem")).expect("the certificate is here");
+        let base64: Vec<u8> = leaf
+            .split(|c| *c == b'\n')
+            .filter(|l| !l.starts_with(b"-"))
+            .flatten()
+            .copied()
+            .collect();
+        self.put("keys", "leaf", STANDARD.decode(base64).expect("it is PEM"));
+        self.put("keys", "leaf.pem", leaf);
+        let vectors = vectors();
+        let certificates = &vectors["schemes"]["aws_sns"]["certs"];
+        for (name, pem) in certificates.as_object().into_iter().flatten() {
+            self.put("keys", name, text(pem));
+        }
+        let records = &vectors["schemes"]["ebay"]["public_keys_as_returned_by_getPublicKey"];
+        for (name, record) in records.as_object().into_iter().flatten() {
+            self.put("keys", name, record.to_string());
+        }
+    }
+
+    /// What the samples say, as a log says it, after the channel and before the rest of what can be said.
+    fn log(&mut self) {
+        let deliveries = self.0.iter().filter(|((target, _), _)| target.starts_with("parse_"));
+        let facts: Vec<Vec<Fact>> =
+            deliveries.filter_map(|((target, _), input)| facts(target, input)).collect();
+        let (name, definition) = ("shop".to_string(), definition());
+        let begin: Vec<Command> = vec![
+            from(json!({"PutChannel": {"name": name, "definition": definition}})),
+            from(
+                json!({"PutPolicies": [{"sku": "*", "mode": "Split", "weights": {}, "buffers": {"shop": 1}}]}),
+            ),
+            from(
+                json!({"Map": {"sku": "TEE-M", "listings": {"shop": {"id": "1", "settings": {"variant_id": "2"}}}}}),
+            ),
+            from(json!({"List": [["TEE-L", "shop", {"id": "3", "settings": {}}]]})),
+            from(json!({"Claim": {"channel": "shop", "node": 1}})),
+            Command::Movements(from(json!({"idempotency": null, "atomic": true, "movements": [
+                {"key": [1,2,3,4,5,6,7,8,9,0,1,2,3,4,5,6], "body": [1,2,3,4,5,6,7,8,9,0,1,2,3,4,5,6], "id": "m",
+                 "kind": "Receipt", "sku": "TEE-M", "quantity": 10, "location": "main", "to_location": null,
+                 "channel": null, "reference": null, "reason": null, "occurred_ms": null}]}))),
+        ];
+        let end: Vec<Command> = vec![
+            from(json!({"Intend": {"channel": "shop", "epoch": 1, "skus": ["TEE-M", "TEE-L"]}})),
+            from(json!({"Settle": {"channel": "shop", "epoch": 1, "outcomes": [
+                {"sku": "TEE-M", "listing": "1", "revision": 1, "result": "Confirmed"},
+                {"sku": "TEE-L", "listing": "3", "revision": 1, "result": {"Observed": 3}}]}})),
+            Command::Tick,
+        ];
+        for (n, facts) in facts.into_iter().enumerate() {
+            let delivery = |key: u8| Delivery {
+                key: [key; 16],
+                channel: "shop".into(),
+                id: "shop:1".into(),
+                facts: facts.clone(),
+                ..Delivery::default()
+            };
+            let segment = Segment {
+                origin: Origin { node: 1, incarnation: 7 },
+                lane: Lane::Urgent,
+                sequence: 1,
+                deliveries: vec![delivery(1), delivery(2)],
+            };
+            let commands =
+                begin.iter().cloned().chain([Command::Segment(segment)]).chain(end.iter().cloned());
+            let log: Vec<(Millis, Command)> = (1_795_186_800_000..).zip(commands).collect();
+            self.put("command", &n.to_string(), codec::encode(&log));
+        }
+    }
+
+    fn write(self) {
+        let corpus = Path::new(HERE).join("corpus");
+        for (target, _) in fuzz::TARGETS {
+            let folder = corpus.join(target);
+            fs::create_dir_all(&folder).expect("it can be made");
+            for old in entries(&folder) {
+                if old.file_name().is_some_and(|name| name.to_string_lossy().starts_with("seed-")) {
+                    fs::remove_file(old).expect("it can be removed");
+                }
+            }
+        }
+        for ((target, name), input) in self.0 {
+            fs::write(corpus.join(target).join(format!("seed-{name}")), input)
+                .expect("it can be written");
+        }
+    }
+}
+
+fn entries(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).expect("the folder is here");
+    let mut entries: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    entries.sort();
+    entries
+}
+
+/// The samples of a channel by the names of their files, without what follows the last dot.
+fn samples(channel: &str) -> Vec<(String, Vec<u8>)> {
+    let folder = format!("{HERE}/../channels/tests/samples/{channel}");
+    let named = entries(Path::new(&folder)).into_iter().filter_map(|path| {
+        let name = path.file_stem()?.to_str()?.to_string();
+        Some((name, fs::read(path).ok()?))
+    });
+    named.collect()
+}
+
+fn polled(channel: &str) -> Option<&'static str> {
+    let known = fuzz::TARGETS.map(|(name, _)| name);
+    known.into_iter().find(|name| name.strip_prefix("poll_") == Some(channel))
+}
+
+fn shopify_topic(name: &str) -> String {
+    let is_it = |topic: &&str| name.starts_with(&topic.replace('/', "_"));
+    let topic = SHOPIFY_TOPICS.into_iter().find(is_it).unwrap_or("shop/redact");
+    format!("x-shopify-topic: {topic}\nx-shopify-webhook-id: b54557e4\n")
+}
+
+fn woocommerce_topic(name: &str) -> String {
+    let event = [
+        "order.created",
+        "order.updated",
+        "order.deleted",
+        "product.created",
+        "product.updated",
+        "product.deleted",
+    ];
+    let topic = event.into_iter().find(|topic| name.starts_with(topic)).unwrap_or(name);
+    format!("x-wc-webhook-topic: {topic}\n")
+}
+
+fn vectors() -> Value {
+    let path = format!("{HERE}/../channels/tests/vectors/vectors.json");
+    serde_json::from_slice(&fs::read(path).expect("the vectors are here")).expect("they are JSON")
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
+/// A vector as a request.
+fn request(family: &str, vector: &Value) -> Vec<u8> {
+    let mut lines = vec![format!(":scheme: {family}")];
+    let secrets =
+        vector["secrets"].as_array().cloned().unwrap_or_else(|| vec![vector["secret"].clone()]);
+    lines.extend(
+        secrets.iter().filter_map(Value::as_str).map(|secret| format!(":secret: {secret}")),
+    );
+    lines.extend(vector["now_unix"].as_u64().map(|now| format!(":now: {now}000")));
+    lines.extend(vector["request_method"].as_str().map(|method| format!(":method: {method}")));
+    lines.extend(vector["request_target"].as_str().map(|target| format!(":target: {target}")));
+    for (name, value) in vector["headers"].as_object().into_iter().flatten() {
+        let values = value.as_array().cloned().unwrap_or_else(|| vec![value.clone()]);
+        lines.extend(values.iter().map(|value| format!("{name}: {}", text(value))));
+    }
+    let body = STANDARD.decode(text(&vector["body_b64"])).expect("it is base64");
+    [lines.join("\n").as_bytes(), b"\n\n", &body].concat()
+}
+
+/// The facts of a seed of a parser.
+fn facts(target: &str, input: &[u8]) -> Option<Vec<Fact>> {
+    let sent = Sent::read(input);
+    let parsed = match target {
+        "parse_amazon" => channels::amazon::notification(&sent.body),
+        "parse_ebay" => sent.parsed(channels::ebay::parse),
+        "parse_shopify" => sent.parsed(channels::shopify::parse),
+        "parse_walmart" => sent.parsed(channels::walmart::parse),
+        "parse_woocommerce" => sent.parsed(channels::woocommerce::parse),
+        _ => return None,
+    };
+    match parsed.understood {
+        Understood::Facts(facts) => Some(facts),
+        _ => None,
+    }
+}
+
+fn definition() -> Value {
+    json!({"kind": "shopify", "location": "main", "home": null, "pushes": true, "fetches": true,
+        "dedup_window_ms": 604_800_000, "rate_milli": 1000, "burst": 1, "settings": {}})
+}
+
+/// What JSON spells of a type of the state's.
+fn from<T: serde::de::DeserializeOwned>(value: Value) -> T {
+    serde_json::from_value(value).expect("it spells it")
+}
