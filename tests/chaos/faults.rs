@@ -76,9 +76,13 @@ impl World {
     async fn freeze(&mut self, whom: Whom, step: Step) {
         let victims = self.whom(whom, step.choice).await;
         self.tell("SIGSTOP", &format!("{whom:?}, {}", self.names(&victims)));
-        victims.iter().for_each(|n| self.nodes[*n].freeze());
+        for n in &victims {
+            self.nodes[*n].freeze();
+        }
         sleep(step.lasts).await;
-        victims.iter().for_each(|n| self.nodes[*n].thaw());
+        for n in &victims {
+            self.nodes[*n].thaw();
+        }
     }
 
     async fn partition(&mut self, cut: Cut, step: Step) {
@@ -141,7 +145,9 @@ impl World {
     async fn power_loss(&mut self, whom: Whom, step: Step) {
         let victims = self.whom(whom, step.choice).await;
         self.tell("power loss", &format!("{whom:?}, {}", self.names(&victims)));
-        victims.iter().for_each(|n| self.disks[*n].cut());
+        for n in &victims {
+            self.disks[*n].cut();
+        }
         for n in &victims {
             self.nodes[*n].kill();
         }

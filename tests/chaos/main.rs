@@ -103,12 +103,12 @@ async fn chaos(mut world: World, seed: u64, lasts: Duration) -> Vec<String> {
     world.say("no more faults; everything comes to rest");
     stores::close(&world).await;
     traffic.stop().await;
-    let seen = verdict::Seen {
+    let all = verdict::Seen {
         book,
         held: holders.stop().await,
         moved: movers.stop().await,
         intruder: intruder.stop().await,
         watched: watch.stop().await,
     };
-    verdict::give(&world, &seen).await
+    verdict::give(&world, &all).await
 }

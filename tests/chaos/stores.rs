@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use marketplace::shopify::sign::Topic;
 use marketplace::{Costs, Faults, Item, Options, Store};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::support::book::lines_of;
 use crate::support::wan::Wan;
-use crate::support::{Node, until_true};
+use crate::support::{Node, PATIENCE, until_true};
 use crate::world::World;
 
 const STORES: [&str; 2] = ["east", "west"];
@@ -24,6 +24,9 @@ const TIME_SCALE: f64 = 480.0;
 
 /// Where a node finds the first store: on its loopback, since it pushes to nobody else without TLS.
 const FIRST_PORT: u16 = 9001;
+
+/// Between two looks at what they show.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// What the stores sell.
 pub(crate) fn skus() -> impl Iterator<Item = String> {
@@ -192,70 +195,66 @@ async fn booked(node: &Node) -> Lines {
     booked
 }
 
-/// Waits until each store shows what the ledger wants it to, and the ledger knows it. A push whose outcome
-/// nobody learned may leave fewer: what it may have added is held back until it cannot be sold any more.
-/// Returns the units that are.
-pub(crate) async fn check_shown(world: &World, node: &Node) -> i64 {
-    let (mut held_back, mut last) = (0, String::new());
-    until_true("the stores show what the ledger says", async || {
-        held_back = 0;
-        for sku in skus() {
-            let stock = node.get(&format!("/v1/stock/{sku}")).await;
-            let sum = |name: &str| -> i64 {
-                let listings = STORES.map(|store| stock["channels"][store][name].as_i64());
-                listings.into_iter().flatten().sum()
-            };
-            let is_certain = sum("exposure") <= sum("shown");
-            for store in &world.stores {
-                let listing: &Value = &stock["channels"][&store.options().name];
-                let shown = store.available(&sku);
-                let desired = listing["desired"].as_i64();
-                if shown != listing["shown"].as_i64()
-                    || shown > desired
-                    || (is_certain && shown != desired)
-                {
-                    let now = format!("{} shows {shown:?} of {stock}", store.options().name);
-                    if now != last {
-                        println!("  not yet: {now}");
-                        tell(store, &sku, node).await;
-                        last = now;
-                    }
-                    return false;
-                }
-                held_back += desired.unwrap_or(0) - shown.unwrap_or(0);
+/// Waits until each store shows what the ledger says, and the ledger believes it; returns the units that are
+/// held back. `after_all` means that nothing can be on its way any more: until then a push or a reading that
+/// was lost may leave fewer to be shown than should be, and never more.
+pub(crate) async fn check_shown(world: &World, node: &Node, after_all: bool) -> i64 {
+    let mut last = (Vec::new(), 0);
+    let right = async {
+        loop {
+            last = shown_wrongly(world, node, after_all).await;
+            if last.0.is_empty() {
+                return;
             }
+            tokio::time::sleep(LOOK).await;
         }
-        true
-    })
-    .await;
-    held_back
+    };
+    if tokio::time::timeout(PATIENCE, right).await.is_err() {
+        for (store, sku, _) in &last.0 {
+            tell(store, sku, node).await;
+        }
+    }
+    let wrong: Vec<&String> = last.0.iter().map(|(_, _, why)| why).collect();
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    last.1
 }
 
-/// What happened to a listing, by the store and by the ledger, in order.
+type Wrong<'a> = (&'a Store, String, String);
+
+async fn shown_wrongly<'a>(
+    world: &'a World,
+    node: &Node,
+    after_all: bool,
+) -> (Vec<Wrong<'a>>, i64) {
+    let (mut wrong, mut held_back) = (Vec::new(), 0);
+    for sku in skus() {
+        let stock = node.get(&format!("/v1/stock/{sku}")).await;
+        for store in &world.stores {
+            let name = &store.options().name;
+            let listing = &stock["channels"][name.as_str()];
+            let number = |name: &str| listing[name].as_i64();
+            let (shown, desired) = (store.available(&sku), number("desired"));
+            let certain = shown == desired && shown == number("shown");
+            if shown > desired || (after_all && !certain) {
+                wrong.push((store, sku.clone(), format!("{name} shows {shown:?} of {stock}")));
+            }
+            held_back += desired.unwrap_or(0) - shown.unwrap_or(0);
+        }
+    }
+    (wrong, held_back)
+}
+
+/// What happened to a listing of late, by the store and by the ledger, for whoever has to find out why.
 async fn tell(store: &Store, sku: &str, node: &Node) {
     let history = store.history();
-    let mut told: Vec<(String, String)> = Vec::new();
     let time = |ms: i64| stockraft::clock::rfc3339(ms.try_into().unwrap());
-    for moved in history.movements.iter().filter(|moved| moved.sku == sku) {
-        let what = format!(
-            "store: {:?} {} of order {}: {} to {}",
-            moved.cause, moved.quantity, moved.order_id, moved.shown_before, moved.shown_after
-        );
-        told.push((time(moved.at_ms), what));
-    }
-    for push in history.pushes.iter().filter(|push| push.sku == sku) {
-        told.push((time(push.at_ms), format!("store: {push:?}")));
-    }
-    for line in lines_of(node, sku).await {
-        let channel = &line["channel"];
-        let what = format!(
-            "ledger: {} {} {} {channel} at {}, {} available",
-            line["kind"], line["quantity"], line["reference"], line["index"], line["available"]
-        );
-        told.push((line["time"].as_str().unwrap().into(), what));
-    }
+    let moved = history.movements.iter().filter(|moved| moved.sku == sku);
+    let moved = moved.map(|moved| format!("{} store: {moved:?}", time(moved.at_ms)));
+    let pushed = history.pushes.iter().filter(|push| push.sku == sku);
+    let pushed = pushed.map(|push| format!("{} store: {push:?}", time(push.at_ms)));
+    let lines = lines_of(node, sku).await.into_iter();
+    let booked = lines.map(|line| format!("{} ledger: {line}", line["time"].as_str().unwrap()));
+    let mut told: Vec<String> = moved.chain(pushed).chain(booked).collect();
     told.sort();
-    for (time, what) in told.iter().rev().take(30).rev() {
-        println!("    {time} {what}");
-    }
+    told.iter().rev().take(30).rev().for_each(|told| println!("    {told}"));
 }

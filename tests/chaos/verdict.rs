@@ -14,6 +14,10 @@ use crate::support::wan::Link;
 use crate::watch::Watched;
 use crate::world::World;
 
+/// When nothing can be on its way any more that was ever sent to a store.
+const LATER_S: i64 = 16 * 60;
+const _: () = assert!(LATER_S.unsigned_abs() * 1000 > state::limits::UNCERTAIN_KEEP_MS);
+
 /// What clients and stores know.
 pub(crate) struct Seen {
     pub(crate) book: Book,
@@ -50,16 +54,7 @@ pub(crate) async fn give(world: &World, seen: &Seen) -> Vec<String> {
     let counts = &world.wan.counts;
     println!("faults: {:?}; packets: {counts:?}", world.done);
     let mut verdict = Verdict::default();
-    verdict
-        .judge("stores: each order line is in the ledger, once", async {
-            format!("{} lines that still count", stores::check_lines(world, node).await)
-        })
-        .await;
-    verdict
-        .judge("pushes: each store shows what the ledger says", async {
-            format!("{} units held back", stores::check_shown(world, node).await)
-        })
-        .await;
+    judge_stores(world, &mut verdict).await;
     verdict
         .judge("replicas: one digest at one index", async {
             agree(&world.member_nodes()).await;
@@ -93,6 +88,18 @@ pub(crate) async fn give(world: &World, seen: &Seen) -> Vec<String> {
             format!("{} operations, {} asked again", seen.held.count(|_| true), seen.held.repeated)
         })
         .await;
+    verdict.judge("forgery: nothing comes of it", seen.intruder.check(world, node)).await;
+    verdict.0
+}
+
+/// What the stores sold and show.
+async fn judge_stores(world: &World, verdict: &mut Verdict) {
+    let node = &world.nodes[world.members[0]];
+    verdict
+        .judge("stores: each order line is in the ledger, once", async {
+            format!("{} lines that still count", stores::check_lines(world, node).await)
+        })
+        .await;
     verdict
         .judge("stores: no oversell", async {
             assert_eq!(world.warehouse.oversells(), []);
@@ -100,6 +107,21 @@ pub(crate) async fn give(world: &World, seen: &Seen) -> Vec<String> {
             format!("{sold} units sold")
         })
         .await;
-    verdict.judge("forgery: nothing comes of it", seen.intruder.check(world, node)).await;
-    verdict.0
+    verdict
+        .judge("pushes: no store shows more than the ledger says", async {
+            format!("{} units held back", stores::check_shown(world, node, false).await)
+        })
+        .await;
+    if world.clocks {
+        verdict
+            .judge("pushes: in the end each store shows just that", async {
+                for n in &world.members {
+                    world.set_clock(*n, LATER_S);
+                }
+                world.recover().await;
+                assert_eq!(stores::check_shown(world, node, true).await, 0);
+                format!("{} min later", LATER_S / 60)
+            })
+            .await;
+    }
 }

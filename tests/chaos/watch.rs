@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use serde_json::Value;
 use stockraft::clock;
 use tokio::task::JoinHandle;
@@ -53,7 +54,7 @@ async fn watch(apis: Doors, http: Http, stop: Arc<AtomicBool>) -> Watched {
     while !stop.load(Ordering::Relaxed) {
         for path in [&format!("/v1/stock/{OPENED}"), "/cluster/status"] {
             let door = *apis.one(&mut random).await;
-            let answer = http.request(door, "GET", path, &headers, Default::default()).await;
+            let answer = http.request(door, "GET", path, &headers, Bytes::new()).await;
             if let Some(answer) = answer.ok().filter(|answer| answer.status == 200) {
                 watched.note(&answer.json());
             }

@@ -48,13 +48,9 @@ pub(crate) struct Reading {
 impl Reading {
     /// The peer's clock as it must be now, minus ours.
     pub(crate) fn ahead_ms(&self, now_ms: u64) -> i64 {
-        let theirs = u128::from(self.ms) + self.at.elapsed().as_millis();
-        let theirs = u64::try_from(theirs).unwrap_or(u64::MAX);
-        theirs.checked_signed_diff(now_ms).unwrap_or(if theirs > now_ms {
-            i64::MAX
-        } else {
-            i64::MIN
-        })
+        let since = i128::try_from(self.at.elapsed().as_millis()).unwrap_or(i128::MAX);
+        let ahead = i128::from(self.ms).saturating_add(since) - i128::from(now_ms);
+        i64::try_from(ahead).unwrap_or(if ahead > 0 { i64::MAX } else { i64::MIN })
     }
 }
 
