@@ -119,7 +119,7 @@ impl World {
         let whom = if step.choice.is_multiple_of(2) { Whom::Leader } else { Whom::Follower };
         let n = self.whom(whom, step.choice).await[0];
         self.tell("full disk", &format!("{whom:?}, {}", self.names(&[n])));
-        self.disks[n].fill(2 << 20);
+        self.disks[n].fill(8 << 20);
         until_true("a node without room refuses webhooks", async || {
             let ready = self.nodes[n].api("GET", "/readyz", &[], "").await;
             ready.is_ok_and(|answer| answer.status == 503)

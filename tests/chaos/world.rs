@@ -122,7 +122,7 @@ impl World {
         node.raft = format!("snapshot_every = {}\nkeep_log = {KEEP_LOG}\n", KEEP_LOG / 2);
         let path = |file: String| certificates.join(file).display().to_string();
         node.more = format!(
-            "[ingest]\nmin_free_disk = \"4MiB\"\ninbox_keep = \"10s\"\n\
+            "[ingest]\nmin_free_disk = \"16MiB\"\ninbox_keep = \"10s\"\n\
              [peer_tls]\nca = \"{}\"\ncert = \"{}\"\nkey = \"{}\"\n",
             path("ca.pem".into()),
             path(format!("node-{id}.pem")),
