@@ -6,7 +6,7 @@ SECONDS ?= 60
 FUZZ = --manifest-path fuzz/Cargo.toml
 FUZZ_DIR = $(or $(CARGO_TARGET_DIR),target)/fuzz
 
-.PHONY: run test check fix bench bench-scale cluster fuzz fuzz-corpus
+.PHONY: run test chaos check fix bench bench-scale cluster fuzz fuzz-corpus
 
 run: ## a whole cluster on loopback with simulated stores; Ctrl-C ends it with a verdict
 	$(CARGO) run --release --locked -- demo
@@ -14,9 +14,13 @@ run: ## a whole cluster on loopback with simulated stores; Ctrl-C ends it with a
 cluster: ## the same cluster without customers and without a killed node, to try things by hand
 	$(CARGO) run --release --locked -- demo --rate 0 --calm --dir stockraft-demo
 
-test: ## everything that is promised; root and mount tools are needed for the power-loss tests
+test: ## everything that is promised; root, mount and ip are needed where disks and networks fail
 	$(CARGO) test --workspace --locked
 	$(CARGO) test --locked --features planted-bugs --test planted --test planted_bugs
+
+MINUTES ?= 5
+chaos: ## three regions, everything that fails, all promises: `make chaos MINUTES=60`; SEED=7 repeats a plan
+	MINUTES=$(MINUTES) SEED=$(SEED) $(CARGO) test --locked --test chaos -- --nocapture
 
 check: ## format, lints, documentation, licences
 	$(CARGO) fmt --all --check

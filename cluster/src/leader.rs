@@ -216,9 +216,9 @@ struct Stamp {
 }
 
 impl Stamp {
-    fn next(&mut self) -> u64 {
+    fn next(&mut self, now_ms: u64) -> u64 {
         let agreed = self.progress.borrow().at_ms;
-        self.last_ms = self.last_ms.max(agreed).max((self.clock)());
+        self.last_ms = self.last_ms.max(agreed).max(now_ms);
         self.last_ms
     }
 }
@@ -236,19 +236,21 @@ impl Proposer {
         let mut batch = Vec::new();
         while waiting.recv_many(&mut batch, BATCH_MAX).await > 0 {
             let proposals = std::mem::take(&mut batch);
-            match self.refuses().await {
+            // Read once: what is judged is what stamps.
+            let now_ms = (self.stamp.clock)();
+            match self.refuses(now_ms).await {
                 Some(refusal) => {
                     for proposal in proposals {
                         let _ = proposal.done.send(Err(refusal.clone()));
                     }
                 }
-                None => self.propose(proposals).await,
+                None => self.propose(proposals, now_ms).await,
             }
         }
     }
 
-    async fn propose(&mut self, proposals: Vec<Proposal>) {
-        let at_ms = self.stamp.next();
+    async fn propose(&mut self, proposals: Vec<Proposal>, now_ms: u64) {
+        let at_ms = self.stamp.next(now_ms);
         let (mut commands, mut waiting) = (Vec::new(), Vec::new());
         for Proposal { command, done, room } in proposals {
             commands.push(Command { at_ms, bytes: command });
@@ -275,7 +277,7 @@ impl Proposer {
 
     /// Why nothing is proposed now: another leads, or this clock must not stamp. A leader that must
     /// not stamp asks the voter with the best clock to take over.
-    async fn refuses(&mut self) -> Option<Refusal> {
+    async fn refuses(&mut self, now_ms: u64) -> Option<Refusal> {
         let voters: Vec<_> = {
             let metrics = self.core.metrics();
             let metrics = metrics.borrow_watched();
@@ -287,7 +289,8 @@ impl Proposer {
         };
         let heard = voters.iter().filter_map(|id| {
             let health = self.peers.health(*id);
-            health.clock_ahead_ms.filter(|_| health.reachable).map(|ahead| (*id, ahead))
+            let reading = health.clock.filter(|_| health.reachable)?;
+            Some((*id, reading.ahead_ms(now_ms)))
         });
         let skew = clock::judge(heard)?;
         if self.resigned.is_none_or(|at| at.elapsed() > RESIGN_PAUSE) {

@@ -94,7 +94,7 @@ impl Raft {
         let routes = config.routes.clone();
         let dialer = Arc::new(Dialer { id, tls: tls.clone(), routes });
         let clock = Arc::clone(&config.clock);
-        let peers = Arc::new(Peers::new(dialer, Arc::clone(&clock), heartbeat, stop.clone()));
+        let peers = Arc::new(Peers::new(dialer, heartbeat, stop.clone()));
         let stall = Duration::from_millis(config.timing.election_ms_max).max(ANSWER_TIMEOUT_MIN);
         let window = config.append_window_bytes;
         let factory = Factory { peers: Arc::clone(&peers), transfer, window, stall };

@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::http::Http;
+use serde_json::Value;
+
+use super::http::{Door, Doors, Http};
 use super::orders::{self, Webhook, line_id};
 use super::{CHANNEL, Node, random, unique, until_true};
 
@@ -160,34 +162,54 @@ impl Book {
     /// quantities are the sums of these lines.
     async fn movements(&self, node: &Node) -> (BTreeMap<String, i64>, BTreeMap<String, i64>) {
         let (mut sold, mut cancelled) = (BTreeMap::new(), BTreeMap::new());
-        for stock in node.list("/v1/stock", 100).await {
-            let sku = stock["sku"].as_str().unwrap();
-            let (mut on_hand, mut committed) = (0, 0);
-            // An odd page, so that pages end within entries too.
-            for line in node.list(&format!("/v1/stock/{sku}/movements"), 37).await {
-                let quantity = line["quantity"].as_i64().unwrap();
-                let reference = || line["reference"].as_str().unwrap_or_default().to_string();
-                match line["kind"].as_str().unwrap() {
-                    "sale" => {
-                        committed += quantity;
-                        *sold.entry(reference()).or_insert(0) += quantity;
-                    }
-                    "cancellation" => {
-                        committed -= quantity;
-                        *cancelled.entry(reference()).or_insert(0) += quantity;
-                    }
-                    "receipt" | "adjustment" | "return" => on_hand += quantity,
-                    other => panic!("no test books a {other}"),
-                }
-            }
-            let sums = (Some(on_hand), Some(committed));
-            let shown = (stock["on_hand"].as_i64(), stock["committed"].as_i64());
-            assert_eq!(shown, sums, "{sku} is not the sum of its movements: {stock}");
-            let available = stock["available"].as_i64();
-            assert_eq!(available, Some(on_hand - committed), "{sku}: {stock}");
+        for line in ledger(node).await {
+            let units = match line["kind"].as_str().unwrap() {
+                _ if line["channel"] != CHANNEL => continue,
+                "sale" => &mut sold,
+                "cancellation" => &mut cancelled,
+                _ => continue,
+            };
+            let reference = line["reference"].as_str().unwrap_or_default().to_string();
+            *units.entry(reference).or_insert(0) += line["quantity"].as_i64().unwrap();
         }
         (sold, cancelled)
     }
+}
+
+/// All lines of a node's ledger, by SKU and newest first. Each quantity that it shows must be their sum;
+/// nothing may change meanwhile.
+pub async fn ledger(node: &Node) -> Vec<Value> {
+    let mut all = Vec::new();
+    for stock in node.list("/v1/stock", 100).await {
+        let sku = stock["sku"].as_str().unwrap();
+        let lines = lines_of(node, sku).await;
+        let (mut on_hand, mut committed, mut reserved) = (0, 0, 0);
+        for line in &lines {
+            let quantity = line["quantity"].as_i64().unwrap();
+            match line["kind"].as_str().unwrap() {
+                "sale" => committed += quantity,
+                "cancellation" => committed -= quantity,
+                "fulfilment" => (committed, on_hand) = (committed - quantity, on_hand - quantity),
+                "receipt" | "adjustment" | "return" => on_hand += quantity,
+                "hold" => reserved += quantity,
+                "release" => reserved -= quantity,
+                other => panic!("no test books a {other}"),
+            }
+        }
+        let available = on_hand - committed - reserved;
+        let sums = [on_hand, committed, reserved, available].map(Some);
+        let shown =
+            ["on_hand", "committed", "reserved", "available"].map(|name| stock[name].as_i64());
+        assert_eq!(shown, sums, "{sku} is not the sum of its movements: {stock}");
+        all.extend(lines);
+    }
+    all
+}
+
+/// Those of one SKU.
+pub async fn lines_of(node: &Node, sku: &str) -> Vec<Value> {
+    // An odd page, so that pages end within entries too.
+    node.list(&format!("/v1/stock/{sku}/movements"), 337).await
 }
 
 fn part_of(webhook: &Webhook) -> Part {
@@ -202,15 +224,21 @@ pub struct Traffic {
 }
 
 impl Traffic {
-    /// Each sender sends one order after another to one of these ports: some twice or thrice and to
+    /// Each sender sends one order after another to one of these doors: some twice or thrice and to
     /// several nodes, some with a refund after or before them, some that are forged.
-    pub fn start(book: &Book, ports: &[u16], senders: u64) -> Self {
+    pub fn start<D: Into<Door> + Copy>(book: &Book, doors: &[D], senders: u64) -> Self {
+        Self::paced(book, &Doors::new(doors), senders, PACE, &Http::new())
+    }
+
+    /// The same with so much between two orders of one sender.
+    pub fn paced(book: &Book, doors: &Doors, senders: u64, pace: Duration, http: &Http) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let senders = (0..senders).map(|n| {
             let sender = Sender {
                 book: book.clone(),
-                ports: ports.to_vec(),
-                http: Http::new(),
+                doors: doors.clone(),
+                pace,
+                http: http.clone(),
                 random: 1_000 + n,
                 next: 1_000_000_000_000 * unique(),
             };
@@ -239,7 +267,8 @@ impl Traffic {
 
 struct Sender {
     book: Book,
-    ports: Vec<u16>,
+    doors: Doors,
+    pace: Duration,
     http: Http,
     random: u64,
     next: u64,
@@ -252,7 +281,7 @@ impl Sender {
             self.next += 10;
             self.order(order).await;
             // The nodes under test share this machine's few cores.
-            tokio::time::sleep(PACE).await;
+            tokio::time::sleep(self.pace).await;
         }
     }
 
@@ -293,13 +322,12 @@ impl Sender {
     }
 
     async fn send(&mut self, order: u64, webhook: &Webhook) {
-        let nodes = u64::try_from(self.ports.len()).unwrap();
-        let chosen = usize::try_from(self.below(nodes)).unwrap();
-        let port = self.ports[chosen];
+        let door = self.doors.one(&mut self.random).await;
         let headers = webhook.headers();
         let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
         let path = format!("/webhooks/{CHANNEL}");
-        let answer = self.http.request(port, "POST", &path, &headers, webhook.body.clone()).await;
+        let answer = self.http.request(*door, "POST", &path, &headers, webhook.body.clone()).await;
+        drop(door);
         if answer.is_err() {
             // A node that is down answers at once: without a breath, its senders would do nothing else.
             tokio::time::sleep(Duration::from_millis(5)).await;

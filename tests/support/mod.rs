@@ -10,19 +10,22 @@
 )]
 
 pub mod book;
+pub mod holders;
 pub mod http;
 pub mod issuer;
+pub mod linearizable;
 pub mod links;
 pub mod orders;
 pub mod payloads;
 pub mod power;
 pub mod raw;
 pub mod senders;
+pub mod wan;
 
 use std::fmt::Write as _;
 use std::fs;
 use std::io::Write as _;
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -33,7 +36,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use http::{Answer, Http};
+use http::{Answer, Door, Http};
+use wan::Namespace;
 
 /// A token with every scope.
 pub const TOKEN: &str = "test-token-with-all-scopes";
@@ -102,13 +106,19 @@ pub fn write_private(path: &Path, text: &str) {
 /// One node: its place on disk and on the network, and its process while it has one.
 pub struct Node {
     pub id: u64,
+    /// Where it listens.
+    pub address: Ipv4Addr,
     /// Ports of webhooks, the API, and peers.
     pub ports: [u16; 3],
+    /// The network that it runs in, where that is not this process's own.
+    pub network: Option<Namespace>,
     /// Its config and its log lie here.
     pub dir: PathBuf,
     pub data_dir: PathBuf,
     /// What other nodes dial, where that is not its own port.
     pub advertised: Option<u16>,
+    /// Its heartbeat and its election timeout, in milliseconds.
+    pub timing_ms: [u64; 2],
     /// Keys added to `[raft]` in its config.
     pub raft: String,
     /// Tables added to its config.
@@ -125,10 +135,13 @@ impl Node {
         fs::create_dir_all(&dir).unwrap();
         Self {
             id,
+            address: Ipv4Addr::LOCALHOST,
             ports: ports(),
+            network: None,
             data_dir: dir.join("data"),
             dir,
             advertised: None,
+            timing_ms: [150, 600],
             raft: String::new(),
             more: String::new(),
             env: Vec::new(),
@@ -144,18 +157,20 @@ impl Node {
     /// What stands in its config.
     pub fn config(&self) -> String {
         let [public, admin, peer] = self.ports;
+        let [heartbeat, election] = self.timing_ms;
+        let address = self.address;
         let advertised = self
             .advertised
             .map_or_else(String::new, |port| format!("peer_advertised = \"127.0.0.1:{port}\"\n"));
         format!(
             "[node]\nid = {}\nregion = \"{}\"\ndata_dir = \"{}\"\ncluster = \"tests\"\n\n\
-             [listen]\npublic = \"127.0.0.1:{public}\"\nadmin = \"127.0.0.1:{admin}\"\n\
-             peer = \"127.0.0.1:{peer}\"\n{advertised}\n\
+             [listen]\npublic = \"{address}:{public}\"\nadmin = \"{address}:{admin}\"\n\
+             peer = \"{address}:{peer}\"\n{advertised}\n\
              [admin]\ntokens = [\n\
              {{ name = \"all\", secret = \"{TOKEN}\", scopes = [\"read\", \"write\", \"admin\"] }},\n\
              {{ name = \"reader\", secret = \"{READER}\", scopes = [\"read\"] }},\n\
              {{ name = \"writer\", secret = \"{WRITER}\", scopes = [\"write\"] }},\n]\n\n\
-             [raft]\nheartbeat = \"150ms\"\nelection = \"600ms\"\n{}\n\
+             [raft]\nheartbeat = \"{heartbeat}ms\"\nelection = \"{election}ms\"\n{}\n\
              [[channel]]\nname = \"{CHANNEL}\"\nkind = \"shopify\"\nsecrets = [\"{SECRET}\"]\n{}",
             self.id,
             self.region(),
@@ -175,12 +190,37 @@ impl Node {
         command.args(["serve", "--stop-with-stdin", "--config"]).arg(config);
         command.envs(self.env.iter().cloned());
         command.stdin(Stdio::piped()).stdout(log.try_clone().unwrap()).stderr(log);
-        self.child = Some(command.spawn().unwrap());
+        let mut spawn = || command.spawn().unwrap();
+        self.child = Some(match &self.network {
+            None => spawn(),
+            Some(network) => network.run(spawn),
+        });
+    }
+
+    /// Whether its process has ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        let ended = self.child.as_mut().is_some_and(|child| child.try_wait().unwrap().is_some());
+        self.child.take_if(|_| ended).is_some()
+    }
+
+    /// Where it takes webhooks.
+    pub fn public(&self) -> Door {
+        Door((self.address, self.ports[0]).into())
+    }
+
+    /// Where its API is.
+    pub fn admin(&self) -> Door {
+        Door((self.address, self.ports[1]).into())
     }
 
     /// Starts it, and waits until its API answers; an error with its last words if it ends instead.
     pub async fn try_start(&mut self) -> Result<(), String> {
         self.spawn();
+        self.answers().await
+    }
+
+    /// The same of one that was spawned.
+    pub async fn answers(&mut self) -> Result<(), String> {
         until("a node answers after its start", async || {
             if let Some(status) = self.child.as_mut().unwrap().try_wait().unwrap() {
                 self.child = None;
@@ -254,7 +294,7 @@ impl Node {
         headers: &[(&str, &str)],
         body: impl Into<bytes::Bytes>,
     ) -> Result<Answer, String> {
-        self.http.request(self.ports[1], method, path, headers, body.into()).await
+        self.http.request(self.admin(), method, path, headers, body.into()).await
     }
 
     /// The JSON at a path; nothing unless the answer was 200.
@@ -293,12 +333,23 @@ impl Node {
         }
     }
 
+    /// How it is named when a cluster is founded, or when it joins one.
+    pub fn member(&self) -> Value {
+        let peer = self.advertised.unwrap_or(self.ports[2]);
+        json!({
+            "id": self.id,
+            "region": self.region(),
+            "peer": format!("{}:{peer}", self.address),
+            "admin": format!("{}:{}", self.address, self.ports[1]),
+        })
+    }
+
     /// A webhook, sent to this node.
     pub async fn webhook(&self, webhook: &orders::Webhook) -> Result<Answer, String> {
         let headers = webhook.headers();
         let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
         let path = format!("/webhooks/{CHANNEL}");
-        self.http.request(self.ports[0], "POST", &path, &headers, webhook.body.clone()).await
+        self.http.request(self.public(), "POST", &path, &headers, webhook.body.clone()).await
     }
 }
 
@@ -375,16 +426,7 @@ impl Cluster {
 
 /// Makes one cluster of nodes that run.
 pub async fn found(nodes: &[&Node]) {
-    let member = |node: &&Node| {
-        let peer = node.advertised.unwrap_or(node.ports[2]);
-        json!({
-            "id": node.id,
-            "region": node.region(),
-            "peer": format!("127.0.0.1:{peer}"),
-            "admin": format!("127.0.0.1:{}", node.ports[1]),
-        })
-    };
-    let members: Vec<Value> = nodes.iter().map(member).collect();
+    let members: Vec<Value> = nodes.iter().map(|node| node.member()).collect();
     let answer = nodes[0].post("/cluster/init", &json!({ "members": members })).await;
     assert_eq!(answer.status, 200, "{}", answer.text());
     for node in nodes {

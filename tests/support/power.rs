@@ -8,6 +8,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use rustix::fs::{FallocateFlags, fallocate};
 use rustix::ioctl::{Setter, ioctl, opcode};
 
 use super::book::{Book, Traffic};
@@ -56,6 +57,31 @@ impl Disk {
     /// From now on nothing reaches the disk any more, and what had not reached it is lost.
     pub fn cut(&self) {
         shutdown(&File::open(self.path()).unwrap());
+    }
+
+    /// Leaves so many bytes of it, or a little less.
+    pub fn fill(&self, left: u64) {
+        let ballast = File::options().append(true).create(true).open(self.ballast()).unwrap();
+        let mut piece = 64 << 20;
+        while piece >= 4096 {
+            let disk = rustix::fs::fstatvfs(&ballast).unwrap();
+            let free = disk.f_bfree.saturating_mul(disk.f_frsize);
+            let length = ballast.metadata().unwrap().len();
+            let fits = free >= left + piece
+                && fallocate(&ballast, FallocateFlags::empty(), length, piece).is_ok();
+            if !fits {
+                piece /= 2;
+            }
+        }
+    }
+
+    /// Gives back what was filled.
+    pub fn free(&self) {
+        std::fs::remove_file(self.ballast()).unwrap();
+    }
+
+    fn ballast(&self) -> PathBuf {
+        self.path().join("ballast")
     }
 
     /// The power is back. Nobody may use the disk meanwhile.

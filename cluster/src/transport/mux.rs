@@ -13,7 +13,6 @@ use tokio_util::sync::CancellationToken;
 use super::dial::Dialer;
 use super::message::{Answer, Ask, Call, Purpose, Reply};
 use super::wire::{self, Wire};
-use crate::config::Clock;
 
 /// Calls that wait for the connection. More wait at the caller.
 const WAITING_MAX: usize = 1024;
@@ -35,8 +34,24 @@ pub(crate) enum CallError {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Health {
     pub(crate) reachable: bool,
-    /// The peer's clock minus ours.
-    pub(crate) clock_ahead_ms: Option<i64>,
+    pub(crate) clock: Option<Reading>,
+}
+
+/// What a peer's clock said at one moment. The moment is monotonic, so that it stays true when our own
+/// clock is set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Reading {
+    at: Instant,
+    ms: u64,
+}
+
+impl Reading {
+    /// The peer's clock as it must be now, minus ours.
+    pub(crate) fn ahead_ms(&self, now_ms: u64) -> i64 {
+        let since = i128::try_from(self.at.elapsed().as_millis()).unwrap_or(i128::MAX);
+        let ahead = i128::from(self.ms).saturating_add(since) - i128::from(now_ms);
+        i64::try_from(ahead).unwrap_or(if ahead > 0 { i64::MAX } else { i64::MIN })
+    }
 }
 
 /// The way to one peer for one purpose. The connection is held by a task that ends with `stop`.
@@ -54,7 +69,6 @@ pub(crate) struct Setup {
     pub(crate) to: u64,
     pub(crate) address: String,
     pub(crate) purpose: Purpose,
-    pub(crate) clock: Clock,
     pub(crate) heartbeat: Duration,
     pub(crate) health: watch::Sender<Health>,
     pub(crate) stop: CancellationToken,
@@ -143,8 +157,8 @@ struct Connection<'a> {
     wire: Wire,
     next: u64,
     pending: BTreeMap<u64, oneshot::Sender<Result<Reply, CallError>>>,
-    /// The ping on its way, and when it left by both clocks.
-    ping: Option<(u64, Instant, u64)>,
+    /// The ping on its way, and when it left.
+    ping: Option<(u64, Instant)>,
     heard: Instant,
 }
 
@@ -206,11 +220,11 @@ impl<'a> Connection<'a> {
 
     fn heard(&mut self, answer: Answer) {
         self.heard = Instant::now();
-        if let Some((id, sent, at_ms)) = self.ping.filter(|(id, ..)| *id == answer.id) {
+        if let Some((id, sent)) = self.ping.filter(|(id, _)| *id == answer.id) {
             debug_assert!(!self.pending.contains_key(&id), "a ping has an id of its own");
             self.ping = None;
-            if let Reply::Pong { at_ms: theirs } = answer.reply {
-                self.pong(sent, at_ms, theirs);
+            if let Reply::Pong { at_ms } = answer.reply {
+                self.pong(sent, at_ms);
             }
         } else if let Some(done) = self.pending.remove(&answer.id) {
             let _ = done.send(Ok(answer.reply));
@@ -218,12 +232,10 @@ impl<'a> Connection<'a> {
     }
 
     /// The peer read its clock half a round trip ago, as well as we can know.
-    fn pong(&self, sent: Instant, at_ms: u64, theirs: u64) {
-        let half = u64::try_from(sent.elapsed().as_millis() / 2).unwrap_or_default();
-        let ahead = i128::from(theirs) - i128::from(at_ms) - i128::from(half);
-        let ahead = i64::try_from(ahead).unwrap_or(if ahead > 0 { i64::MAX } else { i64::MIN });
+    fn pong(&self, sent: Instant, at_ms: u64) {
         if self.setup.purpose == Purpose::Control {
-            let health = Health { reachable: true, clock_ahead_ms: Some(ahead) };
+            let reading = Reading { at: sent + sent.elapsed() / 2, ms: at_ms };
+            let health = Health { reachable: true, clock: Some(reading) };
             self.setup.health.send_if_modified(|old| {
                 let changed = old.reachable != health.reachable;
                 *old = health;
@@ -235,7 +247,7 @@ impl<'a> Connection<'a> {
     /// Pings when there is someone to wait for, and gives up on a peer that does not answer.
     async fn tick(&mut self) -> io::Result<()> {
         self.pending.retain(|_, done| !done.is_closed());
-        if let Some((_, sent, _)) = self.ping {
+        if let Some((_, sent)) = self.ping {
             if sent.elapsed() > self.silence_max() && self.heard < sent {
                 return Err(io::Error::new(io::ErrorKind::TimedOut, "the peer has gone silent"));
             }
@@ -243,7 +255,7 @@ impl<'a> Connection<'a> {
         }
         if self.setup.purpose == Purpose::Control || !self.pending.is_empty() {
             self.next += 1;
-            self.ping = Some((self.next, Instant::now(), (self.setup.clock)()));
+            self.ping = Some((self.next, Instant::now()));
             self.write(wire::frame(&Call { id: self.next, ask: Ask::Ping })).await?;
         }
         Ok(())

@@ -10,7 +10,6 @@ use tokio_util::sync::CancellationToken;
 use super::dial::Dialer;
 use super::message::Purpose;
 use super::mux::{Health, Mux, Setup};
-use crate::config::Clock;
 use crate::types::Member;
 
 /// One peer. Its connections end when it is forgotten.
@@ -38,7 +37,6 @@ impl Drop for Peer {
 
 pub(crate) struct Peers {
     pub(crate) dialer: Arc<Dialer>,
-    clock: Clock,
     heartbeat: Duration,
     stop: CancellationToken,
     known: Mutex<BTreeMap<u64, Arc<Peer>>>,
@@ -47,14 +45,9 @@ pub(crate) struct Peers {
 }
 
 impl Peers {
-    pub(crate) fn new(
-        dialer: Arc<Dialer>,
-        clock: Clock,
-        heartbeat: Duration,
-        stop: CancellationToken,
-    ) -> Self {
+    pub(crate) fn new(dialer: Arc<Dialer>, heartbeat: Duration, stop: CancellationToken) -> Self {
         let (known, changes) = (Mutex::default(), watch::Sender::new(0));
-        Self { dialer, clock, heartbeat, stop, known, changes }
+        Self { dialer, heartbeat, stop, known, changes }
     }
 
     /// The peer at that address; connections to it are made in the background.
@@ -97,7 +90,6 @@ impl Peers {
                 to: member.id,
                 address: member.peer.clone(),
                 purpose,
-                clock: Arc::clone(&self.clock),
                 heartbeat: self.heartbeat,
                 health: sender.clone(),
                 stop: stop.clone(),

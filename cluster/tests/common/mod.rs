@@ -108,6 +108,9 @@ pub(crate) fn heavy(id: u64, bytes: usize) -> Vec<u8> {
     codec::encode(&(id, vec![1_u8; bytes]))
 }
 
+/// What all clocks say when a node starts.
+pub(crate) const FIRST_MS: u64 = 1_700_000_000_000;
+
 /// How a node of a test is set up; changed between starts as the test likes.
 #[derive(Clone)]
 pub(crate) struct Seat {
@@ -196,7 +199,7 @@ impl Seat {
         let began = std::time::Instant::now();
         let clock = move || {
             let now = i64::try_from(began.elapsed().as_millis()).unwrap();
-            u64::try_from(1_700_000_000_000 + now + off.load(Ordering::SeqCst)).unwrap()
+            FIRST_MS.checked_add_signed(now + off.load(Ordering::SeqCst)).unwrap()
         };
         let listen = self.member.peer.parse().unwrap();
         let mut config =

@@ -1,0 +1,109 @@
+//! What is done to the cluster, decided by a seed before anything happens.
+
+use std::time::Duration;
+
+use crate::support::random;
+
+/// To whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Whom {
+    Leader,
+    Follower,
+    All,
+}
+
+/// What is cut between members.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cut {
+    /// One from all others: a minority.
+    Around(Whom),
+    /// One still hears the others and is not heard.
+    From(Whom),
+    /// One is still heard and hears nobody.
+    To(Whom),
+    /// Two from each other, while both reach the third.
+    Bridge,
+    /// Everybody from everybody: no majority.
+    All,
+}
+
+/// One fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    Kill(Whom),
+    Freeze(Whom),
+    Cut(Cut),
+    /// Links lose, repeat and delay far more than usual.
+    BadLinks,
+    /// A disk has no room left: first too little for webhooks, then none.
+    FullDisk,
+    PowerLoss(Whom),
+    /// A clock is set ahead, or back, by an hour.
+    Clock {
+        ahead: bool,
+    },
+    RollingRestart,
+    /// A node joins, learns, votes, and another is removed.
+    Membership,
+    /// A node is away for longer than the log reaches back.
+    Snapshot,
+}
+
+/// Every kind, in as many ways as it has.
+const DECK: [Fault; 20] = [
+    Fault::Kill(Whom::Leader),
+    Fault::Kill(Whom::Follower),
+    Fault::Kill(Whom::All),
+    Fault::Freeze(Whom::Leader),
+    Fault::Freeze(Whom::Follower),
+    Fault::Cut(Cut::Around(Whom::Leader)),
+    Fault::Cut(Cut::Around(Whom::Follower)),
+    Fault::Cut(Cut::From(Whom::Leader)),
+    Fault::Cut(Cut::To(Whom::Leader)),
+    Fault::Cut(Cut::Bridge),
+    Fault::Cut(Cut::All),
+    Fault::BadLinks,
+    Fault::FullDisk,
+    Fault::PowerLoss(Whom::Leader),
+    Fault::PowerLoss(Whom::All),
+    Fault::Clock { ahead: true },
+    Fault::Clock { ahead: false },
+    Fault::RollingRestart,
+    Fault::Membership,
+    Fault::Snapshot,
+];
+
+/// One fault, how long it lasts, and a number that decides what is left to decide.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Step {
+    pub(crate) fault: Fault,
+    pub(crate) lasts: Duration,
+    pub(crate) choice: u64,
+}
+
+/// Endless: the whole deck shuffled, and shuffled again.
+pub(crate) struct Plan {
+    random: u64,
+    left: Vec<Fault>,
+}
+
+impl Plan {
+    pub(crate) const fn new(seed: u64) -> Self {
+        Self { random: seed, left: Vec::new() }
+    }
+}
+
+impl Iterator for Plan {
+    type Item = Step;
+
+    fn next(&mut self) -> Option<Step> {
+        if self.left.is_empty() {
+            self.left = DECK.into();
+        }
+        let count = u64::try_from(self.left.len()).unwrap();
+        let which = usize::try_from(random(&mut self.random, count)).unwrap();
+        let fault = self.left.swap_remove(which);
+        let lasts = Duration::from_millis(1_000 + random(&mut self.random, 2_000));
+        Some(Step { fault, lasts, choice: random(&mut self.random, 1 << 30) })
+    }
+}
