@@ -9,8 +9,10 @@
 #![forbid(unsafe_code)]
 
 pub mod admin;
+pub mod agreed;
 pub mod audit;
 pub mod channel;
+mod chores;
 pub mod cli;
 pub mod client;
 pub mod clock;
