@@ -32,5 +32,6 @@ pub mod node;
 pub mod poll;
 pub mod propagate;
 pub mod replica;
+pub mod sim;
 pub mod sqs;
 pub mod submit;
