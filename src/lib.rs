@@ -29,6 +29,7 @@ pub mod keyring;
 mod listen;
 pub mod measures;
 pub mod node;
+mod planted;
 pub mod poll;
 pub mod propagate;
 pub mod replica;

@@ -23,8 +23,10 @@ use crate::inbox::Store;
 use crate::intake::{Intake, Later};
 use crate::measures::{self, Measures};
 
-/// How often this node looks whether an order waits to be fetched.
+/// How often this node looks whether an order waits to be fetched, while something changes.
 const LOOK: Duration = Duration::from_millis(250);
+/// How often it looks whether this is its work, and whether it is time to poll.
+const IDLE: Duration = Duration::from_secs(2);
 /// Orders fetched in one go.
 const ORDERS_MAX: usize = 32;
 /// Pages that are asked for in one go; between two goes orders that wait are fetched.
@@ -142,8 +144,13 @@ impl<O: Orders, A: Agreed, S: Store> Poller<O, A, S> {
         let every = self.channel.poll.every.duration();
         let mut poll_at = (!every.is_zero()).then(Instant::now);
         let mut round = None;
+        let mut changed = self.cluster.watch();
         loop {
-            tokio::time::sleep(LOOK).await;
+            let rest = poll_at.map_or(IDLE, |at| at.saturating_duration_since(Instant::now()));
+            let news = tokio::time::timeout(rest.min(IDLE), changed.changed()).await;
+            if news.is_ok() || rest.is_zero() {
+                tokio::time::sleep(LOOK).await;
+            }
             if !self.is_mine() {
                 continue;
             }

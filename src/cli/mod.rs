@@ -193,6 +193,7 @@ fn plant_bug() {
     match config::planted_bug().as_deref() {
         None => {}
         Some("skip-fdatasync") => cluster::durable::plant_skip_fdatasync(),
+        Some(other) if crate::planted::plant(other) => {}
         Some(other) => say_error(&format!("there is no planted bug {other:?}")),
     }
 }

@@ -186,6 +186,7 @@ pub(super) fn edit(sim: &Sim, world: &mut World, m: usize) {
     let quantity = i64::try_from(world.dice.below(8)).unwrap_or(0);
     let (now, agreed) = (world.now, world.agreed_now());
     world.market(m).show(sku, quantity);
+    world.market(m).edited.insert(sku.into());
     world.log.truth.late(sku, agreed);
     let version = world.market(m).tick(now);
     let listing = world.market(m).listing(sku);

@@ -94,23 +94,12 @@ impl Fault {
 pub(super) struct Kinds(BTreeSet<Fault>);
 
 impl Kinds {
-    /// Reads the names of kinds: none named is all of them, `none` is none.
-    pub(super) fn named(names: &[String]) -> Result<Self, String> {
-        let names: Vec<&str> = names.iter().map(|name| name.trim()).collect();
-        if names.is_empty() || names.contains(&"all") {
-            return Ok(Self(ALL.iter().map(|(fault, ..)| *fault).collect()));
-        }
-        let mut kinds = BTreeSet::new();
-        for name in names.into_iter().filter(|name| *name != "none") {
-            // A kind, or all that begin so: `webhook`, `call`.
-            let mut found = ALL.iter().filter(|(_, known, _)| known.starts_with(name)).peekable();
-            if found.peek().is_none() {
-                let known: Vec<&str> = ALL.iter().map(|(_, name, _)| *name).collect();
-                return Err(format!("there is no fault {name:?}; known: {}", known.join(", ")));
-            }
-            kinds.extend(found.map(|(fault, ..)| *fault));
-        }
-        Ok(Self(kinds))
+    /// The kinds whose names begin so: none named is all of them, `none` is none.
+    pub(super) fn named(names: &[String]) -> Self {
+        let all = names.is_empty();
+        let named = |known: &str| names.iter().any(|name| known.starts_with(name.as_str()));
+        let kinds = ALL.iter().filter(|(_, known, _)| all || named(known));
+        Self(kinds.map(|(fault, ..)| *fault).collect())
     }
 
     pub(super) fn has(&self, fault: Fault) -> bool {
@@ -133,6 +122,15 @@ impl Kinds {
             _ => self.0.iter().map(|fault| fault.name().to_string()).collect(),
         }
     }
+}
+
+/// The name of a kind, what several begin with (`webhook`, `call`), or `none`.
+pub(super) fn known(name: &str) -> Result<String, String> {
+    if name == "none" || ALL.iter().any(|(_, known, _)| known.starts_with(name)) {
+        return Ok(name.into());
+    }
+    let known: Vec<&str> = ALL.iter().map(|(_, name, _)| *name).collect();
+    Err(format!("known are {}", known.join(", ")))
 }
 
 /// What a run met, by name.

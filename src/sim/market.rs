@@ -47,6 +47,8 @@ pub(super) struct Market {
     /// The newest push that somebody sent, by SKU.
     sent: BTreeMap<String, u64>,
     pub(super) down_until: u64,
+    /// SKUs that somebody edited by hand, and that nobody has read or set since.
+    pub(super) edited: BTreeSet<String>,
     newest: u64,
 }
 
@@ -62,6 +64,7 @@ impl Market {
             keys: VecDeque::new(),
             sent: BTreeMap::new(),
             down_until: 0,
+            edited: BTreeSet::new(),
             newest: 0,
         }
     }
@@ -158,7 +161,6 @@ impl Market {
 pub(super) struct Shop {
     pub(super) sim: Sim,
     pub(super) market: usize,
-    pub(super) node: usize,
 }
 
 /// What becomes of a call.
@@ -266,6 +268,7 @@ impl Quantities for Shop {
     ) -> Result<Answered<Vec<Option<i64>>>, PushError> {
         let (m, listings) = (self.market, listings.to_vec());
         let read = move |world: &mut World| {
+            listings.iter().for_each(|id| noticed(world, m, id));
             let market = world.market(m);
             let shown = listings.iter().map(|id| Some(market.shows(market.sku(id)?)));
             shown.collect()
@@ -339,6 +342,7 @@ fn take(world: &mut World, m: usize, rows: &[Row], key: &str) -> Vec<RowOutcome>
     if outcomes.iter().all(|outcome| *outcome == RowOutcome::Confirmed) {
         let name = market.name.clone();
         for row in rows {
+            noticed(world, m, &row.listing);
             world.market(m).show(&row.sku, row.quantity);
             world.note(row.sku.as_bytes());
             world.note(&row.quantity.to_be_bytes());
@@ -358,6 +362,16 @@ fn take(world: &mut World, m: usize, rows: &[Row], key: &str) -> Vec<RowOutcome>
         world.tally.reach("push found stale");
     }
     outcomes
+}
+
+/// Somebody reads or sets a listing: what was edited by hand is noticed about now.
+fn noticed(world: &mut World, m: usize, listing: &str) {
+    let now = world.agreed_now();
+    let market = world.market(m);
+    let Some(sku) = market.sku(listing).map(ToString::to_string) else { return };
+    if market.edited.remove(&sku) {
+        world.log.truth.late(&sku, now);
+    }
 }
 
 /// One removal, as a fact of its own.

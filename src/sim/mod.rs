@@ -59,7 +59,7 @@ const OPENING: i64 = 12;
 /// How long everything may take to come to rest once faults have stopped.
 const CALM_MAX: Duration = Duration::from_secs(24 * 3_600);
 /// How long it rests at least: late calls and webhooks come in.
-const CALM_MIN: Duration = Duration::from_secs(3 * 3_600);
+const CALM_MIN: Duration = Duration::from_secs(1_800);
 const LOOK: Duration = Duration::from_secs(60);
 
 /// The nodes' configuration: three marketplaces with an API, each at home on another node, and a till.

@@ -113,15 +113,18 @@ pub(super) fn start(sim: &Sim, n: usize) {
     spawn(tokio::spawn(chores).abort_handle());
     spawn(tokio::spawn(consensus::follow(sim.clone(), n)).abort_handle());
     for (m, channel) in config.channels.iter().filter(|channel| channel.api.is_some()).enumerate() {
-        let shop = || Shop { sim: sim.clone(), market: m, node: n };
-        let pusher = Pusher {
-            channel: channel.clone(),
-            client: shop(),
-            node: id,
-            cluster: peer(),
-            measures: Arc::clone(&measures),
-        };
-        spawn(tokio::spawn(propagate::run(pusher, stop.clone())).abort_handle());
+        let shop = || Shop { sim: sim.clone(), market: m };
+        // Elsewhere a pusher does nothing but look, and time is short.
+        if channel.home == Some(id) {
+            let pusher = Pusher {
+                channel: channel.clone(),
+                client: shop(),
+                node: id,
+                cluster: peer(),
+                measures: Arc::clone(&measures),
+            };
+            spawn(tokio::spawn(propagate::run(pusher, stop.clone())).abort_handle());
+        }
         let poller = Poller {
             channel: channel.clone(),
             source: shop(),

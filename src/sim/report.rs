@@ -1,7 +1,5 @@
 //! `stockraft sim`: what it is asked, and what it says.
 
-use std::collections::BTreeSet;
-
 use super::faults::Kinds;
 use super::shrink::{ranges, shrink};
 use super::{NODES, Outcome, Plan, simulate};
@@ -19,11 +17,11 @@ pub struct Options {
     #[arg(long, default_value_t = 48)]
     hours: u64,
     /// Kinds of fault, or what their names begin with: all unless some are named; `none`.
-    #[arg(long, value_delimiter = ',')]
+    #[arg(long, value_delimiter = ',', value_parser = super::faults::known)]
     faults: Vec<String>,
     /// Events that are left out, as a replay names them: 3,10-20.
-    #[arg(long, value_delimiter = ',')]
-    without: Vec<String>,
+    #[arg(long, value_delimiter = ',', value_parser = range)]
+    without: Vec<(u64, u64)>,
 }
 
 /// The invariants that a run holds against what really happened.
@@ -39,7 +37,7 @@ const INVARIANTS: [(&str, &str); 7] = [
 
 /// Runs a simulation and prints what came of it. The error says which promise was not kept.
 pub fn run(options: &Options, say: impl Fn(&str)) -> Result<(), String> {
-    let plan = options.plan()?;
+    let plan = options.plan();
     say(&format!("seed {}: {} events in {} h, three nodes", plan.seed, plan.events, plan.hours));
     let outcome = simulate(&plan)?;
     outcome.print(&say);
@@ -55,24 +53,24 @@ pub fn run(options: &Options, say: impl Fn(&str)) -> Result<(), String> {
 }
 
 impl Options {
-    fn plan(&self) -> Result<Plan, String> {
+    fn plan(&self) -> Plan {
         let seed = self.seed.unwrap_or_else(|| {
             let mut bytes = [0; 4];
             // A seed that is always the same is still a seed.
             let _ = getrandom::fill(&mut bytes);
             u64::from(u32::from_le_bytes(bytes))
         });
-        let mut without = BTreeSet::new();
-        for range in &self.without {
-            let (first, last) = range.split_once('-').unwrap_or((range, range));
-            let number = |text: &str| {
-                text.parse::<u64>().map_err(|_| format!("--without: {range:?} is no range"))
-            };
-            without.extend(number(first)?..=number(last)?);
-        }
-        let kinds = Kinds::named(&self.faults)?;
-        Ok(Plan { seed, events: self.events, hours: self.hours.max(1), kinds, without })
+        let without = self.without.iter().flat_map(|(first, last)| *first..=*last).collect();
+        let kinds = Kinds::named(&self.faults);
+        Plan { seed, events: self.events, hours: self.hours.max(1), kinds, without }
     }
+}
+
+/// Numbers as a replay names them: `7`, `10-20`.
+fn range(text: &str) -> Result<(u64, u64), String> {
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let number = |text: &str| text.parse().map_err(|_| format!("{text:?} is no number"));
+    Ok((number(first)?, number(last)?))
 }
 
 impl Plan {

@@ -69,7 +69,7 @@ pub(super) struct Sku {
     /// The same, when the last raise that a channel took was agreed on.
     pub(super) lowered_at_raise: i64,
     /// Agreed time at which something came too late last.
-    late: Option<u64>,
+    pub(super) late: Option<u64>,
 }
 
 #[derive(Default)]
@@ -137,7 +137,7 @@ impl Truth {
     }
 
     /// Whether something that came too late, or that nobody has heard of for long, explains an oversell.
-    pub(super) fn came_late(&self, name: &str, now: u64) -> bool {
+    fn came_late(&self, name: &str, now: u64) -> bool {
         let late = self.skus.get(name).and_then(|sku| sku.late);
         let unheard = |((channel, _), line): (&LineId, &Line)| {
             let late = now > line.changed + LATE_MS && channel != super::TILL;
@@ -188,6 +188,12 @@ impl World {
         }
     }
 
+    /// Whether nobody could know in time.
+    fn excused(&self, sku: &str, now: u64) -> bool {
+        let edited = self.markets.iter().any(|market| market.edited.contains(sku));
+        edited || self.log.truth.came_late(sku, now)
+    }
+
     /// What channels show of a SKU, and what they have sold of it.
     pub(super) fn reach(&self, sku: &str) -> i64 {
         let shown = self.markets.iter().map(|market| market.shows(sku));
@@ -203,7 +209,7 @@ impl World {
         let known = self.log.truth.sku(sku);
         known.lowered_at_raise = intent.lowered;
         let most = known.kept + known.lowered - intent.lowered;
-        if reach > most && !self.log.truth.came_late(sku, now) {
+        if reach > most && !self.excused(sku, now) {
             let revision = intent.revision;
             let how = format!("raise {revision} of {sku}: {reach} can be sold of {most}");
             self.breaks("I4", how);
@@ -224,7 +230,7 @@ impl World {
             "shared by policy"
         } else if known.lowered > known.lowered_at_raise {
             "a fact that lowered stock"
-        } else if self.log.truth.came_late(sku, now) {
+        } else if self.excused(sku, now) {
             "news that came too late"
         } else {
             self.breaks("I4", format!("{units} of {sku} were sold twice, and nothing explains it"));
