@@ -5,20 +5,26 @@
 //! start, under an incarnation drawn at random, so that neither an inbox that starts empty nor a disk
 //! that went back to an older image can reuse a number that the cluster has seen.
 
+mod store;
 mod writer;
 
 use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use cluster::codec;
 use cluster::durable::{self, Db, Records};
+use cluster::{Clock, codec};
 use serde::{Deserialize, Serialize};
 use state::command::Delivery;
 use state::origin::{Lane, Origin};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::clock;
 use crate::measures::Measures;
+use crate::planted::{self, Bug};
+
+pub use store::Store;
+pub(crate) use writer::Writer;
 
 /// Deliveries between the listener and the writer at the most.
 const WAITING_MAX: usize = 4096;
@@ -75,10 +81,10 @@ struct Stored {
 
 /// The handle. Cheap to clone.
 #[derive(Clone)]
-pub struct Inbox {
+pub struct Inbox<S = Db> {
     origin: Origin,
     writer: mpsc::Sender<Waiting>,
-    shared: Arc<Shared>,
+    shared: Arc<Shared<S>>,
 }
 
 struct Waiting {
@@ -90,12 +96,13 @@ struct Waiting {
 /// Where a sender waits to hear that its delivery is durable.
 type Answer = oneshot::Sender<Result<Place, Busy>>;
 
-struct Shared {
-    db: Db,
+struct Shared<S> {
+    db: S,
     bounds: Bounds,
     queue: Mutex<Queue>,
     /// Counts writes and marks, to wake whoever proposes and whoever waits for agreement.
     changed: watch::Sender<u64>,
+    clock: Clock,
     measures: Arc<Measures>,
 }
 
@@ -144,24 +151,35 @@ impl Inbox {
             durable::halt("cannot draw a random incarnation", &std::io::Error::other(error))
         });
         let origin = Origin { node, incarnation: u64::from_le_bytes(incarnation) };
+        let (inbox, writer) = Self::over(db, origin, bounds, Arc::new(clock::now_ms), measures)?;
+        std::thread::Builder::new()
+            .name("inbox".into())
+            .spawn(move || writer::run(writer))
+            .unwrap_or_else(|error| durable::halt("cannot start the inbox", &error));
+        Ok(inbox)
+    }
+}
+
+impl<S: Store> Inbox<S> {
+    /// An inbox over a store, and its writer, which must run for anything to be accepted.
+    pub(crate) fn over(
+        db: S,
+        origin: Origin,
+        bounds: Bounds,
+        clock: Clock,
+        measures: Arc<Measures>,
+    ) -> Result<(Self, Writer<S>), durable::Error> {
+        let same = planted::has(Bug::SameIncarnation);
+        let origin = if same { Origin { incarnation: 1, ..origin } } else { origin };
         let queue = read_back(&db)?;
         let backlog: u64 = queue.lanes.iter().flat_map(|l| &l.waiting).map(|s| s.count).sum();
         measures.backlog.set(i64::try_from(backlog).unwrap_or(i64::MAX));
         let (writer, waiting) = mpsc::channel(WAITING_MAX);
-        let shared = Shared {
-            db,
-            bounds,
-            queue: Mutex::new(queue),
-            changed: watch::Sender::new(0),
-            measures,
-        };
-        let shared = Arc::new(shared);
-        let of_thread = Arc::clone(&shared);
-        std::thread::Builder::new()
-            .name("inbox".into())
-            .spawn(move || writer::write_all(&of_thread, waiting))
-            .unwrap_or_else(|error| durable::halt("cannot start the inbox", &error));
-        Ok(Self { origin, writer, shared })
+        let queue = Mutex::new(queue);
+        let changed = watch::Sender::new(0);
+        let shared = Arc::new(Shared { db, bounds, queue, changed, clock, measures });
+        let of_writer = Writer::new(Arc::clone(&shared), waiting);
+        Ok((Self { origin, writer, shared }, of_writer))
     }
 
     /// Under which name this inbox numbers its segments.
@@ -187,8 +205,7 @@ impl Inbox {
         if self.shared.queue().waiting_bytes >= self.shared.bounds.waiting_bytes {
             return Err(Busy::Full);
         }
-        let free = rustix::fs::statvfs(self.shared.db.dir())
-            .map_or(u64::MAX, |disk| disk.f_bavail.saturating_mul(disk.f_frsize));
+        let free = self.shared.db.free_bytes();
         if free < self.shared.bounds.free_disk { Err(Busy::Disk) } else { Ok(()) }
     }
 
@@ -265,7 +282,7 @@ impl Inbox {
     }
 }
 
-impl Shared {
+impl<S> Shared<S> {
     fn queue(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -309,10 +326,12 @@ impl Queue {
 }
 
 /// Reads what a former process left: segments past the mark wait again, those before it are kept.
-fn read_back(db: &Db) -> Result<Queue, durable::Error> {
+fn read_back<S: Store>(db: &S) -> Result<Queue, durable::Error> {
     let mut queue = Queue { next_id: 1, ..Queue::default() };
     let marks: [u64; 2] = match db.get(MARK)? {
-        Some(bytes) => codec::decode(&bytes).map_err(|error| corrupt(db, "the mark", &error))?,
+        Some(bytes) => {
+            codec::decode(&bytes).map_err(|error| db.corrupt(format!("the mark: {error}")))?
+        }
         None => [0; 2],
     };
     for (lane, mark) in LANES.into_iter().zip(marks) {
@@ -341,12 +360,8 @@ fn read_back(db: &Db) -> Result<Queue, durable::Error> {
     Ok(queue)
 }
 
-fn decode(db: &Db, id: u64, bytes: &[u8]) -> Result<Stored, durable::Error> {
-    codec::decode(bytes).map_err(|error| corrupt(db, &format!("segment {id}"), &error))
-}
-
-fn corrupt(db: &Db, what: &str, error: &codec::Error) -> durable::Error {
-    durable::Error::Corrupt { dir: db.dir().to_path_buf(), what: format!("{what}: {error}") }
+fn decode<S: Store>(db: &S, id: u64, bytes: &[u8]) -> Result<Stored, durable::Error> {
+    codec::decode(bytes).map_err(|error| db.corrupt(format!("segment {id}: {error}")))
 }
 
 fn segment_key(id: u64) -> Vec<u8> {

@@ -3,16 +3,17 @@
 
 use std::time::Duration;
 
+use cluster::durable::Db;
 use state::command::{Delivery, Fact};
 use state::origin::Lane;
 
-use crate::config::{Ack, Config};
-use crate::inbox::{Busy, Inbox};
+use crate::config::{self, Ack};
+use crate::inbox::{Busy, Inbox, Store};
 
 /// Keeps deliveries as the config says. Cheap to clone.
 #[derive(Clone)]
-pub struct Intake {
-    inbox: Inbox,
+pub struct Intake<S = Db> {
+    inbox: Inbox<S>,
     ack: Ack,
     quorum_timeout: Duration,
 }
@@ -28,11 +29,10 @@ pub enum Later {
     NotAgreed,
 }
 
-impl Intake {
+impl<S: Store> Intake<S> {
     /// An intake into this inbox.
     #[must_use]
-    pub fn new(inbox: Inbox, config: &Config) -> Self {
-        let ingest = &config.ingest;
+    pub const fn new(inbox: Inbox<S>, ingest: &config::Ingest) -> Self {
         Self { inbox, ack: ingest.ack, quorum_timeout: ingest.quorum_timeout.duration() }
     }
 

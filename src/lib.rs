@@ -9,8 +9,10 @@
 #![forbid(unsafe_code)]
 
 pub mod admin;
+pub mod agreed;
 pub mod audit;
 pub mod channel;
+mod chores;
 pub mod cli;
 pub mod client;
 pub mod clock;
@@ -27,8 +29,10 @@ pub mod keyring;
 mod listen;
 pub mod measures;
 pub mod node;
+mod planted;
 pub mod poll;
 pub mod propagate;
 pub mod replica;
+pub mod sim;
 pub mod sqs;
 pub mod submit;

@@ -6,14 +6,14 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use cluster::durable;
-use cluster::{Member, PeerTls, Raft, Role, Timing, codec};
+use cluster::{Clock, Member, PeerTls, Raft, Role, Timing};
 use serde::{Deserialize, Serialize};
-use state::{Command, Reply};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admin::{self, Admin};
+use crate::channel::shopify::client::Client;
 use crate::channel::source::Source;
 use crate::channel::{self, Meant};
 use crate::config::{Channel, Config};
@@ -26,11 +26,8 @@ use crate::poll::{self, Poller};
 use crate::propagate::{self, Pusher};
 use crate::replica::{Replica, Shared};
 use crate::sqs::{self, Consumer, Take, Taken};
-use crate::{audit, clock, history, listen, submit};
+use crate::{agreed, audit, chores, clock, history, listen, submit};
 
-/// How often the leader looks whether something is due that no command would bring up.
-const CHORES: Duration = Duration::from_millis(500);
-const CHORE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long what is going on may take to end; leadership is handed over in any case.
 const STOP: Duration = Duration::from_secs(10);
 const _: () = assert!(
@@ -146,16 +143,19 @@ impl Node {
         };
         let stop = || node.stop.child_token();
         let outstanding = config.raft.segments_outstanding;
-        node.tasks.spawn(submit::run(inbox.clone(), raft.clone(), outstanding, stop()));
+        let member = agreed::Member { raft: raft.clone(), replica: Arc::clone(&replica) };
+        let clock: Clock = Arc::new(clock::now_ms);
+        node.tasks.spawn(submit::run(inbox.clone(), member.clone(), outstanding, stop()));
         node.tasks.spawn(audit::run(config.node.id, Arc::clone(&replica), raft.clone(), stop()));
-        node.tasks.spawn(chores(Arc::clone(&config), Arc::clone(&replica), raft.clone(), stop()));
-        let intake = Intake::new(inbox.clone(), &config);
+        let on_time = Arc::clone(&clock);
+        node.tasks.spawn(chores::run(Arc::clone(&config), member.clone(), on_time, stop()));
+        let intake = Intake::new(inbox.clone(), &config.ingest);
         let known = replica.read().unwrap_or_else(PoisonError::into_inner).known();
         for channel in &config.channels {
             let shared = Sources {
                 node: config.node.id,
-                replica: &replica,
-                raft: &raft,
+                member: &member,
+                clock: &clock,
                 intake: &intake,
                 measures: &measures,
             };
@@ -201,8 +201,8 @@ impl Node {
 /// What everything that speaks with a channel needs.
 struct Sources<'a> {
     node: u64,
-    replica: &'a Shared,
-    raft: &'a Raft,
+    member: &'a agreed::Member,
+    clock: &'a Clock,
     intake: &'a Intake,
     measures: &'a Arc<Measures>,
 }
@@ -211,23 +211,16 @@ impl Sources<'_> {
     /// Starts what pushes to a channel, asks it and takes from its queue.
     fn start(&self, channel: &Channel, tasks: &TaskTracker, stop: &impl Fn() -> CancellationToken) {
         if channel.kind == "shopify" && channel.api.is_some() {
-            let pusher = Pusher {
-                channel: channel.clone(),
-                node: self.node,
-                replica: Arc::clone(self.replica),
-                raft: self.raft.clone(),
-                measures: Arc::clone(self.measures),
-            };
-            tasks.spawn(propagate::run(pusher, stop()));
+            self.push(channel, tasks, stop());
         }
         if let Some(source) = Source::new(channel) {
             let poller = Poller {
                 channel: channel.clone(),
                 source,
                 node: self.node,
-                replica: Arc::clone(self.replica),
-                raft: self.raft.clone(),
+                cluster: self.member.clone(),
                 intake: self.intake.clone(),
+                clock: Arc::clone(self.clock),
                 measures: Arc::clone(self.measures),
             };
             tasks.spawn(poll::run(poller, stop()));
@@ -245,6 +238,23 @@ impl Sources<'_> {
                 }
             }
         }
+    }
+}
+
+impl Sources<'_> {
+    fn push(&self, channel: &Channel, tasks: &TaskTracker, stop: CancellationToken) {
+        let Some(client) = Client::new(channel) else {
+            tracing::warn!(channel = channel.name, "nothing is pushed: its API cannot be asked");
+            return;
+        };
+        let pusher = Pusher {
+            channel: channel.clone(),
+            client,
+            node: self.node,
+            cluster: self.member.clone(),
+            measures: Arc::clone(self.measures),
+        };
+        tasks.spawn(propagate::run(pusher, stop));
     }
 }
 
@@ -354,40 +364,4 @@ fn cluster_config(config: &Config) -> Result<cluster::Config, StartError> {
             Arc::new(clock::now_ms),
         )
     })
-}
-
-/// What only the leader does: it seeds the channels of a new cluster, and lets time pass when something
-/// is due and nothing else is proposed.
-async fn chores(config: Arc<Config>, replica: Shared, raft: Raft, stop: CancellationToken) {
-    let mut every = tokio::time::interval(CHORES);
-    loop {
-        tokio::select! {
-            _ = every.tick() => {}
-            () = stop.cancelled() => return,
-        }
-        if raft.status().role != Role::Leader {
-            continue;
-        }
-        let (seeded, wakes_at) = {
-            let replica = replica.read().unwrap_or_else(PoisonError::into_inner);
-            (replica.state().data().seeded, replica.state().wakes_at())
-        };
-        let command = if !seeded {
-            let policies = config.policies.iter().map(Into::into).collect();
-            let locations = config.ledger.locations.clone();
-            Command::Seed { channels: config.definitions(), policies, locations }
-        } else if wakes_at.is_some_and(|time| time <= clock::now_ms()) {
-            Command::Tick
-        } else {
-            continue;
-        };
-        match raft.propose(codec::encode(&command), CHORE_TIMEOUT).await {
-            Ok(reply) => {
-                if let Ok(Reply::Rejected(why)) = codec::decode(&reply.bytes) {
-                    tracing::error!(why, "the channels of this node's file were not taken");
-                }
-            }
-            Err(error) => tracing::debug!(%error, "a chore has to wait"),
-        }
-    }
 }

@@ -3,28 +3,30 @@
 //! heard of before changes nothing, and a webhook that was lost is made good.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use channels::poll::{Page, Told};
 use channels::{Parsed, Understood};
-use cluster::{Raft, Role};
+use cluster::durable::Db;
+use cluster::{Clock, Role};
 use state::command::{Delivery, Fact};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::agreed::Agreed;
 use crate::channel::api::ApiError;
-use crate::channel::source::Source;
-use crate::channel::{self, Meant};
-use crate::clock;
+use crate::channel::{self, Meant, Orders};
 use crate::config::Channel;
 use crate::home::home;
+use crate::inbox::Store;
 use crate::intake::{Intake, Later};
 use crate::measures::{self, Measures};
-use crate::replica::Shared;
 
-/// How often this node looks whether an order waits to be fetched.
+/// How often this node looks whether an order waits to be fetched, while something changes.
 const LOOK: Duration = Duration::from_millis(250);
+/// How often it looks whether this is its work, and whether it is time to poll.
+const IDLE: Duration = Duration::from_secs(2);
 /// Orders fetched in one go.
 const ORDERS_MAX: usize = 32;
 /// Pages that are asked for in one go; between two goes orders that wait are fetched.
@@ -38,19 +40,19 @@ const PATIENCE_MAX: Duration = Duration::from_secs(300);
 const REFUSALS_MAX: u32 = 8;
 
 /// What asks one channel's API.
-pub struct Poller {
+pub struct Poller<O, A, S = Db> {
     /// The channel, with its credentials.
     pub channel: Channel,
     /// Its API.
-    pub source: Source,
+    pub source: O,
     /// This node.
     pub node: u64,
-    /// Who is asked what waits.
-    pub replica: Shared,
-    /// Who is asked which node is the channel's home.
-    pub raft: Raft,
+    /// What waits to be fetched, and which node is the channel's home.
+    pub cluster: A,
     /// Where answers go.
-    pub intake: Intake,
+    pub intake: Intake<S>,
+    /// This node's clock.
+    pub clock: Clock,
     /// What is counted.
     pub measures: Arc<Measures>,
 }
@@ -126,23 +128,29 @@ enum Pause {
 }
 
 /// Asks until `stop`, whenever this node is the channel's home.
-pub async fn run(poller: Poller, stop: CancellationToken) {
+pub async fn run<S: Store>(poller: Poller<impl Orders, impl Agreed, S>, stop: CancellationToken) {
     let asked = poller.ask();
     tokio::pin!(asked);
     tokio::select! {
-        () = &mut asked => {}
+        biased;
         () = stop.cancelled() => {}
+        () = &mut asked => {}
     }
 }
 
-impl Poller {
+impl<O: Orders, A: Agreed, S: Store> Poller<O, A, S> {
     async fn ask(&self) {
         let mut tried = BTreeMap::new();
         let every = self.channel.poll.every.duration();
         let mut poll_at = (!every.is_zero()).then(Instant::now);
         let mut round = None;
+        let mut changed = self.cluster.watch();
         loop {
-            tokio::time::sleep(LOOK).await;
+            let rest = poll_at.map_or(IDLE, |at| at.saturating_duration_since(Instant::now()));
+            let news = tokio::time::timeout(rest.min(IDLE), changed.changed()).await;
+            if news.is_ok() || rest.is_zero() {
+                tokio::time::sleep(LOOK).await;
+            }
             if !self.is_mine() {
                 continue;
             }
@@ -160,14 +168,12 @@ impl Poller {
     /// Whether this node is the channel's home, or leads while the home cannot be reached. Two nodes that
     /// both ask do no harm.
     fn is_mine(&self) -> bool {
-        let wanted = {
-            let replica = self.replica.read().unwrap_or_else(PoisonError::into_inner);
-            match replica.state().data().channels.get(&self.channel.name) {
-                Some(known) if known.definition.fetches => known.definition.home,
-                _ => return false,
-            }
-        };
-        let status = self.raft.status();
+        let wanted = self.cluster.look(|state| {
+            let known = state.data().channels.get(&self.channel.name)?;
+            known.definition.fetches.then_some(known.definition.home)
+        });
+        let Some(wanted) = wanted else { return false };
+        let status = self.cluster.status();
         let home = home(&status, wanted);
         let gone = || {
             let mut members = status.members.iter();
@@ -201,12 +207,12 @@ impl Poller {
 
     /// The channel's orders that wait to be fetched, and which asking each answers.
     fn waiting(&self) -> Vec<(String, u64)> {
-        let replica = self.replica.read().unwrap_or_else(PoisonError::into_inner);
-        let reloads = &replica.state().data().reloads;
-        let from = (self.channel.name.clone(), String::new());
-        let own =
-            reloads.range(from..).take_while(|((channel, _), _)| *channel == self.channel.name);
-        own.map(|((_, order), reload)| (order.clone(), reload.asked)).collect()
+        let name = &self.channel.name;
+        self.cluster.look(|state| {
+            let own = state.data().reloads.range((name.clone(), String::new())..);
+            let own = own.take_while(|((channel, _), _)| channel == name);
+            own.map(|((_, order), reload)| (order.clone(), reload.asked)).collect()
+        })
     }
 
     async fn fetch_one(&self, order: &str, asked: u64, failures: u32) -> Result<(), Pause> {
@@ -258,20 +264,19 @@ impl Poller {
     }
 
     fn begin(&self) -> Round {
-        let since = {
-            let replica = self.replica.read().unwrap_or_else(PoisonError::into_inner);
-            let known = replica.state().data().channels.get(&self.channel.name);
+        let since = self.cluster.look(|state| {
+            let known = state.data().channels.get(&self.channel.name);
             let cursor = known.and_then(|known| known.cursor.as_ref()?.parse::<u64>().ok());
             cursor.or(known.map(|known| known.since)).unwrap_or(0)
-        };
-        Round::new(since, self.channel.poll.overlap.0, clock::now_ms())
+        });
+        Round::new(since, self.channel.poll.overlap.0, (self.clock)())
     }
 
     /// Keeps what was told, unless the very same was kept before.
     async fn keep_told(&self, told: Told) -> Result<(), Later> {
         let Told { topic, raw, understood } = told;
         let parsed = Parsed::new(topic, understood);
-        match channel::deliver(&self.channel.name, parsed, &raw, clock::now_ms()) {
+        match channel::deliver(&self.channel.name, parsed, &raw, (self.clock)()) {
             Meant::Delivery(delivery, _) if !self.is_known(&delivery) => {
                 self.intake.keep(*delivery).await
             }
@@ -280,15 +285,14 @@ impl Poller {
     }
 
     fn is_known(&self, delivery: &Delivery) -> bool {
-        let replica = self.replica.read().unwrap_or_else(PoisonError::into_inner);
-        replica.state().data().seen.get(&delivery.key).is_some()
+        self.cluster.look(|state| state.data().seen.get(&delivery.key).is_some())
     }
 
     /// Keeps a note for the agreed state, behind what was told before it.
     async fn note(&self, id: String, fact: Fact) -> Result<(), Later> {
         let parsed =
             Parsed { id: Some(id), ..Parsed::new("poll/note", Understood::Facts(vec![fact])) };
-        match channel::deliver(&self.channel.name, parsed, &[], clock::now_ms()) {
+        match channel::deliver(&self.channel.name, parsed, &[], (self.clock)()) {
             Meant::Delivery(delivery, _) => self.intake.keep(*delivery).await,
             _ => Ok(()),
         }

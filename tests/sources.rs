@@ -12,6 +12,7 @@ use marketplace::amazon::{self, Account};
 use marketplace::sender::{Item, Kind, Options, Sender};
 use marketplace::{Store, Warehouse, sqs};
 use state::command::Fact;
+use stockraft::channel::Orders;
 use stockraft::channel::api::ApiError;
 use stockraft::channel::source::Source;
 use stockraft::clock;

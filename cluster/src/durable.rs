@@ -121,6 +121,16 @@ impl Batch {
     }
 }
 
+impl IntoIterator for Batch {
+    type Item = (Vec<u8>, Option<Vec<u8>>);
+    type IntoIter = std::collections::btree_map::IntoIter<Vec<u8>, Option<Vec<u8>>>;
+
+    /// Keys in order, each with its new value; without one it is removed.
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
+
 /// A database in a directory of its own. Cheap to clone; all clones are the same database.
 ///
 /// One thread writes at a time, any number may read beside it. Keys of one keyspace have one length,

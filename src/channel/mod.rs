@@ -23,7 +23,8 @@ use state::command::{Delivery, Fact};
 
 use crate::config;
 
-pub use outcome::{PushError, Row, RowOutcome};
+pub use outcome::{Answered, PushError, Quantities, Row, RowOutcome};
+pub use source::Orders;
 
 /// Takes a verified webhook apart as the channel's kind means it. Pure.
 #[must_use]

@@ -1,5 +1,36 @@
 //! What a channel answers to a push, whatever its kind.
 
+use std::time::Duration;
+
+/// A channel's API as a place where quantities are set and read.
+pub trait Quantities: Send + Sync + 'static {
+    /// Rows that one call takes.
+    const ROWS_MAX: usize;
+
+    /// Sets quantities. One outcome a row, in order. `key` must be new unless rows are the same.
+    fn set(
+        &self,
+        rows: &[Row],
+        key: &str,
+    ) -> impl Future<Output = Result<Answered<Vec<RowOutcome>>, PushError>> + Send;
+
+    /// Reads what the channel shows at one location; `None` for what it does not know.
+    fn read(
+        &self,
+        location: &str,
+        listings: &[String],
+    ) -> impl Future<Output = Result<Answered<Vec<Option<i64>>>, PushError>> + Send;
+}
+
+/// An answer, and how long the channel wants us to wait before the next call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answered<T> {
+    /// What it answered.
+    pub value: T,
+    /// To be waited before the next call, so that it is not throttled.
+    pub wait: Duration,
+}
+
 /// One quantity to set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {

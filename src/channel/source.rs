@@ -9,6 +9,19 @@ use super::ebay::Ebay;
 use super::odoo::Odoo;
 use crate::config::Channel;
 
+/// A channel's API as a source of orders.
+pub trait Orders: Send + Sync + 'static {
+    /// One order; `None` if the channel knows no such order.
+    fn order(&self, id: &str) -> impl Future<Output = Result<Option<Told>, ApiError>> + Send;
+
+    /// One page of what changed since a time, that time included. `page` is `next` of the page before.
+    fn changes(
+        &self,
+        since_ms: u64,
+        page: Option<&str>,
+    ) -> impl Future<Output = Result<Page, ApiError>> + Send;
+}
+
 /// What reads an order.
 type Read = fn(&[u8]) -> Result<Told, String>;
 
@@ -55,9 +68,10 @@ impl Source {
         };
         source.ok()
     }
+}
 
-    /// One order; `None` if the channel knows no such order.
-    pub async fn order(&self, id: &str) -> Result<Option<Told>, ApiError> {
+impl Orders for Source {
+    async fn order(&self, id: &str) -> Result<Option<Told>, ApiError> {
         let (body, read): (_, Read) = match self {
             Self::Shopify(orders) => {
                 return shopify::poll::order(&orders.order(id).await?)
@@ -72,8 +86,7 @@ impl Source {
         body.map(|body| read(&body)).transpose().map_err(ApiError::Unreadable)
     }
 
-    /// One page of what changed since a time, that time included. `page` is `next` of the page before.
-    pub async fn changes(&self, since_ms: u64, page: Option<&str>) -> Result<Page, ApiError> {
+    async fn changes(&self, since_ms: u64, page: Option<&str>) -> Result<Page, ApiError> {
         let read = match self {
             Self::Shopify(orders) => shopify::poll::orders(&orders.changes(since_ms, page).await?),
             Self::WooCommerce(orders) => {

@@ -17,7 +17,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::{self, Config};
-use crate::demo;
+use crate::{demo, sim};
 
 pub(crate) use serve::shutdown;
 
@@ -47,6 +47,9 @@ enum Command {
         after_help = "Example:\n  stockraft demo --regions eu,us,apac --rate 50 --seconds 60"
     )]
     Demo(demo::Options),
+    /// Simulates a cluster from a seed: nodes, disks, networks, clocks and marketplaces that fail.
+    #[command(after_help = "Example:\n  stockraft sim --seed 7 --hours 240 --events 10000")]
+    Sim(sim::Options),
     /// Validates a config and says every fault with its line.
     #[command(after_help = "Example:\n  stockraft check --config eu.toml")]
     Check {
@@ -138,6 +141,7 @@ async fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Serve { config, stop_with_stdin } => serve::run(config, stop_with_stdin).await,
         Command::Demo(options) => Box::pin(demo::run(options)).await.map_err(Failure::Operation),
+        Command::Sim(options) => simulate(options).await,
         Command::Check { config } => check(&config),
         Command::Cluster { command } => cluster_command::run(command).await,
         Command::Stock { command } => stock::run(command).await,
@@ -153,6 +157,12 @@ enum Failure {
     Operation(String),
     /// It was asked wrongly: exit code 2.
     Usage(String),
+}
+
+/// On a thread of its own: a simulation has a clock, and a runtime, of its own.
+async fn simulate(options: sim::Options) -> Result<(), Failure> {
+    let run = tokio::task::spawn_blocking(move || sim::run(&options, say));
+    run.await.map_err(|error| Failure::Operation(error.to_string()))?.map_err(Failure::Operation)
 }
 
 fn check(path: &std::path::Path) -> Result<(), Failure> {
@@ -196,6 +206,7 @@ fn plant_bug() {
     match config::planted_bug().as_deref() {
         None => {}
         Some("skip-fdatasync") => cluster::durable::plant_skip_fdatasync(),
+        Some(other) if crate::planted::plant(other) => {}
         Some(other) => say_error(&format!("there is no planted bug {other:?}")),
     }
 }

@@ -10,11 +10,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::channel::api::{Answer, Api, Broken, Call, millis};
-use crate::channel::outcome::{PushError, Row, RowOutcome};
+use crate::channel::outcome::{Answered, PushError, Quantities, Row, RowOutcome};
 use crate::config;
 
-/// Rows that one mutation takes.
-pub const ROWS_MAX: usize = 250;
 /// Points that one mutation costs.
 const MUTATION_COST: f64 = 10.0;
 
@@ -39,15 +37,6 @@ pub struct Client {
     api: Api,
     path: String,
     token: config::Secret,
-}
-
-/// An answer, and how long the store wants us to wait before the next call.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answered<T> {
-    /// What it answered.
-    pub value: T,
-    /// To be waited before the next call, so that it is not throttled.
-    pub wait: Duration,
 }
 
 #[derive(Deserialize)]
@@ -110,12 +99,28 @@ impl Client {
         })
     }
 
-    /// Sets quantities. One outcome a row, in order. `key` must be new unless rows are the same.
-    pub async fn set(
-        &self,
-        rows: &[Row],
-        key: &str,
-    ) -> Result<Answered<Vec<RowOutcome>>, PushError> {
+    async fn call(&self, query: &str, variables: &Value) -> Result<Answered<Value>, PushError> {
+        let call = call(&self.path, self.token.expose(), query, variables);
+        let answer = self.api.send(call).await.map_err(|broken| match broken {
+            Broken::Invalid(why) | Broken::Unsent(why) => PushError::Refused(why),
+            broken => PushError::Unknown(broken.to_string()),
+        })?;
+        check_status(&answer)?;
+        let answer: GraphQl = serde_json::from_slice(&answer.body)
+            .map_err(|error| PushError::Unknown(format!("the answer is no GraphQL: {error}")))?;
+        if let Some(error) = answer.error() {
+            return Err(error);
+        }
+        let cost = answer.extensions.and_then(|extensions| extensions.cost);
+        let value = answer.data.ok_or_else(|| PushError::Unknown("the answer is empty".into()))?;
+        Ok(Answered { value, wait: wait(cost.as_ref(), MUTATION_COST) })
+    }
+}
+
+impl Quantities for Client {
+    const ROWS_MAX: usize = 250;
+
+    async fn set(&self, rows: &[Row], key: &str) -> Result<Answered<Vec<RowOutcome>>, PushError> {
         let quantities: Vec<Value> = rows
             .iter()
             .map(|row| {
@@ -137,8 +142,7 @@ impl Client {
         Ok(Answered { value: outcomes(rows.len(), &errors)?, wait: answered.wait })
     }
 
-    /// Reads what the store shows at one location; `None` for what it does not know.
-    pub async fn read(
+    async fn read(
         &self,
         location: &str,
         listings: &[String],
@@ -156,23 +160,6 @@ impl Client {
             nodes.iter().find(|node| node["id"].as_str() == Some(id)).and_then(quantity)
         };
         Ok(Answered { value: listings.iter().map(of_listing).collect(), wait: answered.wait })
-    }
-
-    async fn call(&self, query: &str, variables: &Value) -> Result<Answered<Value>, PushError> {
-        let call = call(&self.path, self.token.expose(), query, variables);
-        let answer = self.api.send(call).await.map_err(|broken| match broken {
-            Broken::Invalid(why) | Broken::Unsent(why) => PushError::Refused(why),
-            broken => PushError::Unknown(broken.to_string()),
-        })?;
-        check_status(&answer)?;
-        let answer: GraphQl = serde_json::from_slice(&answer.body)
-            .map_err(|error| PushError::Unknown(format!("the answer is no GraphQL: {error}")))?;
-        if let Some(error) = answer.error() {
-            return Err(error);
-        }
-        let cost = answer.extensions.and_then(|extensions| extensions.cost);
-        let value = answer.data.ok_or_else(|| PushError::Unknown("the answer is empty".into()))?;
-        Ok(Answered { value, wait: wait(cost.as_ref(), MUTATION_COST) })
     }
 }
 

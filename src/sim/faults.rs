@@ -1,0 +1,152 @@
+//! What goes wrong: the kinds of fault, how often, and how many there were.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A kind of fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Fault {
+    WebhookLost,
+    WebhookLate,
+    WebhookRepeated,
+    WebhookNeverSent,
+    AnswerLost,
+    ProposalLost,
+    ProposalLate,
+    ProposalDiscarded,
+    ProposalUnanswered,
+    FollowerLags,
+    LeaderLost,
+    NodeCutOff,
+    NodeKilled,
+    PowerLost,
+    DiskError,
+    DiskFull,
+    ClockStepped,
+    ClockFarOff,
+    CallLost,
+    CallUnanswered,
+    CallLate,
+    CallRepeated,
+    CallLimited,
+    CallRefused,
+    ChannelDown,
+    ChannelEdited,
+}
+
+/// Name, and how many of a thousand chances come true; of those that somebody plans, how they compare.
+const ALL: [(Fault, &str, u64); 26] = [
+    (Fault::WebhookLost, "webhook-lost", 60),
+    (Fault::WebhookLate, "webhook-late", 100),
+    (Fault::WebhookRepeated, "webhook-repeated", 60),
+    (Fault::WebhookNeverSent, "webhook-never-sent", 20),
+    (Fault::AnswerLost, "answer-lost", 50),
+    (Fault::ProposalLost, "proposal-lost", 15),
+    (Fault::ProposalLate, "proposal-late", 30),
+    (Fault::ProposalDiscarded, "proposal-discarded", 15),
+    (Fault::ProposalUnanswered, "proposal-unanswered", 25),
+    (Fault::FollowerLags, "follower-lags", 12),
+    (Fault::LeaderLost, "leader-lost", 12),
+    (Fault::NodeCutOff, "node-cut-off", 12),
+    (Fault::NodeKilled, "node-killed", 12),
+    (Fault::PowerLost, "power-lost", 8),
+    (Fault::DiskError, "disk-error", 5),
+    (Fault::DiskFull, "disk-full", 6),
+    (Fault::ClockStepped, "clock-stepped", 10),
+    (Fault::ClockFarOff, "clock-far-off", 6),
+    (Fault::CallLost, "call-lost", 30),
+    (Fault::CallUnanswered, "call-unanswered", 40),
+    (Fault::CallLate, "call-late", 25),
+    (Fault::CallRepeated, "call-repeated", 30),
+    (Fault::CallLimited, "call-limited", 30),
+    (Fault::CallRefused, "call-refused", 30),
+    (Fault::ChannelDown, "channel-down", 8),
+    (Fault::ChannelEdited, "channel-edited", 6),
+];
+
+/// Those that are planned, one after another, rather than met by chance.
+pub(super) const PLANNED: [Fault; 11] = [
+    Fault::FollowerLags,
+    Fault::LeaderLost,
+    Fault::NodeCutOff,
+    Fault::NodeKilled,
+    Fault::PowerLost,
+    Fault::DiskError,
+    Fault::DiskFull,
+    Fault::ClockStepped,
+    Fault::ClockFarOff,
+    Fault::ChannelDown,
+    Fault::ChannelEdited,
+];
+
+impl Fault {
+    pub(super) fn name(self) -> &'static str {
+        ALL.iter().find(|(fault, ..)| *fault == self).map_or("", |(_, name, _)| name)
+    }
+
+    /// How many of a thousand chances come true.
+    pub(super) fn per_mille(self) -> u64 {
+        ALL.iter().find(|(fault, ..)| *fault == self).map_or(0, |(.., chances)| *chances)
+    }
+}
+
+/// The kinds that a run may meet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Kinds(BTreeSet<Fault>);
+
+impl Kinds {
+    /// The kinds whose names begin so: none named is all of them, `none` is none.
+    pub(super) fn named(names: &[String]) -> Self {
+        let all = names.is_empty();
+        let named = |known: &str| names.iter().any(|name| known.starts_with(name.as_str()));
+        let kinds = ALL.iter().filter(|(_, known, _)| all || named(known));
+        Self(kinds.map(|(fault, ..)| *fault).collect())
+    }
+
+    pub(super) fn has(&self, fault: Fault) -> bool {
+        self.0.contains(&fault)
+    }
+
+    pub(super) fn without(&self, fault: Fault) -> Self {
+        Self(self.0.iter().copied().filter(|kind| *kind != fault).collect())
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = Fault> {
+        self.0.iter().copied()
+    }
+
+    /// As they are named on the command line; empty for all.
+    pub(super) fn names(&self) -> Vec<String> {
+        match self.0.len() {
+            0 => vec!["none".into()],
+            all if all == ALL.len() => Vec::new(),
+            _ => self.0.iter().map(|fault| fault.name().to_string()).collect(),
+        }
+    }
+}
+
+/// The name of a kind, what several begin with (`webhook`, `call`), or `none`.
+pub(super) fn known(name: &str) -> Result<String, String> {
+    if name == "none" || ALL.iter().any(|(_, known, _)| known.starts_with(name)) {
+        return Ok(name.into());
+    }
+    let known: Vec<&str> = ALL.iter().map(|(_, name, _)| *name).collect();
+    Err(format!("known are {}", known.join(", ")))
+}
+
+/// What a run met, by name.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Tally {
+    pub(super) faults: BTreeMap<Fault, u64>,
+    /// Commands, replies and transitions that were reached.
+    pub(super) reached: BTreeMap<String, u64>,
+}
+
+impl Tally {
+    pub(super) fn reach(&mut self, what: &str) {
+        if let Some(count) = self.reached.get_mut(what) {
+            *count += 1;
+        } else {
+            self.reached.insert(what.to_string(), 1);
+        }
+    }
+}

@@ -1,0 +1,385 @@
+//! A simulated marketplace: it sells what it shows, tells of it, and is told quantities.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use channels::Understood;
+use channels::poll::{Page, Told};
+use state::command::Fact;
+use state::order::{LineImage, Removal, RemovalLine};
+use tokio::sync::oneshot;
+use tokio::time::sleep;
+
+use super::faults::Fault;
+use super::world::{Sim, World};
+use crate::channel::api::ApiError;
+use crate::channel::{Answered, Orders, PushError, Quantities, Row, RowOutcome};
+
+/// How long a caller waits for an answer.
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// Orders on one page of what changed.
+const PAGE: usize = 20;
+/// Orders that may still change.
+const RECENT: usize = 40;
+/// Answers that are repeated to whoever sends the same key again.
+const ANSWERS_MAX: usize = 4096;
+
+/// An order as the marketplace knows it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Order {
+    /// Line id, SKU, units.
+    pub(super) lines: Vec<(String, String, i64)>,
+    pub(super) removals: Vec<RemovalLine>,
+    /// When it changed last, by the marketplace's clock; never twice the same.
+    pub(super) changed: u64,
+}
+
+pub(super) struct Market {
+    pub(super) name: String,
+    /// Units by SKU.
+    shown: BTreeMap<String, i64>,
+    pub(super) orders: BTreeMap<String, Order>,
+    /// The newest orders, by when they were placed.
+    pub(super) recent: VecDeque<String>,
+    by_change: BTreeSet<(u64, String)>,
+    answers: BTreeMap<String, Vec<RowOutcome>>,
+    keys: VecDeque<String>,
+    /// The newest push that somebody sent, by SKU.
+    sent: BTreeMap<String, u64>,
+    pub(super) down_until: u64,
+    /// SKUs that somebody edited by hand, and that nobody has read or set since.
+    pub(super) edited: BTreeSet<String>,
+    newest: u64,
+}
+
+impl Market {
+    pub(super) fn new(name: &str, skus: &[&str]) -> Self {
+        Self {
+            name: name.into(),
+            shown: skus.iter().map(|sku| ((*sku).into(), 0)).collect(),
+            orders: BTreeMap::new(),
+            recent: VecDeque::new(),
+            by_change: BTreeSet::new(),
+            answers: BTreeMap::new(),
+            keys: VecDeque::new(),
+            sent: BTreeMap::new(),
+            down_until: 0,
+            edited: BTreeSet::new(),
+            newest: 0,
+        }
+    }
+
+    pub(super) fn shows(&self, sku: &str) -> i64 {
+        self.shown.get(sku).copied().unwrap_or(0)
+    }
+
+    pub(super) fn listing(&self, sku: &str) -> String {
+        format!("{}-{sku}", self.name)
+    }
+
+    fn sku<'a>(&self, listing: &'a str) -> Option<&'a str> {
+        let sku = listing.strip_prefix(&self.name)?.strip_prefix('-')?;
+        self.shown.contains_key(sku).then_some(sku)
+    }
+
+    pub(super) fn show(&mut self, sku: &str, quantity: i64) {
+        if let Some(shown) = self.shown.get_mut(sku) {
+            *shown = quantity;
+        }
+    }
+
+    /// A time of change later than all others.
+    pub(super) fn tick(&mut self, now: u64) -> u64 {
+        self.newest = now.max(self.newest + 1);
+        self.newest
+    }
+
+    /// When an order changed last.
+    pub(super) fn changed(&self) -> u64 {
+        self.by_change.last().map_or(0, |(changed, _)| *changed)
+    }
+
+    /// Puts an order in that has just changed.
+    pub(super) fn put(&mut self, id: &str, order: Order) {
+        if let Some(before) = self.orders.get(id) {
+            self.by_change.remove(&(before.changed, id.into()));
+        } else {
+            self.recent.push_front(id.into());
+            self.recent.truncate(RECENT);
+        }
+        self.by_change.insert((order.changed, id.into()));
+        self.orders.insert(id.into(), order);
+    }
+
+    /// The image of an order as it is now.
+    pub(super) fn image(&self, id: &str, order: &Order) -> Fact {
+        let line = |(line, sku, quantity): &(String, String, i64)| LineImage {
+            id: line.clone(),
+            listing: Some(self.listing(sku)),
+            sku: Some(sku.clone()),
+            quantity: *quantity,
+            ..LineImage::default()
+        };
+        Fact::Image {
+            order: id.into(),
+            version: order.changed,
+            whole: true,
+            lines: order.lines.iter().map(line).collect(),
+        }
+    }
+
+    fn told(&self, id: &str, order: &Order) -> Told {
+        let mut facts = vec![self.image(id, order)];
+        if !order.removals.is_empty() {
+            let (order, version, lines) = (id.into(), order.changed, order.removals.clone());
+            facts.push(Fact::Removals { order, version, lines });
+        }
+        let raw = format!("{id}@{}", order.changed).into_bytes();
+        Told { topic: "poll/order", raw, understood: Understood::Facts(facts) }
+    }
+
+    fn changes(&self, since: u64, page: Option<&str>) -> Page {
+        let from = page.and_then(|page| {
+            let (changed, id) = page.split_once('/')?;
+            Some((changed.parse().ok()?, id.to_string()))
+        });
+        let first = from.clone().unwrap_or((since, String::new()));
+        let changed = self.by_change.range(first..).filter(|at| Some(*at) != from.as_ref());
+        let found: Vec<_> = changed.take(PAGE).collect();
+        let told = found.iter().filter_map(|(_, id)| Some(self.told(id, self.orders.get(id)?)));
+        let last = found.last().filter(|_| found.len() == PAGE);
+        Page {
+            told: told.collect(),
+            next: last.map(|(changed, id)| format!("{changed}/{id}")),
+            newest_ms: found.last().map(|(changed, _)| *changed),
+        }
+    }
+}
+
+/// A marketplace's API as one node reaches it.
+#[derive(Clone)]
+pub(super) struct Shop {
+    pub(super) sim: Sim,
+    pub(super) market: usize,
+}
+
+/// What becomes of a call.
+#[derive(Clone, Copy)]
+enum Fate {
+    Fine,
+    Down,
+    Lost,
+    Unanswered,
+    Late(Duration),
+    Limited(u64),
+    Refused,
+}
+
+impl Shop {
+    fn fate(&self) -> (Fate, Duration) {
+        self.sim.with(|world| {
+            let takes = world.between(30, 400);
+            let now = world.now;
+            let down = world.market(self.market).down_until > now;
+            let fate = if down {
+                Fate::Down
+            } else if world.happens(Fault::CallLimited) {
+                Fate::Limited(500 + world.dice.below(5_000))
+            } else if world.happens(Fault::CallRefused) {
+                Fate::Refused
+            } else if world.happens(Fault::CallLost) {
+                Fate::Lost
+            } else if world.happens(Fault::CallUnanswered) {
+                Fate::Unanswered
+            } else if world.happens(Fault::CallLate) {
+                Fate::Late(world.between(10_000, 600_000))
+            } else {
+                Fate::Fine
+            };
+            (fate, takes)
+        })
+    }
+
+    /// Makes a call. What was sent is carried out even if whoever sent it is gone by then.
+    async fn call<T: Send + 'static>(
+        &self,
+        mut carry_out: impl FnMut(&mut World) -> T + Send + 'static,
+        mutates: bool,
+    ) -> Result<T, PushError> {
+        let unknown = || Err(PushError::Unknown("no answer".into()));
+        let (fate, takes) = self.fate();
+        match fate {
+            Fate::Down => {
+                sleep(takes).await;
+                return Err(PushError::Refused("no connection".into()));
+            }
+            Fate::Limited(wait_ms) => {
+                sleep(takes).await;
+                return Err(PushError::Limited { wait_ms });
+            }
+            Fate::Refused => {
+                sleep(takes).await;
+                return Err(PushError::Refused("503".into()));
+            }
+            Fate::Lost => {
+                sleep(CALL_TIMEOUT).await;
+                return unknown();
+            }
+            Fate::Fine | Fate::Unanswered | Fate::Late(_) => {}
+        }
+        let sim = self.sim.clone();
+        let (done, answer) = oneshot::channel();
+        tokio::spawn(async move {
+            let there = if let Fate::Late(wait) = fate { wait } else { takes / 2 };
+            sleep(there).await;
+            let result = sim.with(&mut carry_out);
+            let again = mutates && sim.with(|world| world.happens(Fault::CallRepeated));
+            sleep(takes / 2).await;
+            let _ = done.send(result);
+            if again {
+                let later = sim.with(|world| world.between(100, 300_000));
+                sleep(later).await;
+                sim.with(carry_out);
+            }
+        });
+        if matches!(fate, Fate::Fine) {
+            return answer.await.or_else(|_| unknown());
+        }
+        sleep(CALL_TIMEOUT).await;
+        unknown()
+    }
+}
+
+impl Quantities for Shop {
+    const ROWS_MAX: usize = 250;
+
+    async fn set(&self, rows: &[Row], key: &str) -> Result<Answered<Vec<RowOutcome>>, PushError> {
+        let m = self.market;
+        self.sim.with(|world| sent(world, m, rows));
+        let (rows, key) = (rows.to_vec(), key.to_string());
+        let value = self.call(move |world| take(world, m, &rows, &key), true).await?;
+        Ok(Answered { value, wait: Duration::ZERO })
+    }
+
+    async fn read(
+        &self,
+        _: &str,
+        listings: &[String],
+    ) -> Result<Answered<Vec<Option<i64>>>, PushError> {
+        let (m, listings) = (self.market, listings.to_vec());
+        let read = move |world: &mut World| {
+            listings.iter().for_each(|id| noticed(world, m, id));
+            let market = world.market(m);
+            let shown = listings.iter().map(|id| Some(market.shows(market.sku(id)?)));
+            shown.collect()
+        };
+        Ok(Answered { value: self.call(read, false).await?, wait: Duration::ZERO })
+    }
+}
+
+impl Orders for Shop {
+    async fn order(&self, id: &str) -> Result<Option<Told>, ApiError> {
+        let (m, id) = (self.market, id.to_string());
+        let told = move |world: &mut World| {
+            let market = world.market(m);
+            market.orders.get(&id).map(|order| market.told(&id, order))
+        };
+        self.call(told, false).await.map_err(api_error)
+    }
+
+    async fn changes(&self, since_ms: u64, page: Option<&str>) -> Result<Page, ApiError> {
+        let (m, page) = (self.market, page.map(ToString::to_string));
+        let found = move |world: &mut World| world.market(m).changes(since_ms, page.as_deref());
+        self.call(found, false).await.map_err(api_error)
+    }
+}
+
+fn api_error(error: PushError) -> ApiError {
+    match error {
+        PushError::Limited { wait_ms } => ApiError::Limited { wait_ms },
+        other => ApiError::Unreachable(other.to_string()),
+    }
+}
+
+/// Somebody sends quantities: each must have been agreed on, and none is older than one sent before (I8).
+fn sent(world: &mut World, m: usize, rows: &[Row]) {
+    let name = world.market(m).name.clone();
+    for row in rows {
+        let Some(intent) = world.log.truth.intent(&name, &row.sku, (row.quantity, row.from)) else {
+            world.breaks("I8", format!("{name} is sent {row:?}, which was not agreed on"));
+            continue;
+        };
+        let newest = world.market(m).sent.entry(row.sku.clone()).or_default();
+        let before = *newest;
+        *newest = before.max(intent.revision);
+        if intent.revision < before {
+            let how = format!("{name} is sent {row:?} of {} after {before}", intent.revision);
+            world.breaks("I8", how);
+        }
+    }
+}
+
+/// A marketplace compares and sets, all or nothing, once for each key.
+fn take(world: &mut World, m: usize, rows: &[Row], key: &str) -> Vec<RowOutcome> {
+    let market = world.market(m);
+    if let Some(answer) = market.answers.get(key) {
+        return answer.clone();
+    }
+    let stale = |row: &Row| market.shows(&row.sku) != row.from;
+    let outcomes: Vec<RowOutcome> = if rows.iter().any(stale) {
+        let of = |row: &Row| if stale(row) { RowOutcome::Stale } else { RowOutcome::Untouched };
+        rows.iter().map(of).collect()
+    } else {
+        rows.iter().map(|_| RowOutcome::Confirmed).collect()
+    };
+    market.answers.insert(key.into(), outcomes.clone());
+    market.keys.push_back(key.into());
+    if market.keys.len() > ANSWERS_MAX
+        && let Some(oldest) = market.keys.pop_front()
+    {
+        market.answers.remove(&oldest);
+    }
+    if outcomes.iter().all(|outcome| *outcome == RowOutcome::Confirmed) {
+        let name = market.name.clone();
+        for row in rows {
+            noticed(world, m, &row.listing);
+            world.market(m).show(&row.sku, row.quantity);
+            world.note(row.sku.as_bytes());
+            world.note(&row.quantity.to_be_bytes());
+            world.tally.reach(if row.quantity > row.from {
+                "raise taken"
+            } else {
+                "lowering taken"
+            });
+            let intent = world.log.truth.intent(&name, &row.sku, (row.quantity, row.from));
+            if let Some(intent) = intent.filter(|_| row.quantity > row.from)
+                && !super::is_shared(&row.sku)
+            {
+                world.raised(&row.sku, intent);
+            }
+        }
+    } else {
+        world.tally.reach("push found stale");
+    }
+    outcomes
+}
+
+/// Somebody reads or sets a listing: what was edited by hand is noticed about now.
+fn noticed(world: &mut World, m: usize, listing: &str) {
+    let now = world.agreed_now();
+    let market = world.market(m);
+    let Some(sku) = market.sku(listing).map(ToString::to_string) else { return };
+    if market.edited.remove(&sku) {
+        world.log.truth.late(&sku, now);
+    }
+}
+
+/// One removal, as a fact of its own.
+pub(super) fn removal(
+    id: String,
+    (line, sku): (&str, &str),
+    quantity: i64,
+    removal: Removal,
+) -> RemovalLine {
+    RemovalLine { id, line: line.into(), listing: None, sku: Some(sku.into()), quantity, removal }
+}

@@ -1,0 +1,206 @@
+//! The simulator: one seed, one thread, one clock. It runs the product above the consensus library (the
+//! inbox, the submitter, the state, pushes and polls) over simulated disks, networks, clocks, marketplaces
+//! and a simulated consensus, breaks all of them, and holds what comes of it against what really happened.
+//!
+//! ```text
+//!  customers, clients, nemesis ─► world ◄─ market, senders       what really happens, and what fails
+//!  inbox · submit · propagate · poll · chores · State::apply     the product's own code
+//!  disk · consensus (Store, Agreed) · Shop (Quantities, Orders)  what stands in for the world
+//!  truth, book, check                                            who knows better
+//! ```
+//!
+//! Time is tokio's, paused: it goes on when nothing else can. All chances come from one generator. So the
+//! same options give the same run, to the last bit; the digest at its end says so.
+
+mod book;
+mod check;
+mod clients;
+mod consensus;
+mod customers;
+mod disk;
+mod faults;
+mod market;
+mod names;
+mod nemesis;
+mod node;
+mod replica;
+mod report;
+mod senders;
+mod shrink;
+mod truth;
+mod world;
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use cluster::codec;
+use marketplace::random::Random;
+use state::Command;
+use state::command::ListingSpec;
+use tokio::time::{sleep, sleep_until};
+
+use crate::config::Config;
+use faults::{Kinds, Tally};
+use market::Market;
+use world::{Broken, NODES, Sim};
+
+pub use report::{Options, run};
+
+const LOCATION: &str = "main";
+/// What marketplaces sell, and of it what is shared rather than split.
+const SKUS: [&str; 6] = ["CUP", "HAT", "MUG", "PEN", "TEE", "S-BAG"];
+/// What only reservations take.
+const RESERVED_SKU: &str = "SEAT";
+const MARKETS: [&str; 3] = ["east", "north", "west"];
+/// A channel without an API.
+const TILL: &str = "till";
+/// Units of each SKU at the beginning.
+const OPENING: i64 = 12;
+/// How long everything may take to come to rest once faults have stopped.
+const CALM_MAX: Duration = Duration::from_secs(24 * 3_600);
+/// How long it rests at least: late calls and webhooks come in.
+const CALM_MIN: Duration = Duration::from_secs(1_800);
+const LOOK: Duration = Duration::from_secs(60);
+
+/// The nodes' configuration: three marketplaces with an API, each at home on another node, and a till.
+const CONFIG: &str = r#"
+node = { id = 1, region = "sim", data_dir = "sim" }
+channel = [
+    { name = "east", kind = "shopify", home = 1, api = { base_url = "https://east.invalid", location_id = "L1" } },
+    { name = "north", kind = "shopify", home = 2, api = { base_url = "https://north.invalid", location_id = "L1" } },
+    { name = "west", kind = "shopify", home = 3, api = { base_url = "https://west.invalid", location_id = "L1" } },
+    { name = "till", kind = "generic" },
+]
+policy = [{ sku = "S-*", mode = "shared" }, { sku = "*", mode = "split" }]
+"#;
+
+fn is_shared(sku: &str) -> bool {
+    sku.starts_with("S-")
+}
+
+/// What a run is made of: the same gives the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Plan {
+    seed: u64,
+    events: u64,
+    hours: u64,
+    kinds: Kinds,
+    /// Events that are left out.
+    without: BTreeSet<u64>,
+}
+
+impl Plan {
+    /// When an event happens.
+    fn at(&self, event: u64) -> Duration {
+        let span = self.hours * 3_600_000;
+        let gap = span / self.events.max(1);
+        let jitter = Random::new(self.seed ^ !event).below(gap.max(1));
+        Duration::from_millis(gap.saturating_mul(event - 1) + jitter)
+    }
+}
+
+/// What came of a run.
+struct Outcome {
+    plan: Plan,
+    broken: Option<Broken>,
+    tally: Tally,
+    /// Equal for equal runs.
+    digest: u64,
+    virtual_time: Duration,
+    real_time: Duration,
+    entries: u64,
+    oversold: Vec<(&'static str, i64)>,
+}
+
+/// Runs a plan, on this thread.
+fn simulate(plan: &Plan) -> Result<Outcome, String> {
+    let config: Config = toml::from_str(CONFIG).map_err(|error| error.to_string())?;
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_time().start_paused(true).build();
+    let runtime = runtime.map_err(|error| error.to_string())?;
+    let began = Instant::now();
+    // What a node warns of is what the run is for.
+    let quiet = tracing::subscriber::NoSubscriber::new();
+    let mut outcome = tracing::subscriber::with_default(quiet, || {
+        runtime.block_on(async { whole(plan, config).await })
+    });
+    outcome.real_time = began.elapsed();
+    Ok(outcome)
+}
+
+async fn whole(plan: &Plan, config: Config) -> Outcome {
+    let markets = MARKETS.iter().map(|name| Market::new(name, &SKUS)).collect();
+    let sim = Sim::new(plan.seed, plan.kinds.clone(), config, markets);
+    open(&sim).await;
+    tokio::spawn(nemesis::run(sim.clone()));
+    let began = tokio::time::Instant::now();
+    let is_broken = || sim.with(|world| world.broken.is_some());
+    for event in (1..=plan.events).filter(|event| !plan.without.contains(event)) {
+        sleep_until(began + plan.at(event)).await;
+        if is_broken() {
+            break;
+        }
+        customers::act(&sim, plan.seed, event);
+    }
+    if !is_broken() {
+        sleep_until(began + Duration::from_secs(plan.hours * 3_600)).await;
+        sim.with(nemesis::calm);
+        come_to_rest(&sim).await;
+    }
+    sim.with(|world| Outcome {
+        plan: plan.clone(),
+        broken: world.broken.clone(),
+        tally: world.tally.clone(),
+        digest: world.trace(),
+        virtual_time: world.elapsed(),
+        real_time: Duration::ZERO,
+        entries: world.log.last(),
+        oversold: world.log.truth.oversold.iter().map(|(cause, units)| (*cause, *units)).collect(),
+    })
+}
+
+/// Starts the cluster, and gives it something to sell.
+async fn open(sim: &Sim) {
+    for n in 0..NODES {
+        node::start(sim, n);
+    }
+    while !sim.with(|world| world.log.head.state.data().seeded) {
+        sleep(Duration::from_millis(100)).await;
+    }
+    sim.with(|world| {
+        let rows = SKUS.iter().flat_map(|sku| {
+            world.markets.iter().map(|market| {
+                let spec = ListingSpec { id: market.listing(sku), ..ListingSpec::default() };
+                ((*sku).to_string(), market.name.clone(), spec)
+            })
+        });
+        let mut commands = vec![codec::encode(&Command::List(rows.collect()))];
+        commands.extend(SKUS.iter().map(|sku| clients::opening(sku, OPENING)));
+        commands.push(clients::opening(RESERVED_SKU, OPENING));
+        world.book.received = OPENING;
+        for command in commands {
+            let at_ms = world.now;
+            world.commit(at_ms, command);
+        }
+    });
+}
+
+/// Faults have stopped: everything must be settled after a while, and then hold.
+async fn come_to_rest(sim: &Sim) {
+    sleep(CALM_MIN).await;
+    let until = tokio::time::Instant::now() + CALM_MAX;
+    loop {
+        match sim.with(check::quiet) {
+            Ok(()) => break,
+            Err(what) if tokio::time::Instant::now() > until => {
+                sim.with(|world| world.breaks("I8", format!("it never comes to rest: {what}")));
+                return;
+            }
+            Err(_) => sleep(LOOK).await,
+        }
+        if sim.with(|world| world.broken.is_some()) {
+            return;
+        }
+    }
+    sim.with(check::everything);
+}

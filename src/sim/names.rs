@@ -1,0 +1,43 @@
+//! Names for what a run reached.
+
+use state::reply::{Answered, Refused};
+use state::{Command, Reply};
+
+pub(super) const fn of_command(command: &Command) -> &'static str {
+    match command {
+        Command::Segment(_) => "command segment",
+        Command::Request { .. } => "command request",
+        Command::Seed { .. } => "command seed",
+        Command::PutChannel { .. } => "command put channel",
+        Command::PutPolicies(_) => "command put policies",
+        Command::Map { .. } => "command map",
+        Command::Claim { .. } => "command claim",
+        Command::Intend { .. } => "command intend",
+        Command::Settle { .. } => "command settle",
+        Command::Tick => "command tick",
+        Command::List(_) => "command list",
+        Command::PutLocations(_) => "command put locations",
+        Command::Checkpoint => "command checkpoint",
+        Command::Report { .. } => "command report",
+    }
+}
+
+pub(super) const fn of_reply(reply: &Reply) -> &'static str {
+    match reply {
+        Reply::Done => "reply done",
+        Reply::Applied => "reply applied",
+        Reply::Gap { .. } => "reply gap",
+        Reply::Answered { answer: Answered::Movements(_), .. } => "reply movements",
+        Reply::Answered { answer: Answered::Reservation(..), .. } => "reply reservation",
+        Reply::Answered { answer: Answered::Refused(Refused::Insufficient(_)), .. } => {
+            "reply insufficient stock"
+        }
+        Reply::Answered { answer: Answered::Refused(_), .. } => "reply refused",
+        Reply::KeyReused => "reply key reused",
+        Reply::Claimed { .. } => "reply claimed",
+        Reply::Fenced => "reply fenced",
+        Reply::Intended(_) => "reply intended",
+        Reply::Rejected(_) => "reply rejected",
+        Reply::Checkpoint { .. } => "reply checkpoint",
+    }
+}

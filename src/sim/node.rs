@@ -1,0 +1,227 @@
+//! A simulated node: the product's inbox, submitter, pushers, pollers and chores over a simulated disk and
+//! a simulated consensus. It dies, and is started again from what it had on its disk.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cluster::Clock;
+use state::origin::Origin;
+use tokio::sync::{Notify, watch};
+use tokio::task::AbortHandle;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use super::consensus::{self, Peer, SNAPSHOT_EVERY};
+use super::disk::{Disk, Platter};
+use super::market::Shop;
+use super::replica::{Frozen, Replica, Snapshot};
+use super::world::{NODES, Sim, World};
+use crate::inbox::{Bounds, Inbox};
+use crate::intake::Intake;
+use crate::measures::Measures;
+use crate::poll::{self, Poller};
+use crate::propagate::{self, Pusher};
+use crate::{chores, submit};
+
+/// Between taking a snapshot and having it on disk.
+const SNAPSHOT_MS: u64 = 3_000;
+const BOUNDS: Bounds =
+    Bounds { waiting_bytes: 1 << 20, keep_ms: 24 * 60 * 60 * 1000, free_disk: 256 << 20 };
+
+/// One node, up or down.
+#[derive(Default)]
+pub(super) struct Node {
+    pub(super) up: bool,
+    /// Whether it can reach the others.
+    pub(super) cut: bool,
+    /// Nothing is applied here before this time.
+    pub(super) lags_until: u64,
+    /// Grows with each start.
+    pub(super) boot: u64,
+    /// How far its clock is ahead of the true time, in milliseconds.
+    pub(super) clock_ahead: i64,
+    pub(super) disk: Platter,
+    pub(super) replica: Replica,
+    /// On its disk.
+    pub(super) snapshot: Option<Snapshot>,
+    /// On its way there, and when it began.
+    freezing: Option<(Frozen, u64)>,
+    /// Where webhooks are taken, while it is up.
+    pub(super) intake: Option<(Intake<Disk>, CancellationToken)>,
+    pub(super) inbox: Option<Inbox<Disk>>,
+    /// Something was agreed on.
+    pub(super) agreed: Arc<Notify>,
+    /// Those who want to know what was applied here.
+    pub(super) watched: Vec<watch::Sender<u64>>,
+    tasks: Vec<AbortHandle>,
+}
+
+impl Node {
+    /// What its clock shows.
+    pub(super) const fn clock(&self, now: u64) -> u64 {
+        now.saturating_add_signed(self.clock_ahead)
+    }
+}
+
+/// Starts a node, as its process would start.
+pub(super) fn start(sim: &Sim, n: usize) {
+    let incarnation = sim.with(|world| {
+        restore(world, n);
+        let incarnation = world.dice.next_u64();
+        let node = world.node(n);
+        (node.up, node.boot) = (true, node.boot + 1);
+        node.watched.clear();
+        incarnation
+    });
+    let id = u64::try_from(n).unwrap_or(0) + 1;
+    let origin = Origin { node: id, incarnation };
+    let of_clock = sim.clone();
+    let clock: Clock = Arc::new(move || {
+        of_clock.with(|world| {
+            let now = world.now;
+            world.node(n).clock(now)
+        })
+    });
+    let measures = Arc::new(Measures::new());
+    let disk = Disk { sim: sim.clone(), node: n };
+    let opened = Inbox::over(disk, origin, BOUNDS, Arc::clone(&clock), Arc::clone(&measures));
+    let (inbox, writer) = match opened {
+        Ok(opened) => opened,
+        Err(error) => {
+            sim.with(|world| world.breaks("I1", format!("node {id} does not start: {error}")));
+            return;
+        }
+    };
+    let config = sim.config();
+    let stop = CancellationToken::new();
+    let peer = || Peer::new(sim, n);
+    let intake = Intake::new(inbox.clone(), &config.ingest);
+    let mut tasks = Vec::new();
+    let mut spawn = |task| tasks.push(task);
+    let of_writer = sim.clone();
+    let written = async move {
+        if writer.write_all().await.is_err() {
+            // The process ends; somebody starts it again.
+            tokio::spawn(fall(of_writer, n, false, Duration::from_secs(5)));
+        }
+    };
+    spawn(tokio::spawn(written).abort_handle());
+    let outstanding = config.raft.segments_outstanding;
+    let submitted = submit::run(inbox.clone(), peer(), outstanding, stop.clone());
+    spawn(tokio::spawn(submitted).abort_handle());
+    let chores = chores::run(Arc::clone(&config), peer(), Arc::clone(&clock), stop.clone());
+    spawn(tokio::spawn(chores).abort_handle());
+    spawn(tokio::spawn(consensus::follow(sim.clone(), n)).abort_handle());
+    for (m, channel) in config.channels.iter().filter(|channel| channel.api.is_some()).enumerate() {
+        let shop = || Shop { sim: sim.clone(), market: m };
+        // Elsewhere a pusher does nothing but look, and time is short.
+        if channel.home == Some(id) {
+            let pusher = Pusher {
+                channel: channel.clone(),
+                client: shop(),
+                node: id,
+                cluster: peer(),
+                measures: Arc::clone(&measures),
+            };
+            spawn(tokio::spawn(propagate::run(pusher, stop.clone())).abort_handle());
+        }
+        let poller = Poller {
+            channel: channel.clone(),
+            source: shop(),
+            node: id,
+            cluster: peer(),
+            intake: intake.clone(),
+            clock: Arc::clone(&clock),
+            measures: Arc::clone(&measures),
+        };
+        spawn(tokio::spawn(poll::run(poller, stop.clone())).abort_handle());
+    }
+    sim.with(|world| {
+        let node = world.node(n);
+        (node.intake, node.inbox, node.tasks) = (Some((intake, stop)), Some(inbox), tasks);
+        world.elect();
+    });
+}
+
+/// What a node knows at its start: its newest snapshot; the log follows.
+fn restore(world: &mut World, n: usize) {
+    let Some(snapshot) = world.node(n).snapshot.clone() else {
+        world.node(n).replica = Replica::default();
+        return;
+    };
+    match Replica::restore(&snapshot) {
+        Ok(replica) => {
+            world.node(n).replica = replica;
+            world.tally.reach("snapshot restored");
+            consensus::compare(world, n);
+        }
+        Err(how) => world.breaks("I11", format!("a snapshot cannot be read: {how}")),
+    }
+}
+
+/// A node dies, and comes back after a while. With its power gone it may lose what its disk was not told
+/// to keep; a process that dies alone leaves what the system holds.
+pub(super) async fn fall(sim: Sim, n: usize, power: bool, down: Duration) {
+    let fell = sim.with(|world| {
+        if !world.node(n).up {
+            return false;
+        }
+        let pending = world.node(n).disk.pending();
+        let survive = if power { world.any(pending + 1) } else { pending };
+        let node = world.node(n);
+        node.disk.crash(survive);
+        for task in node.tasks.drain(..) {
+            task.abort();
+        }
+        if let Some((_, stop)) = node.intake.take() {
+            stop.cancel();
+        }
+        (node.up, node.cut, node.inbox, node.freezing) = (false, false, None, None);
+        node.boot += 1;
+        node.watched.clear();
+        node.replica = Replica::default();
+        world.tally.reach("node down");
+        true
+    });
+    if fell {
+        elect_soon(&sim);
+        sleep(down).await;
+        start(&sim, n);
+    }
+}
+
+/// A majority without a leader finds one after a while.
+pub(super) fn elect_soon(sim: &Sim) {
+    let sim = sim.clone();
+    tokio::spawn(async move {
+        let after = sim.with(|world| world.between(1_000, 4_000));
+        sleep(after).await;
+        sim.with(World::elect);
+    });
+}
+
+/// A node applied an entry, or got a snapshot: it tells those who wait, and writes down where it is.
+pub(super) fn applied(world: &mut World, n: usize) {
+    let now = world.now;
+    let node = world.node(n);
+    let index = node.replica.index;
+    for watched in &node.watched {
+        watched.send_replace(index);
+    }
+    let ready = |(_, began): &(Frozen, u64)| now >= began + SNAPSHOT_MS;
+    if node.freezing.as_ref().is_some_and(ready)
+        && let Some((frozen, _)) = node.freezing.take()
+    {
+        node.snapshot = Some(frozen.write());
+        let oldest = (0..NODES).map(|n| world.node(n).snapshot.as_ref().map_or(0, |s| s.index));
+        // One node may be left behind by the others' logs.
+        let mut snapshots: Vec<u64> = oldest.collect();
+        snapshots.sort_unstable();
+        let through = snapshots.get(1).copied().unwrap_or(0);
+        world.log.purge(through);
+    }
+    let node = world.node(n);
+    if index % SNAPSHOT_EVERY == 0 {
+        node.freezing = Some((node.replica.freeze(), now));
+    }
+}

@@ -1,0 +1,127 @@
+//! `stockraft sim`: what it is asked, and what it says.
+
+use super::faults::Kinds;
+use super::shrink::{ranges, shrink};
+use super::{NODES, Outcome, Plan, simulate};
+
+/// What is simulated.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Options {
+    /// The seed; without it one is drawn, and printed.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// What customers and clients do.
+    #[arg(long, default_value_t = 2_000)]
+    events: u64,
+    /// Virtual hours with faults; what follows is calm.
+    #[arg(long, default_value_t = 48)]
+    hours: u64,
+    /// Kinds of fault, or what their names begin with: all unless some are named; `none`.
+    #[arg(long, value_delimiter = ',', value_parser = super::faults::known)]
+    faults: Vec<String>,
+    /// Events that are left out, as a replay names them: 3,10-20.
+    #[arg(long, value_delimiter = ',', value_parser = range)]
+    without: Vec<(u64, u64)>,
+}
+
+/// The invariants that a run holds against what really happened.
+const INVARIANTS: [(&str, &str); 7] = [
+    ("I1", "each delivery answered 200 is applied once"),
+    ("I2", "levels are the sums of their movements"),
+    ("I3", "what is granted is there"),
+    ("I4", "no raise causes an oversell"),
+    ("I6", "replicas are equal"),
+    ("I8", "every listing shows what the ledger says, never an older value after a newer"),
+    ("I11", "a snapshot and the log after it are the whole log"),
+];
+
+/// Runs a simulation and prints what came of it. The error says which promise was not kept.
+pub fn run(options: &Options, say: impl Fn(&str)) -> Result<(), String> {
+    let plan = options.plan();
+    say(&format!("seed {}: {} events in {} h, three nodes", plan.seed, plan.events, plan.hours));
+    let outcome = simulate(&plan)?;
+    outcome.print(&say);
+    let Some(broken) = outcome.broken.clone() else { return Ok(()) };
+    say("looking for a shorter history …");
+    let shortest = shrink(outcome);
+    let (before, shortest_broken) = (broken, shortest.broken.clone());
+    if let Some(broken) = shortest_broken {
+        say(&format!("{} at {:?}: {}", broken.invariant, broken.at, broken.how));
+    }
+    say(&format!("replay: {}", shortest.plan.command()));
+    Err(format!("{} was not kept: {}", before.invariant, before.how))
+}
+
+impl Options {
+    fn plan(&self) -> Plan {
+        let seed = self.seed.unwrap_or_else(|| {
+            let mut bytes = [0; 4];
+            // A seed that is always the same is still a seed.
+            let _ = getrandom::fill(&mut bytes);
+            u64::from(u32::from_le_bytes(bytes))
+        });
+        let without = self.without.iter().flat_map(|(first, last)| *first..=*last).collect();
+        let kinds = Kinds::named(&self.faults);
+        Plan { seed, events: self.events, hours: self.hours.max(1), kinds, without }
+    }
+}
+
+/// Numbers as a replay names them: `7`, `10-20`.
+fn range(text: &str) -> Result<(u64, u64), String> {
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let number = |text: &str| text.parse().map_err(|_| format!("{text:?} is no number"));
+    Ok((number(first)?, number(last)?))
+}
+
+impl Plan {
+    /// The command that runs this plan again.
+    fn command(&self) -> String {
+        let mut command = format!(
+            "stockraft sim --seed {} --events {} --hours {}",
+            self.seed, self.events, self.hours
+        );
+        for (option, values) in
+            [("faults", self.kinds.names()), ("without", ranges(self.without.iter().copied()))]
+        {
+            if !values.is_empty() {
+                command += &format!(" --{option} {}", values.join(","));
+            }
+        }
+        command
+    }
+}
+
+impl Outcome {
+    fn print(&self, say: &impl Fn(&str)) {
+        let columns = |rows: Vec<(String, u64)>| {
+            let cells: Vec<String> =
+                rows.into_iter().map(|(name, count)| format!("{name} {count}")).collect();
+            cells.chunks(5).for_each(|row| say(&format!("  {}", row.join(" · "))));
+        };
+        say("faults");
+        let faults = self.tally.faults.iter();
+        columns(faults.map(|(fault, count)| (fault.name().to_string(), *count)).collect());
+        say("reached");
+        columns(self.tally.reached.iter().map(|(name, count)| (name.clone(), *count)).collect());
+        for (cause, units) in &self.oversold {
+            say(&format!("oversold by {cause}: {units} units"));
+        }
+        let hours = self.virtual_time.as_secs_f64() / 3_600.0;
+        let nodes = u32::try_from(NODES).unwrap_or(1);
+        let real = self.real_time.as_secs_f64();
+        say(&format!(
+            "{hours:.1} virtual hours of {nodes} nodes in {real:.1} s ({:.0} cluster-hours a minute), \
+             {} log entries",
+            hours * 60.0 / real.max(0.001),
+            self.entries
+        ));
+        for (name, promise) in INVARIANTS {
+            let broken = self.broken.as_ref().filter(|broken| broken.invariant == name);
+            say(&match broken {
+                Some(broken) => format!("{name} BROKEN at {:?}: {}", broken.at, broken.how),
+                None => format!("{name} kept: {promise}"),
+            });
+        }
+        say(&format!("digest {:016x}", self.digest));
+    }
+}

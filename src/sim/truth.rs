@@ -1,0 +1,242 @@
+//! What really happened, apart from what the ledger says: the lines of all orders, what channels sold, and
+//! what the log took in of it.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use state::command::Asked;
+use state::ledger::{Kind, Movement};
+use state::limits::{MINUTE_MS, UNCERTAIN_KEEP_MS};
+use state::reply::{Answered, Step};
+use state::{Command, Reply};
+
+use super::world::World;
+
+/// What comes later than this is later than the ledger counts on, by its own time.
+const LATE_MS: u64 = UNCERTAIN_KEEP_MS - MINUTE_MS;
+/// For so long after something came too late an oversell may be its fault.
+const FAULT_MS: u64 = 4 * UNCERTAIN_KEEP_MS;
+/// Intents remembered of one listing.
+const INTENTS_MAX: usize = 64;
+
+/// Channel, and order and line as movements name them.
+pub(super) type LineId = (String, String);
+
+/// Units of one line of an order: as they really are, or as the ledger moved them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Units {
+    pub(super) sold: i64,
+    pub(super) cancelled: i64,
+    pub(super) fulfilled: i64,
+    pub(super) returned: i64,
+}
+
+impl Units {
+    /// Committed, and what was added to what is on hand.
+    pub(super) const fn net(self) -> (i64, i64) {
+        (self.sold - self.cancelled - self.fulfilled, self.returned - self.fulfilled)
+    }
+}
+
+/// One line of an order that somebody placed.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Line {
+    pub(super) sku: String,
+    pub(super) real: Units,
+    pub(super) heard: Units,
+    /// Agreed time at which it changed last.
+    pub(super) changed: u64,
+}
+
+/// A push that was agreed on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Intent {
+    pub(super) revision: u64,
+    quantity: i64,
+    from: i64,
+    /// What facts had taken away by then.
+    pub(super) lowered: i64,
+    pub(super) at: u64,
+}
+
+/// One SKU as it really is.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Sku {
+    /// What can be sold through channels, and what they sold of it.
+    pub(super) kept: i64,
+    pub(super) out: i64,
+    /// What facts have taken away: counts, holds, other sales.
+    pub(super) lowered: i64,
+    /// The same, when the last raise that a channel took was agreed on.
+    pub(super) lowered_at_raise: i64,
+    /// Agreed time at which something came too late last.
+    pub(super) late: Option<u64>,
+}
+
+#[derive(Default)]
+pub(super) struct Truth {
+    pub(super) lines: BTreeMap<LineId, Line>,
+    pub(super) skus: BTreeMap<String, Sku>,
+    intents: BTreeMap<(String, String), VecDeque<Intent>>,
+    /// Units sold beyond what was there, by what explains it.
+    pub(super) oversold: BTreeMap<&'static str, i64>,
+}
+
+impl Truth {
+    pub(super) fn sku(&mut self, sku: &str) -> &mut Sku {
+        if !self.skus.contains_key(sku) {
+            self.skus.insert(sku.into(), Sku::default());
+        }
+        self.skus.entry(sku.into()).or_default()
+    }
+
+    /// A movement is in the ledger.
+    pub(super) fn moved(&mut self, movement: &Movement, now: u64) {
+        let quantity = movement.quantity;
+        if let (Some(channel), Some(reference)) = (&movement.channel, &movement.reference) {
+            let line = self.lines.entry((channel.clone(), reference.clone())).or_default();
+            match movement.kind {
+                Kind::Sale => line.heard.sold += quantity,
+                Kind::Cancellation => line.heard.cancelled += quantity,
+                Kind::Fulfilment => line.heard.fulfilled += quantity,
+                Kind::Return => line.heard.returned += quantity,
+                _ => {}
+            }
+            if channel != super::TILL {
+                if now > line.changed + LATE_MS {
+                    self.sku(&movement.sku).late = Some(now);
+                }
+                return;
+            }
+        }
+        let sku = self.sku(&movement.sku);
+        let change = match movement.kind {
+            Kind::Receipt | Kind::Return | Kind::Adjustment => quantity,
+            Kind::Cancellation | Kind::Release => quantity,
+            Kind::Sale | Kind::Hold | Kind::Transfer => -quantity,
+            Kind::Fulfilment | Kind::Incoming => 0,
+        };
+        sku.kept += change;
+        sku.lowered += (-change).max(0);
+    }
+
+    /// Something that the ledger does not count on, for a while.
+    pub(super) fn late(&mut self, sku: &str, now: u64) {
+        self.sku(sku).late = Some(now);
+    }
+
+    /// The newest push that was agreed on with these quantities.
+    pub(super) fn intent(
+        &self,
+        channel: &str,
+        sku: &str,
+        (quantity, from): (i64, i64),
+    ) -> Option<Intent> {
+        let intents = self.intents.get(&(channel.into(), sku.into()))?;
+        let same = |intent: &&Intent| (intent.quantity, intent.from) == (quantity, from);
+        intents.iter().rev().find(same).copied()
+    }
+
+    /// Whether something that came too late, or that nobody has heard of for long, explains an oversell.
+    fn came_late(&self, name: &str, now: u64) -> bool {
+        let late = self.skus.get(name).and_then(|sku| sku.late);
+        let unheard = |((channel, _), line): (&LineId, &Line)| {
+            let late = now > line.changed + LATE_MS && channel != super::TILL;
+            late && line.sku == name && line.real.net() != line.heard.net()
+        };
+        late.is_some_and(|late| now < late + FAULT_MS) || self.lines.iter().any(unheard)
+    }
+}
+
+impl World {
+    /// Agreed time.
+    pub(super) fn agreed_now(&self) -> u64 {
+        self.log.head.state.data().now
+    }
+
+    /// What was agreed on that others are held against later.
+    pub(super) fn remember(&mut self, command: &Command, reply: &Reply, index: u64) {
+        let now = self.agreed_now();
+        match (command, reply) {
+            (Command::Intend { channel, .. }, Reply::Intended(intended)) => {
+                for next in intended {
+                    let Step::Push { quantity, from, revision } = next.step else { continue };
+                    let lowered = self.log.truth.sku(&next.sku).lowered;
+                    let place = (channel.clone(), next.sku.clone());
+                    let intents = self.log.truth.intents.entry(place).or_default();
+                    intents.push_back(Intent { revision, quantity, from, lowered, at: now });
+                    if intents.len() > INTENTS_MAX {
+                        intents.pop_front();
+                    }
+                }
+            }
+            (
+                Command::Request { asked: Asked::Hold(_), .. },
+                Reply::Answered { index: at, answer: Answered::Reservation(id, held) },
+            ) if *at == index => {
+                let stock = &self.log.head.state.data().stock;
+                let short = held.lines.iter().find(|line| {
+                    let level = stock.get(line.sku.as_str());
+                    let level = level.and_then(|stock| stock.levels.get(line.location.as_str()));
+                    level.is_none_or(|level| level.available() < 0)
+                });
+                if let Some(line) = short {
+                    let how = format!("{id} was granted, and {} is short then", line.sku);
+                    self.breaks("I3", how);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether nobody could know in time.
+    fn excused(&self, sku: &str, now: u64) -> bool {
+        let edited = self.markets.iter().any(|market| market.edited.contains(sku));
+        edited || self.log.truth.came_late(sku, now)
+    }
+
+    /// What channels show of a SKU, and what they have sold of it.
+    pub(super) fn reach(&self, sku: &str) -> i64 {
+        let shown = self.markets.iter().map(|market| market.shows(sku));
+        shown.sum::<i64>() + self.log.truth.skus.get(sku).map_or(0, |sku| sku.out)
+    }
+
+    /// A channel took a raise: together, channels must not be able to sell more than there is.
+    pub(super) fn raised(&mut self, sku: &str, intent: Intent) {
+        let (reach, now) = (self.reach(sku), self.agreed_now());
+        if now > intent.at + LATE_MS {
+            self.log.truth.late(sku, now);
+        }
+        let known = self.log.truth.sku(sku);
+        known.lowered_at_raise = intent.lowered;
+        let most = known.kept + known.lowered - intent.lowered;
+        if reach > most && !self.excused(sku, now) {
+            let revision = intent.revision;
+            let how = format!("raise {revision} of {sku}: {reach} can be sold of {most}");
+            self.breaks("I4", how);
+        }
+    }
+
+    /// A channel sold units: what is sold beyond what is there must have a cause that nobody could know.
+    pub(super) fn sold(&mut self, sku: &str, quantity: i64) {
+        let now = self.agreed_now();
+        let known = self.log.truth.sku(sku);
+        let before = (known.out - known.kept).max(0);
+        known.out += quantity;
+        let units = (known.out - known.kept).max(0) - before;
+        if units <= 0 {
+            return;
+        }
+        let cause = if super::is_shared(sku) {
+            "shared by policy"
+        } else if known.lowered > known.lowered_at_raise {
+            "a fact that lowered stock"
+        } else if self.excused(sku, now) {
+            "news that came too late"
+        } else {
+            self.breaks("I4", format!("{units} of {sku} were sold twice, and nothing explains it"));
+            "unexplained"
+        };
+        *self.log.truth.oversold.entry(cause).or_default() += units;
+        self.tally.reach("oversell");
+    }
+}
