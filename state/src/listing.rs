@@ -152,8 +152,16 @@ impl Listing {
         self.unheard -= missing;
         self.unresolved -= doubtful;
         let rest = quantity - missing - doubtful;
-        // What a channel shows below zero it cannot sell.
-        self.shown = self.shown.map(|shown| (shown - rest).max(shown.min(0)));
+        // A channel cannot sell below zero, but it may have sold already what the push in flight brings:
+        // below zero stands what of that is gone.
+        let least = self.in_flight.map_or(0, |push| (push.from - push.quantity).min(0));
+        self.shown = self.shown.map(|shown| (shown - rest).max(shown.min(least)));
+    }
+
+    /// The push in flight will not be confirmed: what was sold beyond what was shown may not be of it.
+    fn doubt(&mut self) {
+        let Some(push) = self.in_flight else { return };
+        self.shown = self.shown.map(|shown| shown.max(push.from.min(0)));
     }
 
     /// The channel put units back on sale by itself: a cancellation or a return that it restocked. It
@@ -176,6 +184,7 @@ impl Listing {
     /// The push in flight has an outcome that nobody will learn: its owner is gone.
     pub fn abandon(&mut self, now: Millis) {
         self.forget(now);
+        self.doubt();
         let expected = self.expected();
         let Some(lost) = self.in_flight.take() else { return };
         let (shown, expected) = (self.shown.unwrap_or(0), expected.unwrap_or(0));
@@ -242,12 +251,14 @@ impl Listing {
 
     /// The channel certainly did not take the push.
     pub fn refuse(&mut self, push: InFlight) {
+        self.doubt();
         self.in_flight = None;
         self.stale.get_or_insert(push.stale);
     }
 
     /// The channel never will take it: nothing more is pushed until the mapping changes.
     pub fn fail(&mut self, reason: String) {
+        self.doubt();
         self.in_flight = None;
         self.stale = None;
         self.fault = Some(reason);
