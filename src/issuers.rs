@@ -96,8 +96,9 @@ impl Fetch<Key> for Sns {
 async fn file(api: Api, call: Call) -> Result<Option<Bytes>, String> {
     let answer = api.bounded(FILE_BYTES_MAX).send(call).await.map_err(|error| error.to_string())?;
     match answer.status.as_u16() {
-        // What S3 answers depends on whether a stranger may list what there is.
-        403 | 404 | 410 => Ok(None),
+        // S3 may answer 403 for what is not there, and for a fault of its own: a key that is held is not
+        // thrown away for that.
+        404 | 410 => Ok(None),
         _ => answer.success().map(Some).map_err(|error| error.to_string()),
     }
 }
@@ -121,7 +122,8 @@ mod tests {
         assert_eq!(there.asked()[0].target, "/a.pem");
         let long: &'static str = Box::leak("x".repeat(FILE_BYTES_MAX + 1).into_boxed_str());
         assert!(small_file(&Fake::always(200, long).await).await.is_err());
-        assert_eq!(small_file(&Fake::always(403, "").await).await.unwrap(), None);
+        assert_eq!(small_file(&Fake::always(404, "").await).await.unwrap(), None);
+        assert!(small_file(&Fake::always(403, "").await).await.is_err());
         assert!(small_file(&Fake::always(302, "").await).await.is_err());
         assert!(small_file(&Fake::always(500, "").await).await.is_err());
     }

@@ -61,6 +61,8 @@ pub struct Poller<O, A, S = Db> {
 struct Tried {
     next: Instant,
     failures: u32,
+    /// Of these, those that the channel meant for good: an outage refuses nothing.
+    refusals: u32,
 }
 
 /// A poll that is under way. It is kept where it had to stop: one with many pages would never come to its
@@ -185,18 +187,22 @@ impl<O: Orders, A: Agreed, S: Store> Poller<O, A, S> {
     /// Fetches orders that wait for it.
     async fn fetch(&self, tried: &mut BTreeMap<String, Tried>) {
         let waiting = self.waiting();
-        tried.retain(|order, _| waiting.iter().any(|(waits, _)| waits == order));
+        let waits =
+            |order: &String| waiting.binary_search_by(|(known, _)| known.cmp(order)).is_ok();
+        tried.retain(|order, _| waits(order));
         let now = Instant::now();
         let due = |order: &String| tried.get(order).is_none_or(|tried| tried.next <= now);
         let due: Vec<_> =
             waiting.into_iter().filter(|(order, _)| due(order)).take(ORDERS_MAX).collect();
         for (order, asked) in due {
-            let known = tried.entry(order.clone()).or_insert(Tried { next: now, failures: 0 });
-            let outcome = self.fetch_one(&order, asked, known.failures).await;
+            let first = Tried { next: now, failures: 0, refusals: 0 };
+            let known = tried.entry(order.clone()).or_insert(first);
+            let outcome = self.fetch_one(&order, asked, known.refusals).await;
             let patience = PATIENCE * 2_u32.saturating_pow(known.failures.min(8));
             known.next = Instant::now() + patience.min(PATIENCE_MAX);
             let Err(why) = outcome else { continue };
             known.failures += 1;
+            known.refusals += u32::from(matches!(why, Pause::Api(ApiError::Refused(_))));
             self.failed(&why, "an order could not be fetched yet");
             if let Pause::Api(ApiError::Limited { wait_ms }) = why {
                 tokio::time::sleep(Duration::from_millis(wait_ms)).await;
@@ -215,11 +221,11 @@ impl<O: Orders, A: Agreed, S: Store> Poller<O, A, S> {
         })
     }
 
-    async fn fetch_one(&self, order: &str, asked: u64, failures: u32) -> Result<(), Pause> {
+    async fn fetch_one(&self, order: &str, asked: u64, refusals: u32) -> Result<(), Pause> {
         let told = match self.source.order(order).await {
             Ok(Some(told)) => told,
             Ok(None) => missing(format!("the channel does not know order {order:?}")),
-            Err(ApiError::Refused(why)) if failures + 1 >= REFUSALS_MAX => {
+            Err(ApiError::Refused(why)) if refusals + 1 >= REFUSALS_MAX => {
                 missing(format!("order {order:?} cannot be fetched: {why}"))
             }
             Err(error) => return Err(error.into()),

@@ -19,7 +19,10 @@ impl Admin {
         asked: Asked,
     ) -> Result<(u64, Answered), Problem> {
         let idempotency = idempotency(headers, body)?;
-        match self.propose(&Command::Request { idempotency, asked }).await?.1 {
+        let (here, reply) = self.propose(&Command::Request { idempotency, asked }).await?;
+        // Whoever asks this node next finds what it was just told.
+        self.caught_up(here).await?;
+        match reply {
             Reply::Answered { answer: Answered::Refused(refused), .. } => Err(refused.into()),
             Reply::Answered { index, answer } => Ok((index, answer)),
             Reply::KeyReused => Err(Problem::unprocessable(

@@ -7,6 +7,7 @@ use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use state::command::Report;
 use state::{Command, NodeId, Reply};
+use tokio::sync::Semaphore;
 use utoipa::{IntoParams, ToSchema};
 
 use super::extract::{Json, Query};
@@ -16,6 +17,8 @@ use crate::channel::hex;
 /// How long the nodes have for their reports if nothing else is said, and at the most, in seconds.
 const WAIT_S: u64 = 60;
 const WAIT_S_MAX: u64 = 3600;
+/// A node reports on the newest checkpoint: another one meanwhile would take the reports away.
+static ONE: Semaphore = Semaphore::const_new(1);
 
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -60,6 +63,10 @@ pub(super) async fn verify(
     State(admin): State<Admin>,
     Query(patience): Query<Patience>,
 ) -> Result<Json<Verdict>, Problem> {
+    let Ok(_one) = ONE.try_acquire() else {
+        let why = "the nodes are being verified already; ask again when that is done";
+        return Err(Problem::unavailable(why.into()));
+    };
     let reply = admin.propose(&Command::Checkpoint).await?.1;
     let Reply::Checkpoint { index } = reply else {
         return Err(Problem::internal(format!("unexpected reply {reply:?}")));

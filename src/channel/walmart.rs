@@ -81,7 +81,9 @@ impl Orders {
                 .query("limit", PAGE)
         };
         let call = || next.map_or_else(first, |query| Call::get(PATH).ready_query(query));
-        self.send(call).await?.known()
+        let answer = self.send(call).await?;
+        // Behind the first page it would leave out what nobody has read yet.
+        if page.is_some() { answer.success().map(Some) } else { answer.known() }
     }
 
     async fn send(&self, call: impl Fn() -> Call + Send + Sync) -> Result<Answer, ApiError> {

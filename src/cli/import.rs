@@ -234,7 +234,7 @@ async fn send(import: &Import, api: Api, main: &str, survey: &Survey) -> Result<
 struct Sender<'a> {
     import: &'a Import,
     api: Api,
-    /// Log index of the newest answer: a count is stale if anything moved there since.
+    /// Log index before the first row: a count is stale if anything moved there since, and is refused.
     index: u64,
     bar: ProgressBar,
     kind: Kind,
@@ -254,7 +254,7 @@ impl Sender<'_> {
         let sent = async {
             let mut refused = self.post(batch).await?;
             if self.kind == Kind::Levels && !refused.is_empty() {
-                // Nobody knows the SKU yet, or it moved meanwhile.
+                // Nobody knows the SKU yet. What moved meanwhile is refused again.
                 self.create(&refused).await?;
                 let again = refused.into_iter().map(|(row, _)| row).collect();
                 refused = self.post(again).await?;
@@ -282,7 +282,6 @@ impl Sender<'_> {
         let movements: Vec<&Value> = rows.iter().map(|(_, movement)| movement).collect();
         let body = json!({ "movements": movements });
         let answer = self.api.call(Method::POST, "/v1/movements", Some(&body)).await?;
-        self.index = answer.get("index").and_then(Value::as_u64).unwrap_or(self.index);
         let results = answer.get("results").and_then(Value::as_array).cloned().unwrap_or_default();
         let mut refused = Vec::new();
         for (row, result) in rows.into_iter().zip(results) {

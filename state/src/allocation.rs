@@ -101,7 +101,7 @@ impl Data {
         let desired = if is_split && target > shown {
             let doubtful = unheard + listing.unresolved(self.now);
             let room = self.room(sku, channel, location);
-            room.map_or(shown, |room| (room - doubtful).clamp(shown, target))
+            room.map_or(shown, |room| room.saturating_sub(doubtful).clamp(shown, target))
         } else {
             target
         };

@@ -138,8 +138,10 @@ impl<K: Ord + Hash + Clone, V: Clone> Expiring<K, V> {
                 slot.remove();
                 continue;
             };
-            looked_at += 1;
-            let Some(value) = self.entries.get(&key) else { continue };
+            let value = self.entries.get(&key);
+            // What was taken out before its time makes no room.
+            looked_at += usize::from(value.is_some() || now.is_some());
+            let Some(value) = value else { continue };
             let until = until(value);
             if now.is_some_and(|now| until > now) {
                 self.keep_until(key, until);

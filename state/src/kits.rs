@@ -12,7 +12,7 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 use crate::buckets::Buckets;
-use crate::limits::{KIT_COMPONENTS_MAX, KIT_DEPTH_MAX, KIT_UNITS_MAX};
+use crate::limits::{KIT_COMPONENTS_MAX, KIT_DEPTH_MAX, KIT_UNITS_MAX, KITS_OF_SKU_MAX};
 
 /// SKUs and units of each.
 pub type Parts = Vec<(String, i64)>;
@@ -113,6 +113,12 @@ impl Kits {
                 return Err(alloc::format!("{sku:?}: {why}"));
             }
         }
+        let many = |(part, _): &(String, i64)| self.containing(part).len() > KITS_OF_SKU_MAX;
+        if let Some((part, _)) = self.parts(kit).iter().find(|part| many(part)) {
+            let why = alloc::format!("{part:?} is a part of {KITS_OF_SKU_MAX} kits already");
+            self.replace(kit, before);
+            return Err(why);
+        }
         Ok(())
     }
 
@@ -182,6 +188,13 @@ mod tests {
         let before = kits.clone();
         assert!(kits.put("C", parts(&[("A", 1)])).is_err());
         assert_eq!(kits, before);
+        // Each movement of a component looks at all kits that take of it.
+        let mut kits = Kits::default();
+        for n in 0..KITS_OF_SKU_MAX {
+            kits.put(&alloc::format!("{n}"), parts(&[("BOX", 1)])).unwrap();
+        }
+        assert!(kits.put("one more", parts(&[("BOX", 1)])).is_err());
+        assert_eq!(kits.recipes().len(), KITS_OF_SKU_MAX);
         // Depth and units count from the outermost kit.
         let mut kits = Kits::default();
         for depth in 0..KIT_DEPTH_MAX {

@@ -27,7 +27,7 @@ impl Stock {
     /// What may still be sold, over all locations.
     #[must_use]
     pub fn available(&self) -> i64 {
-        self.levels.values().map(Level::available).sum()
+        self.levels.values().map(Level::available).fold(0, i64::saturating_add)
     }
 
     /// Whether it has ever had anything anywhere that is not gone by now.

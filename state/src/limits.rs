@@ -37,13 +37,15 @@ pub const CHANNELS_MAX: usize = 256;
 pub const POLICIES_MAX: usize = 100;
 /// SKUs that one unit of a kit takes out of stock.
 pub const KIT_COMPONENTS_MAX: usize = 100;
+/// Kits that take one SKU out of stock: each of its movements looks at all of them.
+pub const KITS_OF_SKU_MAX: usize = 100;
 /// Kits within kits.
 pub const KIT_DEPTH_MAX: usize = 5;
 /// Units of one SKU in one unit of a kit: the largest quantity of it stays within the bounds of a level.
 pub const KIT_UNITS_MAX: i64 = 10_000;
 /// Lines of one reservation.
 pub const RESERVATION_LINES_MAX: usize = 100;
-/// Reservations known at once; beyond it no more are granted.
+/// Reservations that hold something at once; beyond it no more are granted.
 pub const RESERVATIONS_MAX: usize = 1_000_000;
 /// The shortest and the longest time to hold something for.
 pub const RESERVATION_TTL_MIN_MS: Millis = SECOND_MS;

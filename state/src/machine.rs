@@ -218,7 +218,7 @@ impl State {
         self.data.told.expire(now, |_| 0);
         self.data.notices.expire(now, |_| 0);
         self.expire_holds(work);
-        self.data.reservations.expire(now, Reservation::kept_until);
+        self.data.reservations.expire(now, |known| known.kept_until(now));
         let orders =
             self.data.orders.expire(now, |order| order.get().touched + limits::ORDER_KEEP_MS);
         for (place, order) in &orders {

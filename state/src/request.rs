@@ -228,8 +228,8 @@ fn difference(
     if request.kind != Kind::Adjustment || request.quantity != 0 {
         return Err("a count is an adjustment, and has no quantity".into());
     }
-    if !(0..=limits::LEVEL_MAX).contains(&count.units) {
-        return Err("a count is not below zero".into());
+    if !(0..=limits::QUANTITY_MAX).contains(&count.units) {
+        return Err("a count is between 0 and 1000000000".into());
     }
     let level = stock.and_then(|stock| stock.levels.get(request.location.as_str()));
     let (on_hand, changed) = level.map_or((0, 0), |level| (level.on_hand, level.counted));

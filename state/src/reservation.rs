@@ -82,9 +82,10 @@ impl Status {
 }
 
 impl Reservation {
-    /// How long it is known at least.
-    pub(crate) fn kept_until(&self) -> Millis {
-        self.ended.unwrap_or(self.expires) + RESERVATION_KEEP_MS
+    /// How long it is known at least. One that holds something is never forgotten, however late its end is
+    /// worked off.
+    pub(crate) fn kept_until(&self, now: Millis) -> Millis {
+        self.ended.unwrap_or(self.expires.max(now)) + RESERVATION_KEEP_MS
     }
 }
 
@@ -125,14 +126,16 @@ impl State {
             return Answered::Refused(Refused::Invalid(refusal.reason().into()));
         }
         self.holds.insert((reservation.expires, asked.id.clone()));
-        let kept = reservation.kept_until();
+        let kept = reservation.kept_until(now);
         self.data.reservations.insert(asked.id.clone(), reservation.clone(), kept, usize::MAX);
         Answered::Reservation(asked.id, reservation)
     }
 
     /// The lines that can be held, each at its location.
     fn granted(&self, asked: &Hold) -> Result<Vec<Line>, Refused> {
-        if self.data.reservations.entries().len() >= RESERVATIONS_MAX {
+        // Those that have ended are known for a while, and stand in nobody's way before they are as many.
+        let known = self.data.reservations.entries().len();
+        if self.holds.len() >= RESERVATIONS_MAX || known >= 2 * RESERVATIONS_MAX {
             return Err(Refused::TooMany);
         }
         let wrong = |why: &str| Err(Refused::Invalid(why.into()));

@@ -12,9 +12,12 @@ mod common;
 use std::collections::BTreeMap;
 
 use common::commands::{self, Taste};
-use common::{Node, START, cases, definition, delivery, image, image_of, refund, segment};
+use common::{
+    Node, START, ask, cases, definition, delivery, image, image_of, movements, refund, request,
+    segment,
+};
 use proptest::prelude::*;
-use state::command::{Command, Delivery, Fact};
+use state::command::{Asked, Command, Delivery, Fact, Hold, HoldLine};
 use state::dedup::Verdict;
 use state::ledger::{Kind, Movement};
 use state::limits::{self, DAY_MS, EXPIRED_PER_COMMAND_MAX, HOUR_MS, QUANTITY_MAX};
@@ -436,4 +439,27 @@ fn a_forgotten_order_waits_for_nothing() {
     node.now += limits::ORDER_KEEP_MS + HOUR_MS;
     node.apply(Command::Tick);
     assert!(node.state.data().names.waiting().get(&place).is_none());
+}
+
+#[test]
+fn what_is_held_is_let_go_however_late() {
+    // A cluster that was down for longer than ended reservations are known must not forget those that
+    // still hold something: their units would stay reserved for nobody.
+    let mut node = shops();
+    node.apply(movements(vec![request("opening", Kind::Receipt, "MUG", 1_000)]));
+    for n in 0..2 * EXPIRED_PER_COMMAND_MAX + 88 {
+        let line = HoldLine { sku: "MUG".into(), quantity: 1, location: None };
+        let id = format!("hold {n}");
+        let lines = vec![line];
+        let hold = Hold { id, lines, channel: None, ttl_ms: HOUR_MS, reference: None };
+        node.apply(ask(Asked::Hold(hold)));
+    }
+    node.now += 3 * DAY_MS;
+    for _ in 0..10 {
+        node.apply(Command::Tick);
+        node.check().unwrap();
+    }
+    let stock = node.state.data().stock.get("MUG").unwrap();
+    assert_eq!((stock.levels["main"].reserved, stock.available()), (0, 1_000));
+    assert!(node.state.holds().is_empty());
 }

@@ -6,7 +6,7 @@ use std::num::IntErrorKind;
 
 use serde_json::{Map, Value, json};
 use state::ledger::{Kind as Movement, is_quantity};
-use state::limits::{LEVEL_MAX, QUANTITY_MAX};
+use state::limits::QUANTITY_MAX;
 
 use crate::admin::export::{LEVEL_COLUMNS, MOVEMENT_COLUMNS};
 use crate::admin::movements::Asked;
@@ -172,8 +172,8 @@ fn level(row: &Row) -> Result<Map<String, Value>, String> {
     if on_hand < 0 {
         return Err("on_hand: nothing below zero can be counted; import 0, or an adjustment".into());
     }
-    if on_hand > LEVEL_MAX {
-        return Err(format!("on_hand: {LEVEL_MAX} at the most"));
+    if on_hand > QUANTITY_MAX {
+        return Err(format!("on_hand: {QUANTITY_MAX} at the most"));
     }
     let mut fields = texts(row, &["sku", "location"]);
     fields.insert("kind".into(), json!(Movement::Adjustment.name()));
