@@ -163,34 +163,31 @@ impl<K: Send + Sync + 'static, F: Fetch<K>> Ring<K, F> {
 
     fn look(self: &Arc<Self>, name: &str, now: Instant) -> Look<K> {
         let mut book = self.book();
-        let held = match book.held.get_mut(name) {
+        let is_held = match book.held.get_mut(name) {
             Some(held) => {
                 held.used = now;
-                let usable = self.usable(held, now);
                 if now < held.fetched + self.bounds.life || now < held.retry_at {
-                    return Look::Found(usable);
+                    return Look::Found(self.usable(held, now));
                 }
-                Some(usable)
+                true
             }
-            None => None,
+            None => false,
         };
-        // Nobody waits for the renewal of a key that can still be used.
-        let meanwhile = held.clone().filter(|usable| matches!(usable, Found::Known(_)));
         let unknown = book.unknown.get(name).is_some_and(|until| now < *until);
         if unknown || name.len() > NAME_LEN_MAX {
             return Look::Found(Found::Unknown);
         }
         if let Some(flight) = book.flights.get(name) {
-            return meanwhile.map_or_else(|| Look::Wait(flight.clone()), Look::Found);
+            return Look::Wait(flight.clone());
         }
-        if held.is_none() && !self.allowed(&mut book.rested_at, now) {
+        if !is_held && !self.allowed(&mut book.rested_at, now) {
             return Look::Found(Found::Unavailable);
         }
         let (ring, wanted) = (Arc::clone(self), name.to_string());
         let task = tokio::spawn(async move { ring.fetch(wanted).await });
         let flight = async move { task.await.unwrap_or(Found::Unavailable) }.boxed().shared();
         book.flights.insert(name.into(), flight.clone());
-        meanwhile.map_or(Look::Wait(flight), Look::Found)
+        Look::Wait(flight)
     }
 
     /// A key that is held, unless even its time of grace is over.

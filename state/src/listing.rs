@@ -151,6 +151,9 @@ impl Listing {
         let doubtful = self.unresolved.min(quantity - missing);
         self.unheard -= missing;
         self.unresolved -= doubtful;
+        // Units that a lost push never added cannot have been sold: then fewer are shown than it seems, and
+        // nothing else would ever tell.
+        self.unsure |= doubtful > 0;
         let rest = quantity - missing - doubtful;
         // A channel cannot sell below zero, but it may have sold already what the push in flight brings:
         // below zero stands what of that is gone.
