@@ -159,7 +159,7 @@ impl World {
     }
 
     async fn clock(&mut self, ahead: bool, step: Step) {
-        if !self.clocks {
+        if self.faketime.is_none() {
             return;
         }
         let n = self.leader().await;

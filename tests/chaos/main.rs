@@ -25,6 +25,7 @@ use plan::Plan;
 use support::book::{Book, Traffic};
 use support::holders::Holders;
 use support::http::Http;
+use support::power::skipped;
 use tokio::time::Instant;
 use world::World;
 
@@ -56,12 +57,7 @@ fn every_promise_is_kept_whatever_fails() {
     println!("the plan of SEED={seed}, for {lasts:?}");
     let world = match World::new(seed) {
         Ok(world) => world,
-        Err(why) => {
-            let in_ci = std::env::var("CI").is_ok_and(|value| value == "true");
-            assert!(!in_ci, "CI must be able to do this: {why}");
-            println!("skipped: {why}");
-            return;
-        }
+        Err(why) => return skipped(&why),
     };
     // Clients and stores are in a network of their own too.
     let here = world.wan.places[0].clone();

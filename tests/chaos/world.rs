@@ -1,14 +1,14 @@
 //! The regions: a network, a disk and a node each, and who of them is a member.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use marketplace::{Store, Warehouse};
 use tokio::time::Instant;
 
 use crate::support::http::{Door, Doors};
-use crate::support::power::Disk;
+use crate::support::power::{Disk, skipped};
 use crate::support::wan::Wan;
 use crate::support::{Node, TOKEN, found, random, stockraft, until_true};
 
@@ -27,8 +27,8 @@ const DISK: u64 = 512;
 pub(crate) const KEEP_LOG: u64 = 500;
 /// A SKU that is there from the beginning.
 pub(crate) const OPENED: &str = "CUP-0";
-/// What sets a process's clock without touching the machine's.
-const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1";
+/// What sets a process's clock without touching the machine's, below the directory of some architecture.
+const FAKETIME: &str = "faketime/libfaketime.so.1";
 
 pub(crate) struct World {
     pub(crate) wan: Wan,
@@ -42,8 +42,8 @@ pub(crate) struct World {
     pub(crate) stores: Vec<Store>,
     pub(crate) warehouse: Warehouse,
     pub(crate) disks: Vec<Disk>,
-    /// Whether clocks can be set.
-    pub(crate) clocks: bool,
+    /// What sets clocks, if this machine has it.
+    pub(crate) faketime: Option<PathBuf>,
     /// Faults that were carried out.
     pub(crate) done: BTreeMap<&'static str, u32>,
     /// Processes that were there after a fault.
@@ -68,7 +68,7 @@ impl World {
             stores: Vec::new(),
             warehouse: Warehouse::default(),
             disks: disks?,
-            clocks: std::fs::exists(FAKETIME).unwrap_or(false),
+            faketime: faketime(),
             done: BTreeMap::new(),
             processes: BTreeSet::new(),
             next_id: 1,
@@ -76,8 +76,8 @@ impl World {
             began: Instant::now(),
             dir: tempfile::tempdir().map_err(|error| error.to_string())?,
         };
-        if !world.clocks {
-            println!("skipped: no clock is set, as there is no {FAKETIME} (package faketime)");
+        if world.faketime.is_none() {
+            skipped("no clock is set, as there is no libfaketime (package faketime)");
         }
         certify(&world.dir.path().join("ca"), &[])?;
         for region in 0..REGIONS {
@@ -95,10 +95,10 @@ impl World {
         let mut node = self.plain_node(id, region + 1, "ca");
         node.data_dir = self.disks[region].path().join(format!("node-{id}"));
         let clock = node.dir.join("clock");
-        if self.clocks {
+        if let Some(library) = &self.faketime {
             std::fs::write(&clock, "+0").unwrap();
             let set = [
-                ("LD_PRELOAD", FAKETIME.into()),
+                ("LD_PRELOAD", library.display().to_string()),
                 ("FAKETIME_TIMESTAMP_FILE", clock.display().to_string()),
                 ("FAKETIME_CACHE_DURATION", "1".into()),
                 ("FAKETIME_DONT_FAKE_MONOTONIC", "1".into()),
@@ -261,6 +261,11 @@ impl Drop for World {
             }
         }
     }
+}
+
+fn faketime() -> Option<PathBuf> {
+    let places = std::fs::read_dir("/usr/lib").ok()?;
+    places.flatten().map(|place| place.path().join(FAKETIME)).find(|library| library.is_file())
 }
 
 /// An authority in a directory, if there is none yet, and certificates of nodes.
