@@ -71,13 +71,10 @@ impl Log {
     }
 
     /// Compares a replica with the first that came so far.
-    pub(super) fn compare(&self, replica: &mut Replica) -> Result<(), String> {
-        match self.digests.get(&replica.index) {
-            Some(digest) if *digest != replica.digest() => {
-                Err(format!("another state at index {}", replica.index))
-            }
-            _ => Ok(()),
-        }
+    fn compare(&self, index: u64, digest: Hash) -> Result<(), String> {
+        let known = self.digests.get(&index);
+        let same = known.is_none_or(|known| *known == digest);
+        if same { Ok(()) } else { Err(format!("another state at index {index}")) }
     }
 }
 
@@ -164,6 +161,12 @@ impl World {
         let known = known.then(|| meant.clone());
         let (reply, effects) = self.log.head.apply(Stamp { index, now: at_ms }, meant);
         self.tally.reach(names::of_reply(&reply));
+        if self.story.is_some()
+            && let Ok(command) = codec::decode::<Command>(&command)
+        {
+            let told = names::in_words(&command, &reply);
+            told.into_iter().for_each(|line| self.tell(|| format!("agreed {index}: {line}")));
+        }
         let bytes = codec::encode(&reply);
         self.note(&bytes);
         self.account(&effects);
@@ -428,9 +431,9 @@ fn apply(world: &mut World, n: usize) {
 
 /// Holds a replica against the others.
 pub(super) fn compare(world: &mut World, n: usize) {
-    let mut replica = std::mem::take(&mut world.node(n).replica);
-    let same = world.log.compare(&mut replica);
-    world.node(n).replica = replica;
+    let replica = &mut world.node(n).replica;
+    let (index, digest) = (replica.index, replica.digest());
+    let same = world.log.compare(index, digest);
     world.holds("I6", same.map_err(|how| format!("node {}: {how}", n + 1)));
 }
 

@@ -56,6 +56,7 @@ fn buy(sim: &Sim, world: &mut World, m: usize, dice: &mut Random) {
         world.market(m).show(sku, shown - quantity);
         world.sold(sku, quantity);
         let channel = world.market(m).name.clone();
+        world.tell(|| format!("{channel} sells {quantity} {sku} of {shown} in {id}"));
         let changed = world.agreed_now();
         let real = Units { sold: quantity, ..Units::default() };
         let known = Line { sku: sku.into(), real, changed, ..Line::default() };
@@ -127,6 +128,7 @@ fn change(sim: &Sim, world: &mut World, m: usize, dice: &mut Random) {
         _ => return,
     };
     known.changed = now;
+    world.tell(|| format!("{place:?}: {kind:?} {what} {sku}, {restocked} more than {shown} shown"));
     world.market(m).show(&sku, shown + restocked);
     world.log.truth.sku(&sku).out -= restocked;
     match kind {
@@ -186,6 +188,7 @@ pub(super) fn edit(sim: &Sim, world: &mut World, m: usize) {
     let quantity = i64::try_from(world.dice.below(8)).unwrap_or(0);
     let (now, agreed) = (world.now, world.agreed_now());
     world.market(m).show(sku, quantity);
+    world.tell(|| format!("market {m} is edited by hand: {sku} {quantity}"));
     world.market(m).edited.insert(sku.into());
     world.log.truth.late(sku, agreed);
     let version = world.market(m).tick(now);

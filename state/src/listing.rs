@@ -151,6 +151,9 @@ impl Listing {
         let doubtful = self.unresolved.min(quantity - missing);
         self.unheard -= missing;
         self.unresolved -= doubtful;
+        // Units that a lost push never added cannot have been sold: then fewer are shown than it seems, and
+        // nothing else would ever tell.
+        self.unsure |= doubtful > 0;
         let rest = quantity - missing - doubtful;
         // What a channel shows below zero it cannot sell.
         self.shown = self.shown.map(|shown| (shown - rest).max(shown.min(0)));
