@@ -165,7 +165,9 @@ impl World {
             && let Ok(command) = codec::decode::<Command>(&command)
         {
             let told = names::in_words(&command, &reply);
-            told.into_iter().for_each(|line| self.tell(|| format!("agreed {index}: {line}")));
+            for line in told {
+                self.tell(|| format!("agreed {index}: {line}"));
+            }
         }
         let bytes = codec::encode(&reply);
         self.note(&bytes);
@@ -176,7 +178,7 @@ impl World {
         let (command, agreed) = (command.into(), self.now);
         let (reply, chain) = (bytes.clone().into(), self.log.head.chain);
         self.log.entries.push_back(Entry { index, at_ms, command, agreed, reply, chain });
-        if index % DIGEST_EVERY == 0 {
+        if index.is_multiple_of(DIGEST_EVERY) {
             let digest = self.log.head.digest();
             self.log.digests.insert(index, digest);
             self.note(&digest);
@@ -423,7 +425,7 @@ fn apply(world: &mut World, n: usize) {
     let Some(entry) = world.log.after(index).cloned() else { return };
     let followed = world.node(n).replica.follow(&entry);
     world.holds("I6", followed.map_err(|how| format!("node {}: {how}", n + 1)));
-    if entry.index % DIGEST_EVERY == 0 {
+    if entry.index.is_multiple_of(DIGEST_EVERY) {
         compare(world, n);
     }
     node::applied(world, n);

@@ -131,30 +131,27 @@ fn change(sim: &Sim, world: &mut World, m: usize, dice: &mut Random) {
     world.tell(|| format!("{place:?}: {kind:?} {what} {sku}, {restocked} more than {shown} shown"));
     world.market(m).show(&sku, shown + restocked);
     world.log.truth.sku(&sku).out -= restocked;
-    match kind {
-        Some(kind) => {
-            world.tally.reach(match kind {
-                Removal::Cancelled => "line cancelled",
-                Removal::Fulfilled => "line shipped",
-                _ => "line returned",
-            });
-            let removed = removal(format!("r{serial}"), (&line, &sku), what, kind);
-            order.removals.push(removed.clone());
-            let now = world.now;
-            order.changed = world.market(m).tick(now);
-            let fact =
-                Fact::Removals { order: id.clone(), version: order.changed, lines: vec![removed] };
-            world.market(m).put(&id, order);
-            tell(sim, world, m, fact, "refunds/create");
+    let Some(kind) = kind else {
+        world.tally.reach("line edited");
+        if let Some(line) = order.lines.get_mut(n) {
+            line.2 = quantity - 1;
         }
-        None => {
-            world.tally.reach("line edited");
-            if let Some(line) = order.lines.get_mut(n) {
-                line.2 = quantity - 1;
-            }
-            tell_image(sim, world, m, &id, order, "orders/updated");
-        }
-    }
+        tell_image(sim, world, m, &id, order, "orders/updated");
+        return;
+    };
+    world.tally.reach(match kind {
+        Removal::Cancelled => "line cancelled",
+        Removal::Fulfilled => "line shipped",
+        _ => "line returned",
+    });
+    let removed = removal(format!("r{serial}"), (&line, &sku), what, kind);
+    order.removals.push(removed.clone());
+    let now = world.now;
+    order.changed = world.market(m).tick(now);
+    let (version, lines) = (order.changed, vec![removed]);
+    let fact = Fact::Removals { order: id.clone(), version, lines };
+    world.market(m).put(&id, order);
+    tell(sim, world, m, fact, "refunds/create");
 }
 
 /// A sale at a till, which tells of it once and shows nothing.

@@ -268,7 +268,9 @@ impl Quantities for Shop {
     ) -> Result<Answered<Vec<Option<i64>>>, PushError> {
         let (m, listings) = (self.market, listings.to_vec());
         let read = move |world: &mut World| {
-            listings.iter().for_each(|id| noticed(world, m, id));
+            for id in &listings {
+                noticed(world, m, id);
+            }
             let read = format!("{listings:?} is read");
             world.tell(|| read);
             let market = world.market(m);

@@ -93,7 +93,7 @@ impl Plan {
             [("faults", self.kinds.names()), ("without", ranges(self.without.iter().copied()))]
         {
             if !values.is_empty() {
-                command += &format!(" --{option} {}", values.join(","));
+                command.extend([" --", option, " ", &values.join(",")]);
             }
         }
         command

@@ -15,11 +15,11 @@ pub(super) fn shrink(found: Outcome) -> Outcome {
         // What happened after the promise was broken.
         let mut plan = shortest.plan.clone();
         plan.without.extend(broken.events + 1..=plan.events);
-        shortest = better(plan, shortest, until);
+        shortest = better(&plan, shortest, until);
     }
     while let Some(half) = half(&shortest.plan) {
         let before = shortest.plan.hours;
-        shortest = better(half, shortest, until);
+        shortest = better(&half, shortest, until);
         if shortest.plan.hours == before {
             break;
         }
@@ -37,7 +37,7 @@ fn half(plan: &Plan) -> Option<Plan> {
     let halves = plan.hours.is_multiple_of(2) && plan.events.is_multiple_of(2);
     let (hours, events) = (plan.hours / 2, plan.events / 2);
     let without = plan.without.iter().copied().filter(|event| *event <= events).collect();
-    halves.then(|| Plan { hours, events, without, ..plan.clone() })
+    halves.then(|| Plan { events, hours, without, ..plan.clone() })
 }
 
 /// Leaves out one piece after another: of the kinds of fault, then of the events.
@@ -45,14 +45,16 @@ fn without_pieces(mut shortest: Outcome, pieces: usize, until: Instant) -> Outco
     let kinds: Vec<_> = shortest.plan.kinds.iter().collect();
     for piece in kinds.chunks(kinds.len().div_ceil(pieces).max(1)) {
         let mut plan = shortest.plan.clone();
-        piece.iter().for_each(|kind| plan.kinds = plan.kinds.without(*kind));
-        shortest = better(plan, shortest, until);
+        for kind in piece {
+            plan.kinds = plan.kinds.without(*kind);
+        }
+        shortest = better(&plan, shortest, until);
     }
     let events: Vec<u64> = left(&shortest.plan).collect();
     for piece in events.chunks(events.len().div_ceil(pieces).max(1)) {
         let mut plan = shortest.plan.clone();
         plan.without.extend(piece);
-        shortest = better(plan, shortest, until);
+        shortest = better(&plan, shortest, until);
     }
     shortest
 }
@@ -62,12 +64,12 @@ fn left(plan: &Plan) -> impl Iterator<Item = u64> + '_ {
 }
 
 /// The outcome of a plan if it breaks the same promise, or else the one that there was.
-fn better(plan: Plan, than: Outcome, until: Instant) -> Outcome {
-    if plan == than.plan || Instant::now() >= until {
+fn better(plan: &Plan, than: Outcome, until: Instant) -> Outcome {
+    if *plan == than.plan || Instant::now() >= until {
         return than;
     }
     let invariant = |outcome: &Outcome| outcome.broken.as_ref().map(|broken| broken.invariant);
-    match simulate(&plan) {
+    match simulate(plan) {
         Ok(outcome) if invariant(&outcome) == invariant(&than) => outcome,
         _ => than,
     }
