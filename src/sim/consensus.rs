@@ -71,13 +71,10 @@ impl Log {
     }
 
     /// Compares a replica with the first that came so far.
-    pub(super) fn compare(&self, replica: &mut Replica) -> Result<(), String> {
-        match self.digests.get(&replica.index) {
-            Some(digest) if *digest != replica.digest() => {
-                Err(format!("another state at index {}", replica.index))
-            }
-            _ => Ok(()),
-        }
+    fn compare(&self, index: u64, digest: Hash) -> Result<(), String> {
+        let known = self.digests.get(&index);
+        let same = known.is_none_or(|known| *known == digest);
+        if same { Ok(()) } else { Err(format!("another state at index {index}")) }
     }
 }
 
@@ -164,6 +161,14 @@ impl World {
         let known = known.then(|| meant.clone());
         let (reply, effects) = self.log.head.apply(Stamp { index, now: at_ms }, meant);
         self.tally.reach(names::of_reply(&reply));
+        if self.story.is_some()
+            && let Ok(command) = codec::decode::<Command>(&command)
+        {
+            let told = names::in_words(&command, &reply);
+            for line in told {
+                self.tell(|| format!("agreed {index}: {line}"));
+            }
+        }
         let bytes = codec::encode(&reply);
         self.note(&bytes);
         self.account(&effects);
@@ -173,7 +178,7 @@ impl World {
         let (command, agreed) = (command.into(), self.now);
         let (reply, chain) = (bytes.clone().into(), self.log.head.chain);
         self.log.entries.push_back(Entry { index, at_ms, command, agreed, reply, chain });
-        if index % DIGEST_EVERY == 0 {
+        if index.is_multiple_of(DIGEST_EVERY) {
             let digest = self.log.head.digest();
             self.log.digests.insert(index, digest);
             self.note(&digest);
@@ -420,7 +425,7 @@ fn apply(world: &mut World, n: usize) {
     let Some(entry) = world.log.after(index).cloned() else { return };
     let followed = world.node(n).replica.follow(&entry);
     world.holds("I6", followed.map_err(|how| format!("node {}: {how}", n + 1)));
-    if entry.index % DIGEST_EVERY == 0 {
+    if entry.index.is_multiple_of(DIGEST_EVERY) {
         compare(world, n);
     }
     node::applied(world, n);
@@ -428,9 +433,9 @@ fn apply(world: &mut World, n: usize) {
 
 /// Holds a replica against the others.
 pub(super) fn compare(world: &mut World, n: usize) {
-    let mut replica = std::mem::take(&mut world.node(n).replica);
-    let same = world.log.compare(&mut replica);
-    world.node(n).replica = replica;
+    let replica = &mut world.node(n).replica;
+    let (index, digest) = (replica.index, replica.digest());
+    let same = world.log.compare(index, digest);
     world.holds("I6", same.map_err(|how| format!("node {}: {how}", n + 1)));
 }
 

@@ -56,6 +56,7 @@ fn buy(sim: &Sim, world: &mut World, m: usize, dice: &mut Random) {
         world.market(m).show(sku, shown - quantity);
         world.sold(sku, quantity);
         let channel = world.market(m).name.clone();
+        world.tell(|| format!("{channel} sells {quantity} {sku} of {shown} in {id}"));
         let changed = world.agreed_now();
         let real = Units { sold: quantity, ..Units::default() };
         let known = Line { sku: sku.into(), real, changed, ..Line::default() };
@@ -127,32 +128,30 @@ fn change(sim: &Sim, world: &mut World, m: usize, dice: &mut Random) {
         _ => return,
     };
     known.changed = now;
+    world.tell(|| format!("{place:?}: {kind:?} {what} {sku}, {restocked} more than {shown} shown"));
     world.market(m).show(&sku, shown + restocked);
     world.log.truth.sku(&sku).out -= restocked;
-    match kind {
-        Some(kind) => {
-            world.tally.reach(match kind {
-                Removal::Cancelled => "line cancelled",
-                Removal::Fulfilled => "line shipped",
-                _ => "line returned",
-            });
-            let removed = removal(format!("r{serial}"), (&line, &sku), what, kind);
-            order.removals.push(removed.clone());
-            let now = world.now;
-            order.changed = world.market(m).tick(now);
-            let fact =
-                Fact::Removals { order: id.clone(), version: order.changed, lines: vec![removed] };
-            world.market(m).put(&id, order);
-            tell(sim, world, m, fact, "refunds/create");
+    let Some(kind) = kind else {
+        world.tally.reach("line edited");
+        if let Some(line) = order.lines.get_mut(n) {
+            line.2 = quantity - 1;
         }
-        None => {
-            world.tally.reach("line edited");
-            if let Some(line) = order.lines.get_mut(n) {
-                line.2 = quantity - 1;
-            }
-            tell_image(sim, world, m, &id, order, "orders/updated");
-        }
-    }
+        tell_image(sim, world, m, &id, order, "orders/updated");
+        return;
+    };
+    world.tally.reach(match kind {
+        Removal::Cancelled => "line cancelled",
+        Removal::Fulfilled => "line shipped",
+        _ => "line returned",
+    });
+    let removed = removal(format!("r{serial}"), (&line, &sku), what, kind);
+    order.removals.push(removed.clone());
+    let now = world.now;
+    order.changed = world.market(m).tick(now);
+    let (version, lines) = (order.changed, vec![removed]);
+    let fact = Fact::Removals { order: id.clone(), version, lines };
+    world.market(m).put(&id, order);
+    tell(sim, world, m, fact, "refunds/create");
 }
 
 /// A sale at a till, which tells of it once and shows nothing.
@@ -186,6 +185,7 @@ pub(super) fn edit(sim: &Sim, world: &mut World, m: usize) {
     let quantity = i64::try_from(world.dice.below(8)).unwrap_or(0);
     let (now, agreed) = (world.now, world.agreed_now());
     world.market(m).show(sku, quantity);
+    world.tell(|| format!("market {m} is edited by hand: {sku} {quantity}"));
     world.market(m).edited.insert(sku.into());
     world.log.truth.late(sku, agreed);
     let version = world.market(m).tick(now);

@@ -97,8 +97,8 @@ impl Kinds {
     /// The kinds whose names begin so: none named is all of them, `none` is none.
     pub(super) fn named(names: &[String]) -> Self {
         let all = names.is_empty();
-        let named = |known: &str| names.iter().any(|name| known.starts_with(name.as_str()));
-        let kinds = ALL.iter().filter(|(_, known, _)| all || named(known));
+        let asked = |known: &str| names.iter().any(|name| known.starts_with(name.as_str()));
+        let kinds = ALL.iter().filter(|(_, known, _)| all || asked(known));
         Self(kinds.map(|(fault, ..)| *fault).collect())
     }
 

@@ -268,7 +268,11 @@ impl Quantities for Shop {
     ) -> Result<Answered<Vec<Option<i64>>>, PushError> {
         let (m, listings) = (self.market, listings.to_vec());
         let read = move |world: &mut World| {
-            listings.iter().for_each(|id| noticed(world, m, id));
+            for id in &listings {
+                noticed(world, m, id);
+            }
+            let read = format!("{listings:?} is read");
+            world.tell(|| read);
             let market = world.market(m);
             let shown = listings.iter().map(|id| Some(market.shows(market.sku(id)?)));
             shown.collect()
@@ -339,8 +343,12 @@ fn take(world: &mut World, m: usize, rows: &[Row], key: &str) -> Vec<RowOutcome>
     {
         market.answers.remove(&oldest);
     }
+    let name = market.name.clone();
+    for (row, outcome) in rows.iter().zip(&outcomes) {
+        let Row { sku, from, quantity, .. } = row;
+        world.tell(|| format!("{name} is set: {sku} {from} -> {quantity}: {outcome:?}"));
+    }
     if outcomes.iter().all(|outcome| *outcome == RowOutcome::Confirmed) {
-        let name = market.name.clone();
         for row in rows {
             noticed(world, m, &row.listing);
             world.market(m).show(&row.sku, row.quantity);

@@ -57,7 +57,7 @@ const TILL: &str = "till";
 /// Units of each SKU at the beginning.
 const OPENING: i64 = 12;
 /// How long everything may take to come to rest once faults have stopped.
-const CALM_MAX: Duration = Duration::from_secs(24 * 3_600);
+const CALM_MAX: Duration = Duration::from_secs(8 * 3_600);
 /// How long it rests at least: late calls and webhooks come in.
 const CALM_MIN: Duration = Duration::from_secs(1_800);
 const LOOK: Duration = Duration::from_secs(60);
@@ -87,6 +87,8 @@ struct Plan {
     kinds: Kinds,
     /// Events that are left out.
     without: BTreeSet<u64>,
+    /// Whether what happens is written down.
+    telling: bool,
 }
 
 impl Plan {
@@ -110,6 +112,8 @@ struct Outcome {
     real_time: Duration,
     entries: u64,
     oversold: Vec<(&'static str, i64)>,
+    /// What happened, if the plan asks for that.
+    story: Vec<String>,
 }
 
 /// Runs a plan, on this thread.
@@ -131,6 +135,7 @@ fn simulate(plan: &Plan) -> Result<Outcome, String> {
 async fn whole(plan: &Plan, config: Config) -> Outcome {
     let markets = MARKETS.iter().map(|name| Market::new(name, &SKUS)).collect();
     let sim = Sim::new(plan.seed, plan.kinds.clone(), config, markets);
+    sim.with(|world| world.story = plan.telling.then(Vec::new));
     open(&sim).await;
     tokio::spawn(nemesis::run(sim.clone()));
     let began = tokio::time::Instant::now();
@@ -155,6 +160,7 @@ async fn whole(plan: &Plan, config: Config) -> Outcome {
         virtual_time: world.elapsed(),
         real_time: Duration::ZERO,
         entries: world.log.last(),
+        story: world.story.take().unwrap_or_default(),
         oversold: world.log.truth.oversold.iter().map(|(cause, units)| (*cause, *units)).collect(),
     })
 }

@@ -1,5 +1,6 @@
 //! Names for what a run reached.
 
+use state::command::Asked;
 use state::reply::{Answered, Refused};
 use state::{Command, Reply};
 
@@ -39,5 +40,41 @@ pub(super) const fn of_reply(reply: &Reply) -> &'static str {
         Reply::Intended(_) => "reply intended",
         Reply::Rejected(_) => "reply rejected",
         Reply::Checkpoint { .. } => "reply checkpoint",
+    }
+}
+
+/// A command and its reply in words, by SKU where it has several.
+pub(super) fn in_words(command: &Command, reply: &Reply) -> Vec<String> {
+    match command {
+        Command::Segment(segment) => {
+            let (node, sequence) = (segment.origin.node, segment.sequence);
+            let facts = segment.deliveries.iter().flat_map(|delivery| {
+                delivery.facts.iter().map(move |fact| format!("{} {fact:?}", delivery.id))
+            });
+            facts
+                .map(|fact| {
+                    format!("segment {node}/{:?}/{sequence} {reply:?}: {fact}", segment.lane)
+                })
+                .collect()
+        }
+        Command::Intend { channel, .. } => match reply {
+            Reply::Intended(intended) => {
+                let next = intended.iter();
+                next.map(|next| format!("intend {channel} {} {:?}", next.sku, next.step)).collect()
+            }
+            reply => vec![format!("intend {channel}: {reply:?}")],
+        },
+        Command::Settle { channel, outcomes, .. } => outcomes
+            .iter()
+            .map(|of| {
+                format!("settle {channel} {} {} {:?}: {reply:?}", of.sku, of.revision, of.result)
+            })
+            .collect(),
+        Command::Request { asked: Asked::Movements(asked), .. } => {
+            let movements = asked.movements.iter();
+            movements.map(|one| format!("{:?} {} {}", one.kind, one.quantity, one.sku)).collect()
+        }
+        Command::Request { asked, .. } => vec![format!("{asked:?}: {reply:?}")],
+        other => vec![format!("{}: {reply:?}", of_command(other))],
     }
 }

@@ -78,6 +78,18 @@ fn strike(sim: &Sim, fault: Fault, n: usize) {
             let sim = sim.clone();
             tokio::spawn(async move {
                 sleep(lasts).await;
+                // What it took in while it was alone is on its disk and nowhere else.
+                let dies = fault == Fault::NodeCutOff
+                    && sim.with(|world| {
+                        let dies = world.dice.below(3) == 0 && world.may(Fault::PowerLost);
+                        if dies {
+                            world.count(Fault::PowerLost);
+                        }
+                        dies
+                    });
+                if dies {
+                    node::fall(sim.clone(), n, true, Duration::from_secs(20)).await;
+                }
                 sim.with(|world| end(world, fault, n));
             });
         }

@@ -92,12 +92,11 @@ pub(super) fn start(sim: &Sim, n: usize) {
             return;
         }
     };
-    let config = sim.config();
     let stop = CancellationToken::new();
-    let peer = || Peer::new(sim, n);
-    let intake = Intake::new(inbox.clone(), &config.ingest);
-    let mut tasks = Vec::new();
-    let mut spawn = |task| tasks.push(task);
+    let intake = Intake::new(inbox.clone(), &sim.config().ingest);
+    let process =
+        Process { sim, n, id, clock, measures, intake: intake.clone(), stop: stop.clone() };
+    let mut tasks = process.run(inbox.clone());
     let of_writer = sim.clone();
     let written = async move {
         if writer.write_all().await.is_err() {
@@ -105,42 +104,64 @@ pub(super) fn start(sim: &Sim, n: usize) {
             tokio::spawn(fall(of_writer, n, false, Duration::from_secs(5)));
         }
     };
-    spawn(tokio::spawn(written).abort_handle());
-    let outstanding = config.raft.segments_outstanding;
-    let submitted = submit::run(inbox.clone(), peer(), outstanding, stop.clone());
-    spawn(tokio::spawn(submitted).abort_handle());
-    let chores = chores::run(Arc::clone(&config), peer(), Arc::clone(&clock), stop.clone());
-    spawn(tokio::spawn(chores).abort_handle());
-    spawn(tokio::spawn(consensus::follow(sim.clone(), n)).abort_handle());
-    for (m, channel) in config.channels.iter().filter(|channel| channel.api.is_some()).enumerate() {
-        let shop = || Shop { sim: sim.clone(), market: m };
-        // Elsewhere a pusher does nothing but look, and time is short.
-        if channel.home == Some(id) {
-            let pusher = Pusher {
-                channel: channel.clone(),
-                client: shop(),
-                node: id,
-                cluster: peer(),
-                measures: Arc::clone(&measures),
-            };
-            spawn(tokio::spawn(propagate::run(pusher, stop.clone())).abort_handle());
-        }
-        let poller = Poller {
-            channel: channel.clone(),
-            source: shop(),
-            node: id,
-            cluster: peer(),
-            intake: intake.clone(),
-            clock: Arc::clone(&clock),
-            measures: Arc::clone(&measures),
-        };
-        spawn(tokio::spawn(poll::run(poller, stop.clone())).abort_handle());
-    }
+    tasks.push(tokio::spawn(written).abort_handle());
     sim.with(|world| {
         let node = world.node(n);
         (node.intake, node.inbox, node.tasks) = (Some((intake, stop)), Some(inbox), tasks);
         world.elect();
     });
+}
+
+/// What the parts of one process share.
+struct Process<'a> {
+    sim: &'a Sim,
+    n: usize,
+    id: u64,
+    clock: Clock,
+    measures: Arc<Measures>,
+    intake: Intake<Disk>,
+    stop: CancellationToken,
+}
+
+impl Process<'_> {
+    /// Starts all that runs beside the inbox.
+    fn run(&self, inbox: Inbox<Disk>) -> Vec<AbortHandle> {
+        let (sim, n, config) = (self.sim, self.n, self.sim.config());
+        let (peer, stop) = (|| Peer::new(sim, n), || self.stop.clone());
+        let outstanding = config.raft.segments_outstanding;
+        let chores = chores::run(Arc::clone(&config), peer(), Arc::clone(&self.clock), stop());
+        let mut tasks = vec![
+            tokio::spawn(submit::run(inbox, peer(), outstanding, stop())).abort_handle(),
+            tokio::spawn(chores).abort_handle(),
+            tokio::spawn(consensus::follow(sim.clone(), n)).abort_handle(),
+        ];
+        let with_api = config.channels.iter().filter(|channel| channel.api.is_some());
+        for (market, channel) in with_api.enumerate() {
+            let client = Shop { sim: sim.clone(), market };
+            let poller = Poller {
+                channel: channel.clone(),
+                source: client.clone(),
+                node: self.id,
+                cluster: peer(),
+                intake: self.intake.clone(),
+                clock: Arc::clone(&self.clock),
+                measures: Arc::clone(&self.measures),
+            };
+            tasks.push(tokio::spawn(poll::run(poller, stop())).abort_handle());
+            // Elsewhere a pusher does nothing but look, and time is short.
+            if channel.home == Some(self.id) {
+                let pusher = Pusher {
+                    channel: channel.clone(),
+                    client,
+                    node: self.id,
+                    cluster: peer(),
+                    measures: Arc::clone(&self.measures),
+                };
+                tasks.push(tokio::spawn(propagate::run(pusher, stop())).abort_handle());
+            }
+        }
+        tasks
+    }
 }
 
 /// What a node knows at its start: its newest snapshot; the log follows.
@@ -221,7 +242,7 @@ pub(super) fn applied(world: &mut World, n: usize) {
         world.log.purge(through);
     }
     let node = world.node(n);
-    if index % SNAPSHOT_EVERY == 0 {
+    if index.is_multiple_of(SNAPSHOT_EVERY) {
         node.freezing = Some((node.replica.freeze(), now));
     }
 }

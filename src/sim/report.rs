@@ -2,7 +2,7 @@
 
 use super::faults::Kinds;
 use super::shrink::{ranges, shrink};
-use super::{NODES, Outcome, Plan, simulate};
+use super::{NODES, Outcome, Plan, SKUS, simulate};
 
 /// What is simulated.
 #[derive(Clone, Debug, clap::Args)]
@@ -22,7 +22,13 @@ pub struct Options {
     /// Events that are left out, as a replay names them: 3,10-20.
     #[arg(long, value_delimiter = ',', value_parser = range)]
     without: Vec<(u64, u64)>,
+    /// Looks for no shorter history where a promise is not kept.
+    #[arg(long)]
+    as_is: bool,
 }
+
+/// Lines of a history that are printed at the most.
+const STORY_LINES: usize = 80;
 
 /// The invariants that a run holds against what really happened.
 const INVARIANTS: [(&str, &str); 7] = [
@@ -42,14 +48,16 @@ pub fn run(options: &Options, say: impl Fn(&str)) -> Result<(), String> {
     let outcome = simulate(&plan)?;
     outcome.print(&say);
     let Some(broken) = outcome.broken.clone() else { return Ok(()) };
-    say("looking for a shorter history …");
-    let shortest = shrink(outcome);
-    let (before, shortest_broken) = (broken, shortest.broken.clone());
-    if let Some(broken) = shortest_broken {
-        say(&format!("{} at {:?}: {}", broken.invariant, broken.at, broken.how));
-    }
+    let shortest = if options.as_is {
+        outcome
+    } else {
+        say("looking for a shorter history …");
+        shrink(outcome)
+    };
     say(&format!("replay: {}", shortest.plan.command()));
-    Err(format!("{} was not kept: {}", before.invariant, before.how))
+    let shortest = simulate(&Plan { telling: true, ..shortest.plan })?;
+    shortest.tell(&say);
+    Err(format!("{} was not kept: {}", broken.invariant, broken.how))
 }
 
 impl Options {
@@ -62,7 +70,8 @@ impl Options {
         });
         let without = self.without.iter().flat_map(|(first, last)| *first..=*last).collect();
         let kinds = Kinds::named(&self.faults);
-        Plan { seed, events: self.events, hours: self.hours.max(1), kinds, without }
+        let (events, hours) = (self.events, self.hours.max(1));
+        Plan { seed, events, hours, kinds, without, telling: false }
     }
 }
 
@@ -84,7 +93,7 @@ impl Plan {
             [("faults", self.kinds.names()), ("without", ranges(self.without.iter().copied()))]
         {
             if !values.is_empty() {
-                command += &format!(" --{option} {}", values.join(","));
+                command.extend([" --", option, " ", &values.join(",")]);
             }
         }
         command
@@ -92,6 +101,19 @@ impl Plan {
 }
 
 impl Outcome {
+    /// The end of the history, and of it what is about the SKU that went wrong.
+    fn tell(&self, say: &impl Fn(&str)) {
+        let Some(broken) = &self.broken else { return };
+        let about = SKUS.iter().find(|sku| broken.how.contains(*sku));
+        let faults: Vec<String> = self.plan.kinds.names();
+        let is_about = |line: &&String| about.is_none_or(|sku| line.contains(sku));
+        let lines: Vec<&String> = self.story.iter().filter(is_about).collect();
+        let events = self.plan.events - u64::try_from(self.plan.without.len()).unwrap_or(0);
+        say(&format!("{events} events; faults: {}", faults.join(", ")));
+        lines.iter().skip(lines.len().saturating_sub(STORY_LINES)).for_each(|line| say(line));
+        say(&format!("{} at {:?}: {}", broken.invariant, broken.at, broken.how));
+    }
+
     fn print(&self, say: &impl Fn(&str)) {
         let columns = |rows: Vec<(String, u64)>| {
             let cells: Vec<String> =

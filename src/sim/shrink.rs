@@ -11,20 +11,50 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(super) fn shrink(found: Outcome) -> Outcome {
     let until = Instant::now() + PATIENCE;
     let mut shortest = found;
-    shortest = events_after(shortest);
-    for fault in shortest.plan.kinds.clone().iter() {
-        let kinds = shortest.plan.kinds.without(fault);
-        shortest = better(&Plan { kinds, ..shortest.plan.clone() }, shortest, until);
+    if let Some(broken) = &shortest.broken {
+        // What happened after the promise was broken.
+        let mut plan = shortest.plan.clone();
+        plan.without.extend(broken.events + 1..=plan.events);
+        shortest = better(&plan, shortest, until);
+    }
+    while let Some(half) = half(&shortest.plan) {
+        let before = shortest.plan.hours;
+        shortest = better(&half, shortest, until);
+        if shortest.plan.hours == before {
+            break;
+        }
     }
     let mut pieces = 2;
-    while pieces <= 64 && Instant::now() < until {
-        let left: Vec<u64> = left(&shortest.plan).collect();
-        for piece in left.chunks(left.len().div_ceil(pieces).max(1)) {
-            let mut plan = shortest.plan.clone();
-            plan.without.extend(piece);
-            shortest = better(&plan, shortest, until);
-        }
+    while pieces <= 128 && Instant::now() < until {
+        shortest = without_pieces(shortest, pieces, until);
         pieces *= 2;
+    }
+    shortest
+}
+
+/// Half as long, with the events of that half at the times that they had.
+fn half(plan: &Plan) -> Option<Plan> {
+    let halves = plan.hours.is_multiple_of(2) && plan.events.is_multiple_of(2);
+    let (hours, events) = (plan.hours / 2, plan.events / 2);
+    let without = plan.without.iter().copied().filter(|event| *event <= events).collect();
+    halves.then(|| Plan { events, hours, without, ..plan.clone() })
+}
+
+/// Leaves out one piece after another: of the kinds of fault, then of the events.
+fn without_pieces(mut shortest: Outcome, pieces: usize, until: Instant) -> Outcome {
+    let kinds: Vec<_> = shortest.plan.kinds.iter().collect();
+    for piece in kinds.chunks(kinds.len().div_ceil(pieces).max(1)) {
+        let mut plan = shortest.plan.clone();
+        for kind in piece {
+            plan.kinds = plan.kinds.without(*kind);
+        }
+        shortest = better(&plan, shortest, until);
+    }
+    let events: Vec<u64> = left(&shortest.plan).collect();
+    for piece in events.chunks(events.len().div_ceil(pieces).max(1)) {
+        let mut plan = shortest.plan.clone();
+        plan.without.extend(piece);
+        shortest = better(&plan, shortest, until);
     }
     shortest
 }
@@ -33,17 +63,9 @@ fn left(plan: &Plan) -> impl Iterator<Item = u64> + '_ {
     (1..=plan.events).filter(|event| !plan.without.contains(event))
 }
 
-/// Without what happened after the promise was broken.
-fn events_after(found: Outcome) -> Outcome {
-    let Some(broken) = &found.broken else { return found };
-    let mut plan = found.plan.clone();
-    plan.without.extend(broken.events + 1..=plan.events);
-    better(&plan, found, Instant::now() + PATIENCE)
-}
-
 /// The outcome of a plan if it breaks the same promise, or else the one that there was.
 fn better(plan: &Plan, than: Outcome, until: Instant) -> Outcome {
-    if Instant::now() >= until {
+    if *plan == than.plan || Instant::now() >= until {
         return than;
     }
     let invariant = |outcome: &Outcome| outcome.broken.as_ref().map(|broken| broken.invariant);

@@ -110,8 +110,11 @@ impl Truth {
         }
         let sku = self.sku(&movement.sku);
         let change = match movement.kind {
-            Kind::Receipt | Kind::Return | Kind::Adjustment => quantity,
-            Kind::Cancellation | Kind::Release => quantity,
+            Kind::Receipt
+            | Kind::Return
+            | Kind::Adjustment
+            | Kind::Cancellation
+            | Kind::Release => quantity,
             Kind::Sale | Kind::Hold | Kind::Transfer => -quantity,
             Kind::Fulfilment | Kind::Incoming => 0,
         };

@@ -40,6 +40,7 @@ struct Inner {
     began: Instant,
     world: Mutex<World>,
     config: Arc<Config>,
+    seed: u64,
 }
 
 /// Everything that is simulated.
@@ -62,6 +63,8 @@ pub(super) struct World {
     pub(super) busy: u64,
     /// Grows with all that happens; equal for equal runs.
     trace: u64,
+    /// What happened, in words, where somebody wants to read it.
+    pub(super) story: Option<Vec<String>>,
 }
 
 impl Sim {
@@ -81,9 +84,10 @@ impl Sim {
             events: 0,
             busy: 0,
             trace: seed,
+            story: None,
         };
         let (began, world, config) = (Instant::now(), Mutex::new(world), Arc::new(config));
-        Self(Arc::new(Inner { began, world, config }))
+        Self(Arc::new(Inner { began, world, config, seed }))
     }
 
     pub(super) fn config(&self) -> Arc<Config> {
@@ -99,7 +103,13 @@ impl Sim {
     pub(super) fn with<T>(&self, change: impl FnOnce(&mut World) -> T) -> T {
         let elapsed = u64::try_from(self.elapsed().as_millis()).unwrap_or(u64::MAX);
         let mut world = self.0.world.lock().unwrap_or_else(PoisonError::into_inner);
-        world.now = BEGIN_MS + elapsed;
+        let now = BEGIN_MS + elapsed;
+        if world.now != now {
+            world.now = now;
+            // Chances hang on the time alone, so that what is left out of a history leaves the rest of it
+            // as it is.
+            world.dice = Random::new(self.0.seed ^ now.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        }
         change(&mut world)
     }
 
@@ -154,6 +164,15 @@ impl World {
     pub(super) fn count(&mut self, fault: Fault) {
         *self.tally.faults.entry(fault).or_default() += 1;
         self.note(fault.name().as_bytes());
+        self.tell(|| format!("fault: {}", fault.name()));
+    }
+
+    /// Says what happens, to whoever wants to read it.
+    pub(super) fn tell(&mut self, what: impl FnOnce() -> String) {
+        let at = self.elapsed().as_secs_f64();
+        if let Some(story) = &mut self.story {
+            story.push(format!("{at:>10.3}  {}", what()));
+        }
     }
 
     /// A time between two, in milliseconds.

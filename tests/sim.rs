@@ -1,0 +1,51 @@
+//! Promise: whatever fails above the consensus library, and whenever, every invariant holds; and a run can
+//! be repeated to the last bit.
+#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+
+use std::process::Command;
+
+fn sim(options: &str) -> (bool, String) {
+    let run = Command::new(env!("CARGO_BIN_EXE_stockraft"))
+        .arg("sim")
+        .args(options.split_whitespace())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&run.stdout).into_owned();
+    (run.status.success(), format!("{said}{}", String::from_utf8_lossy(&run.stderr)))
+}
+
+fn count(said: &str, name: &str) -> u64 {
+    let found = said.split(['·', '\n']).find_map(|cell| cell.trim().strip_prefix(name));
+    found.and_then(|rest| rest.trim().parse().ok()).unwrap_or(0)
+}
+
+// A node that dies between its disk and its 200, a leader that is lost with proposals in its log, a push
+// whose answer never comes, a clock that is hours off: each alone is easy, and all of them at once is what
+// happens. A run in which nothing fails, or nothing is sold, would show nothing.
+#[test]
+fn every_invariant_holds_while_everything_fails() {
+    let mut faults = 0;
+    for seed in [2, 3, 5] {
+        let (kept, said) = sim(&format!("--seed {seed} --hours 3 --events 300"));
+        assert!(kept, "{said}");
+        assert!(count(&said, "sale") > 40 && count(&said, "raise taken") > 20, "{said}");
+        assert!(count(&said, "webhook answered 200") > 40, "{said}");
+        faults += count(&said, "node-killed") + count(&said, "power-lost");
+    }
+    assert!(faults > 10, "{faults} nodes died");
+}
+
+// One source of chance that is not the seed's, one map whose order hangs on an address, and no failure
+// that is found could be looked at again.
+#[test]
+fn the_same_seed_is_the_same_run() {
+    let digest = |seed: u64| {
+        let (kept, said) = sim(&format!("--seed {seed} --hours 1 --events 150"));
+        assert!(kept, "{said}");
+        let digest = said.lines().find_map(|line| line.strip_prefix("digest ")).unwrap();
+        digest.to_string()
+    };
+    let first = digest(11);
+    assert_eq!(first, digest(11));
+    assert_ne!(first, digest(12));
+}
