@@ -13,7 +13,7 @@ use crate::ledger::Stock;
 use crate::limits;
 use crate::listing::{Due, Listing, Place, Stale};
 use crate::notices::{Before, shortfalls};
-use crate::reservation::{Reservation, Status};
+use crate::reservation::Status;
 use crate::{Effects, Id, Millis, NodeId, Packed, Reply};
 
 /// Where in the log a command stands, and when the cluster says that was.
