@@ -96,6 +96,7 @@ async fn chaos(mut world: World, seed: u64, lasts: Duration) -> Vec<String> {
     }
 
     world.calm();
+    let since = Instant::now();
     world.say("no more faults; everything comes to rest");
     stores::close(&world).await;
     traffic.stop().await;
@@ -106,5 +107,5 @@ async fn chaos(mut world: World, seed: u64, lasts: Duration) -> Vec<String> {
         intruder: intruder.stop().await,
         watched: watch.stop().await,
     };
-    verdict::give(&world, &all).await
+    verdict::give(&world, &all, since).await
 }
