@@ -57,7 +57,7 @@ const TILL: &str = "till";
 /// Units of each SKU at the beginning.
 const OPENING: i64 = 12;
 /// How long everything may take to come to rest once faults have stopped.
-const CALM_MAX: Duration = Duration::from_secs(8 * 3_600);
+const CALM_MAX: Duration = Duration::from_secs(5 * 3_600);
 /// How long it rests at least: late calls and webhooks come in.
 const CALM_MIN: Duration = Duration::from_secs(1_800);
 const LOOK: Duration = Duration::from_secs(60);
