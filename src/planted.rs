@@ -16,7 +16,7 @@ pub(crate) enum Bug {
 }
 
 #[cfg(feature = "planted-bugs")]
-mod planted {
+mod on {
     use std::sync::OnceLock;
 
     use super::Bug;
@@ -44,7 +44,7 @@ mod planted {
 }
 
 #[cfg(feature = "planted-bugs")]
-pub(crate) use planted::{has, plant};
+pub(crate) use on::{has, plant};
 
 /// Never.
 #[cfg(not(feature = "planted-bugs"))]

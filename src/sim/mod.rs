@@ -57,7 +57,7 @@ const TILL: &str = "till";
 /// Units of each SKU at the beginning.
 const OPENING: i64 = 12;
 /// How long everything may take to come to rest once faults have stopped.
-const CALM_MAX: Duration = Duration::from_secs(8 * 3_600);
+const CALM_MAX: Duration = Duration::from_secs(5 * 3_600);
 /// How long it rests at least: late calls and webhooks come in.
 const CALM_MIN: Duration = Duration::from_secs(1_800);
 const LOOK: Duration = Duration::from_secs(60);
@@ -66,9 +66,9 @@ const LOOK: Duration = Duration::from_secs(60);
 const CONFIG: &str = r#"
 node = { id = 1, region = "sim", data_dir = "sim" }
 channel = [
-    { name = "east", kind = "shopify", home = 1, api = { base_url = "https://east.invalid", location_id = "L1" } },
-    { name = "north", kind = "shopify", home = 2, api = { base_url = "https://north.invalid", location_id = "L1" } },
-    { name = "west", kind = "shopify", home = 3, api = { base_url = "https://west.invalid", location_id = "L1" } },
+    { name = "east", kind = "shopify", location = "main", home = 1, api = { base_url = "https://east.invalid", location_id = "L1" } },
+    { name = "north", kind = "shopify", location = "main", home = 2, api = { base_url = "https://north.invalid", location_id = "L1" } },
+    { name = "west", kind = "shopify", location = "main", home = 3, api = { base_url = "https://west.invalid", location_id = "L1" } },
     { name = "till", kind = "generic" },
 ]
 policy = [{ sku = "S-*", mode = "shared" }, { sku = "*", mode = "split" }]
