@@ -69,7 +69,7 @@ channel = [
     { name = "east", kind = "shopify", location = "main", home = 1, api = { base_url = "https://east.invalid", location_id = "L1" } },
     { name = "north", kind = "shopify", location = "main", home = 2, api = { base_url = "https://north.invalid", location_id = "L1" } },
     { name = "west", kind = "shopify", location = "main", home = 3, api = { base_url = "https://west.invalid", location_id = "L1" } },
-    { name = "till", kind = "generic" },
+    { name = "till", kind = "generic", location = "main" },
 ]
 policy = [{ sku = "S-*", mode = "shared" }, { sku = "*", mode = "split" }]
 "#;
