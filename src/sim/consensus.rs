@@ -411,8 +411,9 @@ fn next(world: &mut World, n: usize) -> Next {
     if cut {
         return Next::Wait;
     }
-    let usual = if leads { 0 } else { 40 + u64::try_from(n).unwrap_or(0) * 25 };
-    let at = lags.max(agreed + usual);
+    // A leader that does not apply would ask for time to pass, again and again.
+    let usual = 40 + u64::try_from(n).unwrap_or(0) * 25;
+    let at = if leads { agreed } else { lags.max(agreed + usual) };
     if at > now { Next::At(Duration::from_millis(at - now)) } else { Next::Apply }
 }
 
