@@ -1,5 +1,6 @@
 //! What a channel's API told when it was asked, taken apart.
 
+use serde::Deserialize;
 use serde_json::Value;
 
 use crate::{Understood, json};
@@ -33,6 +34,19 @@ impl Told {
     pub fn order(order: &Value, said: Result<Understood, String>) -> Self {
         let understood = said.unwrap_or_else(|why| json::dead(&why));
         Self { topic: "poll/order", raw: order.to_string().into_bytes(), understood }
+    }
+
+    /// The answer `{"order": …}` to the question for one. The error says why it is none.
+    pub(crate) fn wrapped_order(
+        body: &[u8],
+        read: impl Fn(&Value) -> Result<Understood, String>,
+    ) -> Result<Self, String> {
+        #[derive(Deserialize)]
+        struct Answer {
+            order: Value,
+        }
+        let Answer { order } = json::read(body)?;
+        Ok(Self::order(&order, read(&order)))
     }
 }
 

@@ -50,6 +50,11 @@ impl Kits {
         parts.into_iter().collect()
     }
 
+    /// The same of a kit; nothing of what is none.
+    pub(crate) fn recipe(&self, sku: &str) -> Parts {
+        if self.components(sku).is_some() { self.parts(sku) } else { Parts::new() }
+    }
+
     fn add_parts(
         &self,
         parts: &mut BTreeMap<String, i64>,

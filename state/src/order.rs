@@ -139,9 +139,7 @@ impl Moved {
 impl Line {
     /// Says what was ordered, and fixes what that is made of.
     pub(crate) fn name(&mut self, kits: &Kits, sku: String) {
-        if kits.components(&sku).is_some() {
-            self.parts = kits.parts(&sku);
-        }
+        self.parts = kits.recipe(&sku);
         self.sku = Some(sku);
     }
 

@@ -34,12 +34,7 @@ pub fn orders(body: &[u8]) -> Result<Page, String> {
 
 /// One order by its id. The error says why the answer is no order.
 pub fn order(body: &[u8]) -> Result<Told, String> {
-    #[derive(Deserialize)]
-    struct Answer {
-        order: Value,
-    }
-    let Answer { order } = json::read(body)?;
-    Ok(Told::order(&order, said(&order)))
+    Told::wrapped_order(body, said)
 }
 
 #[derive(Deserialize)]

@@ -3,7 +3,6 @@
 use super::{Cause, Held, next_letter};
 use crate::booking::Booking;
 use crate::command::Moved;
-use crate::kits::Parts;
 use crate::ledger::{Kind, is_quantity};
 use crate::limits;
 use crate::machine::{State, Work};
@@ -58,8 +57,7 @@ impl State {
         };
         let channel = self.data.channels.get(cause.channel);
         let own = channel.map(|channel| channel.definition.location.clone()).unwrap_or_default();
-        let is_kit = self.data.kits.components(&sku).is_some();
-        let parts = if is_kit { self.data.kits.parts(&sku) } else { Parts::new() };
+        let parts = self.data.kits.recipe(&sku);
         let booking = Booking {
             kind: moved.kind,
             sku: &sku,
