@@ -13,7 +13,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::options::Outage;
+use crate::{options::Outage, random::Random};
 
 const HEADER_READ_MAX: Duration = Duration::from_secs(30);
 const BACKLOG: u32 = 1024;
@@ -31,6 +31,23 @@ pub(crate) enum Fault {
     Throttled,
     /// Carried out, and then the connection drops without an answer.
     AnswerLost,
+}
+
+impl Fault {
+    /// The first that comes up, each by its own chance.
+    pub(crate) fn roll(
+        random: &mut Random,
+        server_error: f64,
+        throttled: f64,
+        answer_lost: f64,
+    ) -> Option<Self> {
+        let faults = [
+            (server_error, Self::ServerError),
+            (throttled, Self::Throttled),
+            (answer_lost, Self::AnswerLost),
+        ];
+        faults.into_iter().find_map(|(chance, fault)| random.chance(chance).then_some(fault))
+    }
 }
 
 /// How a call is refused before it is looked at; each service words it in its own shape.

@@ -60,12 +60,7 @@ async fn handle(inner: &Inner, request: Request<Incoming>) -> Result<Answer, io:
 fn roll(inner: &Inner, outage: &Outage) -> (Option<Fault>, String) {
     inner.act(|state| {
         let State { calls, faults, stats, .. } = state;
-        let fault = [
-            (faults.server_error, Fault::ServerError),
-            (faults.throttled, Fault::Throttled),
-            (faults.answer_lost, Fault::AnswerLost),
-        ];
-        let fault = fault.into_iter().find_map(|(chance, it)| calls.chance(chance).then_some(it));
+        let fault = Fault::roll(calls, faults.server_error, faults.throttled, faults.answer_lost);
         stats.outage_calls += u64::from(*outage != Outage::None || fault.is_some());
         (fault, calls.uuid())
     })

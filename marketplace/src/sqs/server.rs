@@ -61,13 +61,7 @@ async fn handle(inner: &Inner, request: Request<Incoming>) -> Result<Answer, io:
 fn roll(inner: &Inner, outage: &Outage) -> (Option<Fault>, String) {
     let mut state = inner.lock();
     let State { mishaps, faults, counts, .. } = &mut *state;
-    let fault = [
-        (faults.server_error, Fault::ServerError),
-        (faults.throttled, Fault::Throttled),
-        (faults.answer_lost, Fault::AnswerLost),
-    ]
-    .into_iter()
-    .find_map(|(chance, fault)| mishaps.chance(chance).then_some(fault));
+    let fault = Fault::roll(mishaps, faults.server_error, faults.throttled, faults.answer_lost);
     counts.calls += 1;
     counts.outage_calls += u64::from(*outage != Outage::None || fault.is_some());
     (fault, mishaps.uuid())
