@@ -47,7 +47,7 @@ bench-scale: ## what fits, and who waits for it; SIZE=20000 is a look of some se
 	$(CARGO) bench --locked --bench node -- $(SIZE)
 
 fuzz: ## any bytes for every parser, every signature and the agreed state: `make fuzz SECONDS=5`; needs a C++ compiler
-	fuzz/run $(SECONDS)
+	SEED=$(SEED) fuzz/run $(SECONDS)
 
 fuzz-corpus: ## where `make fuzz` begins, made anew of the samples and vectors
 	$(CARGO) run $(FUZZ) --target-dir $(FUZZ_DIR) --locked --bin seeds

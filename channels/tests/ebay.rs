@@ -195,7 +195,10 @@ fn the_next_page_is_a_path() {
     assert_eq!(next(json!(path)), Ok(Some(path.to_string())));
     assert_eq!(next(Value::Null), Ok(None));
     assert_eq!(next(json!("")), Ok(None));
-    for bad in ["not a URL", "elsewhere.example:80", "*"] {
+    // `//host/…` means another host wherever it is taken for a reference.
+    for bad in
+        ["not a URL", "elsewhere.example:80", "*", "https://api.ebay.com//elsewhere.example/x"]
+    {
         assert!(next(json!(bad)).is_err(), "{bad}");
     }
 }

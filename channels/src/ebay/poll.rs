@@ -10,7 +10,8 @@ use crate::poll::{Page, Told};
 use crate::{Understood, time};
 
 /// One page of `getOrders`. `next` is the path and query of the page that follows; the host that the
-/// answer names for it is dropped, so that no answer can send a token elsewhere.
+/// answer names for it is dropped, and a path is none that begins like one (`//host`), so that no answer can
+/// send a token elsewhere.
 ///
 /// The error says why the answer is no page of orders.
 ///
@@ -40,7 +41,7 @@ fn path_and_query(url: &str) -> Result<String, String> {
     let wrong = || format!("next: {:?} is no URL", shortened(url));
     let uri: http::Uri = url.parse().map_err(|_| wrong())?;
     let next = uri.path_and_query().map(ToString::to_string);
-    next.filter(|next| next.starts_with('/')).ok_or_else(wrong)
+    next.filter(|next| next.starts_with('/') && !next.starts_with("//")).ok_or_else(wrong)
 }
 
 #[derive(Deserialize)]
