@@ -183,6 +183,11 @@ pub fn put_body(batch: &mut Batch, index: u64, n: u32, kept: &Kept) {
     batch.put(&body_key(index, n), &codec::encode(kept));
 }
 
+/// Removes a body in a batch.
+pub fn drop_body(batch: &mut Batch, index: u64, n: u32) {
+    batch.remove(&body_key(index, n));
+}
+
 /// The hash of a movement that follows one with the hash `previous`.
 #[must_use]
 pub fn link(previous: &Hash, movement: &Movement) -> Hash {

@@ -161,6 +161,9 @@ impl Replica {
         for body in &effects.bodies {
             history::put_body(batch, index, body.n, &body.kept);
         }
+        for (index, n) in &effects.dropped {
+            history::drop_body(batch, *index, *n);
+        }
         self.measures.applied(&effects, self.state.data().now);
         history::put_movements(batch, &mut self.chain, index, effects.movements);
     }

@@ -165,7 +165,7 @@ fn body(
 ) -> Result<(Option<String>, bool, Option<String>), Problem> {
     let kept = history.body(index, n).map_err(|error| Problem::internal(error.to_string()))?;
     Ok(match kept {
-        None => (None, false, None),
+        None | Some(Kept::Message { .. } | Kept::Notice(_)) => (None, false, None),
         Some(Kept::Facts(facts)) => (None, false, Some(format!("{facts:?}"))),
         Some(Kept::Body(bytes)) => match String::from_utf8(bytes) {
             Ok(text) => (Some(text), false, None),

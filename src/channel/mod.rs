@@ -74,6 +74,7 @@ pub fn deliver(channel: &str, parsed: Parsed, raw: &[u8], received_ms: u64) -> M
         received_ms,
         raw: if facts.iter().any(may_wait) { raw.to_vec() } else { Vec::new() },
         facts,
+        publish: Vec::new(),
     };
     Meant::Delivery(Box::new(delivery), dead)
 }

@@ -13,6 +13,7 @@ use crate::kits::Parts;
 use crate::ledger::Kind;
 use crate::order::{LineImage, RemovalLine};
 use crate::origin::{Lane, Origin};
+use crate::queue::ask::{Ask, Publish};
 use crate::{Key, Millis, NodeId};
 
 /// One entry of the log, as this room understands it.
@@ -94,6 +95,8 @@ pub enum Command {
         /// What it found.
         report: Report,
     },
+    /// What was asked of topics, by many at once.
+    Queue(Vec<Ask>),
 }
 
 /// What may be asked through the API.
@@ -206,6 +209,8 @@ pub struct Delivery {
     pub facts: Vec<Fact>,
     /// The body as it was received, where a line in it may have to wait for a mapping; else empty.
     pub raw: Vec<u8>,
+    /// What is published because of it, in the same step, by topic.
+    pub publish: Vec<(String, Publish)>,
 }
 
 /// One thing that a channel says has happened.

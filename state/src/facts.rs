@@ -54,6 +54,7 @@ impl State {
 
     fn delivery(&mut self, work: &mut Work, mut delivery: Delivery) {
         let facts = core::mem::take(&mut delivery.facts);
+        let publish = core::mem::take(&mut delivery.publish);
         let raw = core::mem::take(&mut delivery.raw);
         match self.data.seen.verdict(&delivery.key, &delivery.body) {
             Verdict::New => {}
@@ -83,6 +84,11 @@ impl State {
             };
             let (Held::Dead(reason) | Held::Pending(reason)) = held;
             self.bury(work, &delivery, reason, kept);
+        }
+        for (topic, mut message) in publish {
+            let body = core::mem::take(&mut message.body);
+            let kept = Kept::Message { key: message.key.clone(), body };
+            self.offer(work, &topic, &message, kept);
         }
     }
 

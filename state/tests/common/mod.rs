@@ -120,6 +120,7 @@ pub fn delivery(id: &str, channel: &str, received_ms: Millis, facts: Vec<Fact>) 
         received_ms,
         facts,
         raw: Vec::new(),
+        publish: Vec::new(),
     }
 }
 
