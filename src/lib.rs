@@ -36,3 +36,4 @@ pub mod replica;
 pub mod sim;
 pub mod sqs;
 pub mod submit;
+pub mod topics;

@@ -26,6 +26,7 @@ use crate::poll::{self, Poller};
 use crate::propagate::{self, Pusher};
 use crate::replica::{Replica, Shared};
 use crate::sqs::{self, Consumer, Take, Taken};
+use crate::topics::Topics;
 use crate::{agreed, audit, chores, clock, history, listen, submit};
 
 /// How long what is going on may take to end; leadership is handed over in any case.
@@ -169,7 +170,8 @@ impl Node {
             measures: Arc::clone(&measures),
         };
         node.tasks.spawn(ingest::serve(public, Arc::new(webhooks), stop()));
-        let admin = Admin { config, replica, raft, inbox, measures };
+        let topics = Topics::start(member, &node.tasks, stop());
+        let admin = Admin { config, replica, raft, inbox, measures, topics };
         node.tasks.spawn(admin::serve(api, admin, stop()));
         node.tasks.close();
         Ok(node)

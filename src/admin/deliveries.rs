@@ -10,7 +10,7 @@ use state::order::Removal;
 use state::reply::Kept;
 use utoipa::ToSchema;
 
-use super::extract::{Json, Path, Query};
+use super::extract::{Json, Path};
 use super::view::{self, Page, Paging};
 use super::{Admin, Problem};
 use crate::clock::rfc3339;
@@ -18,7 +18,7 @@ use crate::history::History;
 use crate::replica::Frozen;
 
 /// The topic under which webhooks that could not be applied are listed.
-const TOPIC: &str = "deliveries";
+pub(super) const TOPIC: &str = "deliveries";
 
 /// Bytes of bodies after which a page of dead letters ends.
 const PAGE_BYTES_MAX: usize = 8 << 20;
@@ -103,18 +103,8 @@ pub(super) struct Dead {
     understood: Option<String>,
 }
 
-/// Deliveries that could not be applied, oldest first, with their bodies. The topic is `deliveries`.
-#[utoipa::path(get, path = "/v1/topics/{topic}/dead", operation_id = "list_dead_deliveries",
-    tag = "deliveries",     params(("topic" = String, Path), Paging),
-    responses((status = 200, body = Page<Dead>), (status = 404, body = Problem)))]
-pub(super) async fn dead(
-    State(admin): State<Admin>,
-    Path(topic): Path<String>,
-    Query(paging): Query<Paging>,
-) -> Result<Json<Page<Dead>>, Problem> {
-    if topic != TOPIC {
-        return Err(Problem::missing(format!("there is no topic {topic:?}, only {TOPIC:?}")));
-    }
+/// Deliveries that could not be applied, oldest first, with their bodies.
+pub(super) async fn dead(admin: &Admin, paging: Paging) -> Result<Json<Page<Dead>>, Problem> {
     let after = paging.cursor.as_deref().map(view::place).transpose()?;
     admin
         .look(move |frozen, history| letters(frozen, history, after, paging.limit()))

@@ -2,8 +2,10 @@
 
 mod access;
 mod ask;
+mod bodies;
 mod channels;
 mod cluster_api;
+mod dead;
 mod deliveries;
 mod describe;
 pub(crate) mod export;
@@ -11,6 +13,7 @@ mod extract;
 mod health;
 mod listings;
 mod locations;
+mod messages;
 pub(crate) mod movements;
 mod notices;
 mod pages;
@@ -20,6 +23,7 @@ mod reservations;
 mod shortfalls;
 mod skus;
 mod stock;
+mod topics;
 mod verify;
 mod view;
 
@@ -42,6 +46,7 @@ use crate::inbox::Inbox;
 use crate::listen;
 use crate::measures::Measures;
 use crate::replica::{Frozen, Replica, Shared};
+use crate::topics::Topics;
 use problem::Problem;
 
 /// How long a request may wait for the cluster's agreement.
@@ -67,6 +72,8 @@ pub struct Admin {
     pub inbox: Inbox,
     /// What is measured.
     pub measures: Arc<Measures>,
+    /// Where topics are asked.
+    pub topics: Topics,
 }
 
 impl Admin {
@@ -153,7 +160,10 @@ fn routes() -> [(OpenApiRouter<Admin>, Option<Scope>); 4] {
         .routes(routes!(locations::get))
         .routes(routes!(export::export))
         .routes(routes!(deliveries::order))
-        .routes(routes!(deliveries::dead))
+        .routes(routes!(topics::list))
+        .routes(routes!(topics::get))
+        .routes(routes!(dead::messages))
+        .routes(routes!(dead::dead))
         .routes(routes!(channels::list))
         .routes(routes!(channels::get))
         .routes(routes!(channels::policies))
@@ -169,12 +179,26 @@ fn routes() -> [(OpenApiRouter<Admin>, Option<Scope>); 4] {
         .routes(routes!(reservations::confirm))
         .routes(routes!(reservations::release))
         .routes(routes!(reservations::extend))
+        .routes(routes!(messages::publish))
+        .routes(routes!(messages::lease))
+        .routes(routes!(messages::ack))
+        .routes(routes!(messages::nack))
+        .routes(routes!(messages::extend))
+        .routes(routes!(dead::redrive))
+        .routes(routes!(dead::forget))
+        .routes(routes!(dead::remove))
+        .routes(routes!(topics::pause))
+        .routes(routes!(topics::resume))
+        .routes(routes!(topics::begin))
         .routes(routes!(skus::put))
         .routes(routes!(locations::put))
         .routes(routes!(listings::post))
         .routes(routes!(channels::put))
         .routes(routes!(channels::put_policies));
     let operate = OpenApiRouter::new()
+        .routes(routes!(topics::put))
+        .routes(routes!(topics::delete))
+        .routes(routes!(topics::disband))
         .routes(routes!(verify::verify))
         .routes(routes!(cluster_api::init))
         .routes(routes!(cluster_api::add))

@@ -58,6 +58,16 @@ impl Notice {
     }
 }
 
+/// A notice as a message.
+pub(super) fn as_json(notice: &notices::Notice) -> serde_json::Value {
+    let mut shown = serde_json::to_value(Notice::new(String::new(), notice)).unwrap_or_default();
+    // A message has an id of its own.
+    if let Some(members) = shown.as_object_mut() {
+        members.remove("id");
+    }
+    shown
+}
+
 /// Notices of the last seven days, in the order of the log. The id of the last one that was read is a
 /// `cursor` to those after it.
 #[utoipa::path(get, path = "/v1/notices", operation_id = "list_notices",
