@@ -20,6 +20,7 @@ use crate::machine::StateMachine;
 use crate::machine::adapter::{Adapter, Progress};
 use crate::machine::files::Files;
 use crate::machine::shared::Shared;
+use crate::purge::{self, Holds, Kept};
 use crate::route::Router;
 use crate::status::{Status, status, wait_for};
 use crate::transport::dial::Dialer;
@@ -97,7 +98,9 @@ impl Raft {
         let peers = Arc::new(Peers::new(dialer, heartbeat, stop.clone()));
         let stall = Duration::from_millis(config.timing.election_ms_max).max(ANSWER_TIMEOUT_MIN);
         let window = config.append_window_bytes;
-        let factory = Factory { peers: Arc::clone(&peers), transfer, window, stall };
+        let holds = Holds::default();
+        let known = Arc::clone(&peers);
+        let factory = Factory { peers: known, transfer, window, stall, holds: holds.clone() };
         let core = Core::build(id, raft_config, factory, log, adapter)
             .await
             .map_err(|error| Error::Restore(error.to_string()))?;
@@ -119,6 +122,11 @@ impl Raft {
         let region = config.member.region;
         let (core_, peers_, region_) = (core.clone(), Arc::clone(&peers), region.clone());
         let status = follow_status(core_, peers_, region_, &tasks, &stop);
+        let kept = Kept { always: config.keep_log, snapshot_every: config.snapshot_every };
+        let of_peers = Arc::clone(&peers);
+        let reachable = move |id| of_peers.health(id).reachable;
+        let purging = purge::run(core.clone(), holds, kept, reachable);
+        tasks.spawn(stop.clone().run_until_cancelled_owned(purging));
         core.run();
         let to_leader = Router::new(core.clone(), leader, Arc::clone(&peers));
         Ok(Self(Arc::new(Inner {

@@ -24,6 +24,7 @@ use super::wire::Wire;
 use super::{append, snapshot};
 use crate::machine::Transfer;
 use crate::machine::adapter::SnapshotData;
+use crate::purge::Holds;
 use crate::types::{Member, TypeConfig, Vote};
 
 type Rpc = RPCError<TypeConfig>;
@@ -36,6 +37,8 @@ pub(crate) struct Factory {
     pub(crate) window: usize,
     /// Time in which entries must be answered.
     pub(crate) stall: Duration,
+    /// What the log keeps for those who are sent a snapshot.
+    pub(crate) holds: Holds,
 }
 
 /// The way to one peer.
@@ -165,13 +168,18 @@ impl RaftNetworkV2<TypeConfig> for Network {
             let why = "only a snapshot of one's own is sent";
             return Err(StreamingError::Network(NetworkError::from_string(why)));
         };
+        let last = stored.header.last.map_or(0, |id| id.index);
+        let hold = self.factory.holds.hold(self.peer.id, last);
         let mut wire = self.dial(Purpose::Snapshot).await?;
         let transfer = Arc::clone(&self.factory.transfer);
         let sent = snapshot::send(&mut wire, vote.into(), stored, transfer);
         tokio::select! {
             closed = cancel => Err(StreamingError::Closed(closed)),
             sent = sent => match sent {
-                Ok(vote) => Ok(SnapshotResponse::new(vote.into())),
+                Ok(vote) => {
+                    hold.sent();
+                    Ok(SnapshotResponse::new(vote.into()))
+                }
                 Err(error) => {
                     tracing::warn!(peer = self.peer.id, %error, "snapshot not sent");
                     // Backs off: a peer that cannot take it now is not helped by another hundred.

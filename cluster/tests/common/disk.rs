@@ -166,11 +166,8 @@ pub(crate) async fn be_the_node() {
     seat.dir = PathBuf::from(word());
     let mut number = || word().parse().unwrap();
     (seat.snapshot_every, seat.keep_log) = (number(), number());
-    seat.timing = Timing {
-        heartbeat_ms: number(),
-        election_ms_min: number(),
-        election_ms_max: number(),
-    };
+    seat.timing =
+        Timing { heartbeat_ms: number(), election_ms_min: number(), election_ms_max: number() };
     let why = match seat.try_start().await {
         Ok(node) => node.raft.fatal().await,
         Err(error) => error.to_string(),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -9,12 +10,16 @@ use tokio::sync::watch;
 
 use super::Seat;
 
+const PIECE: usize = 16 * 1024;
+
 /// What becomes of the bytes of one direction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Flow {
     On,
     /// Nothing arrives and nobody is told, as when packets are dropped.
     Held,
+    /// Each piece of up to [`PIECE`] bytes takes so long.
+    Slow(Duration),
 }
 
 /// All connections that one node dials to another.
@@ -51,11 +56,14 @@ async fn carry(
     mut to: impl AsyncWriteExt + Unpin,
     mut flow: watch::Receiver<Flow>,
 ) {
-    let mut bytes = vec![0; 16 * 1024];
+    let mut bytes = vec![0; PIECE];
     while let Ok(read @ 1..) = from.read(&mut bytes).await {
-        if flow.wait_for(|flow| *flow == Flow::On).await.is_err() {
-            return;
-        }
+        let pause = match flow.wait_for(|flow| *flow != Flow::Held).await.as_deref() {
+            Ok(Flow::Slow(pause)) => *pause,
+            Ok(_) => Duration::ZERO,
+            Err(_) => return,
+        };
+        tokio::time::sleep(pause).await;
         if to.write_all(&bytes[..read]).await.is_err() {
             return;
         }
@@ -83,6 +91,12 @@ impl Links {
     pub(crate) fn hold(&self, from: u64, to: u64) {
         self.0[&(from, to)].there.send_replace(Flow::Held);
         self.0[&(to, from)].back.send_replace(Flow::Held);
+    }
+
+    /// What `from` sends reaches `to` at a fixed rate, on each connection by itself.
+    pub(crate) fn slow(&self, from: u64, to: u64, pause: Duration) {
+        self.0[&(from, to)].there.send_replace(Flow::Slow(pause));
+        self.0[&(to, from)].back.send_replace(Flow::Slow(pause));
     }
 
     pub(crate) fn isolate(&self, id: u64) {
