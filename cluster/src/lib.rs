@@ -47,6 +47,7 @@
 //! | how snapshots lie on disk | `machine::files` |
 //! | who may connect, and with what | `transport::serve`, `transport::tls` |
 //! | stamping, membership, leadership | `leader`, `clock` |
+//! | how a node learns that it was removed | `removal` |
 //!
 //! # Why not the obvious way
 //!
@@ -82,6 +83,7 @@ mod log;
 mod machine;
 mod purge;
 mod raft;
+mod removal;
 mod route;
 mod status;
 mod transport;

@@ -7,11 +7,14 @@
 //! snapshots were made since. openraft would purge without a look at any of this; it is told when to instead.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use openraft::ServerState;
 use openraft::async_runtime::watch::WatchReceiver;
 use tokio::sync::watch;
 
+use crate::config::Config;
+use crate::transport::peers::Peers;
 use crate::types::{Core, Metrics};
 
 /// So many times `snapshot_every` entries are kept for a follower at the most. A transfer that takes longer is
@@ -74,23 +77,18 @@ pub(crate) struct Kept {
     pub(crate) snapshot_every: u64,
 }
 
-/// Has the log purged, until raft ends. `reachable` tells of a follower.
-pub(crate) async fn run(
-    core: Core,
-    holds: Holds,
-    kept: Kept,
-    reachable: impl Fn(u64) -> bool + Send,
-) {
+/// Has the log purged, until raft ends.
+pub(crate) async fn run(core: Core, peers: Arc<Peers>, holds: Holds, kept: Kept) {
     let mut metrics = core.metrics();
-    let mut changes = holds.0.subscribe();
+    let mut held = holds.0.subscribe();
     loop {
         let due = {
             let metrics = metrics.borrow_and_update();
-            release(&holds, &metrics, kept, &reachable);
+            release(&holds, &metrics, kept, &peers);
             let from = metrics.snapshot.map(|id| id.index);
             from.and_then(|snapshot| {
                 let purged = metrics.purged.map(|id| id.index);
-                let held = changes.borrow_and_update();
+                let held = held.borrow_and_update();
                 let needed =
                     held.iter().map(|(id, held)| matched(&metrics, *id).max(held.snapshot));
                 kept.due(snapshot, purged, needed.min())
@@ -103,20 +101,20 @@ pub(crate) async fn run(
         }
         tokio::select! {
             changed = metrics.changed() => if changed.is_err() { return },
-            changed = changes.changed() => if changed.is_err() { return },
+            changed = held.changed() => if changed.is_err() { return },
         }
     }
 }
 
 /// Forgets followers that need it no more, or that cannot be helped.
-fn release(holds: &Holds, metrics: &Metrics, kept: Kept, reachable: &impl Fn(u64) -> bool) {
+fn release(holds: &Holds, metrics: &Metrics, kept: Kept, peers: &Peers) {
     let snapshot = metrics.snapshot.map_or(0, |id| id.index);
     let near = snapshot.saturating_sub(kept.always);
     holds.0.send_if_modified(|held| {
         let before = held.len();
         held.retain(|id, held| {
             let leads = metrics.state == ServerState::Leader;
-            !held.sent || (leads && reachable(*id) && matched(metrics, *id) < near)
+            !held.sent || (leads && peers.health(*id).reachable && matched(metrics, *id) < near)
         });
         held.len() < before
     });
@@ -129,6 +127,10 @@ fn matched(metrics: &Metrics, follower: u64) -> u64 {
 }
 
 impl Kept {
+    pub(crate) fn of(config: &Config) -> Self {
+        Self { always: config.keep_log, snapshot_every: config.snapshot_every }
+    }
+
     /// The index up to which the log may go now, where going is worth the while: a few at a time cost as much as
     /// many.
     fn due(self, snapshot: u64, purged: Option<u64>, needed: Option<u64>) -> Option<u64> {

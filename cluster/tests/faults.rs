@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use common::client::{Dice, Told, client, collect};
 use common::links::Links;
-use common::{Node, PATIENCE, Root, assert_equal, command, found, seats};
+use common::{Node, Root, assert_equal, command, found, seats};
 
 /// Three nodes with links that can be cut, and small snapshots so that some follow by snapshot.
 async fn linked(root: &Root) -> (Vec<Node>, Links) {

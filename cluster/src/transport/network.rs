@@ -22,23 +22,39 @@ use super::mux::CallError;
 use super::peers::{Peer, Peers};
 use super::wire::Wire;
 use super::{append, snapshot};
+use crate::config::Config;
 use crate::machine::Transfer;
 use crate::machine::adapter::SnapshotData;
 use crate::purge::Holds;
 use crate::types::{Member, TypeConfig, Vote};
+
+/// Entries whose answers take longer than this are sent again, on a new connection.
+const ANSWER_TIMEOUT_MIN: Duration = Duration::from_secs(3);
 
 type Rpc = RPCError<TypeConfig>;
 
 /// Makes the ways to peers.
 #[derive(Clone)]
 pub(crate) struct Factory {
-    pub(crate) peers: Arc<Peers>,
-    pub(crate) transfer: Arc<dyn Transfer>,
-    pub(crate) window: usize,
+    peers: Arc<Peers>,
+    transfer: Arc<dyn Transfer>,
+    window: usize,
     /// Time in which entries must be answered.
-    pub(crate) stall: Duration,
+    stall: Duration,
     /// What the log keeps for those who are sent a snapshot.
-    pub(crate) holds: Holds,
+    holds: Holds,
+}
+
+impl Factory {
+    pub(crate) fn new(
+        config: &Config,
+        peers: Arc<Peers>,
+        transfer: Arc<dyn Transfer>,
+        holds: Holds,
+    ) -> Self {
+        let stall = Duration::from_millis(config.timing.election_ms_max).max(ANSWER_TIMEOUT_MIN);
+        Self { peers, transfer, window: config.append_window_bytes, stall, holds }
+    }
 }
 
 /// The way to one peer.
