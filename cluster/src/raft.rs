@@ -22,7 +22,7 @@ use crate::machine::adapter::{Adapter, Progress};
 use crate::machine::files::Files;
 use crate::machine::shared::Shared;
 use crate::purge::{self, Holds, Kept};
-use crate::removal::{self, Heard};
+use crate::removal::{self, Heard, Standing};
 use crate::route::Router;
 use crate::status::{Status, View, wait_for};
 use crate::transport::dial::Dialer;
@@ -121,14 +121,19 @@ impl Raft {
         Arc::new(server).spawn(listener);
         let aside = |task| tasks.spawn(stop.clone().run_until_cancelled_owned(task));
         aside(purge::run(core.clone(), Arc::clone(&peers), holds, Kept::of(&config)).boxed());
-        let (is_removed, removed) = watch::channel(false);
+        let standing = Standing::new();
         let silence = Duration::from_millis(config.timing.election_ms_max);
         let known = Arc::clone(&peers);
-        aside(removal::run(core.clone(), known, heard, silence, is_removed).boxed());
-        let view = View { region: config.member.region, peers: Arc::clone(&peers), removed };
+        aside(removal::run(core.clone(), known, heard, silence, standing.clone()).boxed());
+        let view = View {
+            region: config.member.region,
+            peers: Arc::clone(&peers),
+            removed: standing.removed.subscribe(),
+        };
         let status = view.clone().follow(core.clone(), &tasks, &stop);
         core.run();
-        let to_leader = Router::new(core.clone(), leader, Arc::clone(&peers));
+        let to_leader =
+            Router::new(core.clone(), leader, Arc::clone(&peers), standing.leader.subscribe());
         Ok(Self(Arc::new(Inner {
             core,
             router: to_leader,

@@ -23,6 +23,8 @@ async fn a_node_that_is_removed_finds_out_from_its_peers() {
         let gone = nodes.remove(at);
         nodes[0].raft.remove(gone.id()).await.unwrap();
         gone.until("it finds out", REMOVED).await;
+        // What it has answered for before it knew must still be agreed on.
+        gone.propose(10 + gone_id(leads)).await;
         // Also one that restarts, and has only its own disk to go by.
         let gone = gone.stop().await.start().await;
         gone.until("it finds out again", REMOVED).await;

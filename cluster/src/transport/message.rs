@@ -128,10 +128,12 @@ pub(crate) enum Reply {
     Led(Result<Led, Refusal>),
     /// The peer cannot answer; its raft has stopped, say.
     Failed(String),
-    /// Where the newest membership stands in the log, if it is agreed on, and whether whoever asks is in it.
+    /// Where the newest membership stands in the log, if it is agreed on, whether whoever asks is in it, and
+    /// who leads.
     Membership {
         agreed: Option<LogId>,
         yours: bool,
+        leader: Option<Member>,
     },
 }
 
@@ -302,8 +304,8 @@ mod tests {
         let reply = Reply::Led(Err(Refusal::Unknown(String::new())));
         assert_eq!(encode(&Answer { id: 7, reply }), [1, 7, 4, 1, 3, 0]);
         assert_eq!(encode(&Call { id: 7, ask: Ask::Membership }), [1, 7, 6]);
-        let reply = Reply::Membership { agreed: Some(id), yours: true };
-        assert_eq!(encode(&Answer { id: 7, reply }), [1, 7, 6, 1, 4, 9, 1]);
+        let reply = Reply::Membership { agreed: Some(id), yours: true, leader: None };
+        assert_eq!(encode(&Answer { id: 7, reply }), [1, 7, 6, 1, 4, 9, 1, 0]);
         assert_eq!(encode(&Piece::End { bytes: 1, crc: 2 }), [1, 2, 1, 2]);
         assert_eq!(encode(&Install::Done { vote }), [1, 1, 4, 2, 1]);
     }
