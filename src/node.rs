@@ -150,7 +150,7 @@ impl Node {
         node.tasks.spawn(audit::run(config.node.id, Arc::clone(&replica), raft.clone(), stop()));
         let on_time = Arc::clone(&clock);
         node.tasks.spawn(chores::run(Arc::clone(&config), member.clone(), on_time, stop()));
-        let intake = Intake::new(inbox.clone(), &config.ingest);
+        let intake = Intake::new(inbox.clone(), &config.ingest, raft.removed());
         let known = replica.read().unwrap_or_else(PoisonError::into_inner).known();
         for channel in &config.channels {
             let shared = Sources {

@@ -37,7 +37,8 @@ pub struct Config {
     pub timing: Timing,
     /// A snapshot is built after so many entries.
     pub snapshot_every: u64,
-    /// So many entries before the newest snapshot are kept, for followers that lag a little.
+    /// So many entries before the newest snapshot are kept, for followers that lag a little. While a
+    /// follower is sent a snapshot, those that come after it are kept too, up to a bound.
     pub keep_log: u64,
     /// Bytes of entries on their way to one follower at once: at least bandwidth × round trip, or the
     /// link is not used; more only fills queues.
@@ -127,8 +128,8 @@ impl Config {
             install_snapshot_timeout: 24 * 60 * 60 * 1000,
             max_payload_entries: 4096,
             snapshot_policy: openraft::SnapshotPolicy::LogsSinceLast(self.snapshot_every),
-            max_in_snapshot_log_to_keep: self.keep_log,
-            purge_batch_size: (self.keep_log / 8).max(1),
+            // Never by itself: see `purge`.
+            max_in_snapshot_log_to_keep: u64::MAX,
             enable_pre_vote: Some(true),
             // A member that lost its disk is brought up to date. The other choice stops the leader,
             // and then the next one.

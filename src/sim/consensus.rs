@@ -372,6 +372,7 @@ fn status(world: &mut World, own: usize) -> Status {
         applied,
         snapshot: None,
         purged: None,
+        removed: false,
         members: members.collect(),
     }
 }

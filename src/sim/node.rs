@@ -93,7 +93,7 @@ pub(super) fn start(sim: &Sim, n: usize) {
         }
     };
     let stop = CancellationToken::new();
-    let intake = Intake::new(inbox.clone(), &sim.config().ingest);
+    let intake = Intake::new(inbox.clone(), &sim.config().ingest, watch::channel(false).1);
     let process =
         Process { sim, n, id, clock, measures, intake: intake.clone(), stop: stop.clone() };
     let mut tasks = process.run(inbox.clone());

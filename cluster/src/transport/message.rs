@@ -86,8 +86,14 @@ pub(crate) enum Ask {
     Vote(Ballot),
     PreVote(Ballot),
     Heartbeat(Append),
-    TakeOver { from: Vote, to: u64, last: Option<LogId> },
+    TakeOver {
+        from: Vote,
+        to: u64,
+        last: Option<LogId>,
+    },
     Lead(Lead),
+    /// What whoever asks is to the newest membership.
+    Membership,
 }
 
 /// What only a leader can do.
@@ -122,6 +128,13 @@ pub(crate) enum Reply {
     Led(Result<Led, Refusal>),
     /// The peer cannot answer; its raft has stopped, say.
     Failed(String),
+    /// Where the newest membership stands in the log, if it is agreed on, whether whoever asks is in it, and
+    /// who leads.
+    Membership {
+        agreed: Option<LogId>,
+        yours: bool,
+        leader: Option<Member>,
+    },
 }
 
 /// What a leader did.
@@ -290,6 +303,9 @@ mod tests {
         assert_eq!(encode(&Call { id: 7, ask: Ask::Lead(lead) }), [1, 7, 5, 0, 1, b'c', 8]);
         let reply = Reply::Led(Err(Refusal::Unknown(String::new())));
         assert_eq!(encode(&Answer { id: 7, reply }), [1, 7, 4, 1, 3, 0]);
+        assert_eq!(encode(&Call { id: 7, ask: Ask::Membership }), [1, 7, 6]);
+        let reply = Reply::Membership { agreed: Some(id), yours: true, leader: None };
+        assert_eq!(encode(&Answer { id: 7, reply }), [1, 7, 6, 1, 4, 9, 1, 0]);
         assert_eq!(encode(&Piece::End { bytes: 1, crc: 2 }), [1, 2, 1, 2]);
         assert_eq!(encode(&Install::Done { vote }), [1, 1, 4, 2, 1]);
     }

@@ -22,20 +22,39 @@ use super::mux::CallError;
 use super::peers::{Peer, Peers};
 use super::wire::Wire;
 use super::{append, snapshot};
+use crate::config::Config;
 use crate::machine::Transfer;
 use crate::machine::adapter::SnapshotData;
+use crate::purge::Holds;
 use crate::types::{Member, TypeConfig, Vote};
+
+/// Entries whose answers take longer than this are sent again, on a new connection.
+const ANSWER_TIMEOUT_MIN: Duration = Duration::from_secs(3);
 
 type Rpc = RPCError<TypeConfig>;
 
 /// Makes the ways to peers.
 #[derive(Clone)]
 pub(crate) struct Factory {
-    pub(crate) peers: Arc<Peers>,
-    pub(crate) transfer: Arc<dyn Transfer>,
-    pub(crate) window: usize,
+    peers: Arc<Peers>,
+    transfer: Arc<dyn Transfer>,
+    window: usize,
     /// Time in which entries must be answered.
-    pub(crate) stall: Duration,
+    stall: Duration,
+    /// What the log keeps for those who are sent a snapshot.
+    holds: Holds,
+}
+
+impl Factory {
+    pub(crate) fn new(
+        config: &Config,
+        peers: Arc<Peers>,
+        transfer: Arc<dyn Transfer>,
+        holds: Holds,
+    ) -> Self {
+        let stall = Duration::from_millis(config.timing.election_ms_max).max(ANSWER_TIMEOUT_MIN);
+        Self { peers, transfer, window: config.append_window_bytes, stall, holds }
+    }
 }
 
 /// The way to one peer.
@@ -165,13 +184,18 @@ impl RaftNetworkV2<TypeConfig> for Network {
             let why = "only a snapshot of one's own is sent";
             return Err(StreamingError::Network(NetworkError::from_string(why)));
         };
+        let last = stored.header.last.map_or(0, |id| id.index);
+        let hold = self.factory.holds.hold(self.peer.id, last);
         let mut wire = self.dial(Purpose::Snapshot).await?;
         let transfer = Arc::clone(&self.factory.transfer);
         let sent = snapshot::send(&mut wire, vote.into(), stored, transfer);
         tokio::select! {
             closed = cancel => Err(StreamingError::Closed(closed)),
             sent = sent => match sent {
-                Ok(vote) => Ok(SnapshotResponse::new(vote.into())),
+                Ok(vote) => {
+                    hold.sent();
+                    Ok(SnapshotResponse::new(vote.into()))
+                }
                 Err(error) => {
                     tracing::warn!(peer = self.peer.id, %error, "snapshot not sent");
                     // Backs off: a peer that cannot take it now is not helped by another hundred.

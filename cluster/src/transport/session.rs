@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use futures::stream::{self, SplitStream};
 use futures::{SinkExt, StreamExt};
-use openraft::raft::{AppendEntriesRequest, TransferLeaderRequest};
+use openraft::async_runtime::watch::WatchReceiver;
+use openraft::raft::{AppendEntriesRequest, StreamAppendError, TransferLeaderRequest};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::interval;
 
@@ -15,6 +16,7 @@ use super::wire::{self, Wire};
 use crate::config::Clock;
 use crate::leader::Leader;
 use crate::machine::files::Files;
+use crate::removal::{self, Heard};
 use crate::types::{Core, TypeConfig};
 
 /// Calls of one connection under way at once; more wait in the connection, and so at the peer.
@@ -29,6 +31,7 @@ pub(crate) struct Services {
     pub(crate) leader: Arc<Leader>,
     pub(crate) files: Arc<Files>,
     pub(crate) clock: Clock,
+    pub(crate) heard: Heard,
 }
 
 impl Services {
@@ -78,6 +81,7 @@ impl Services {
         let failed = |error: &dyn std::fmt::Display| Reply::Failed(error.to_string());
         match ask {
             Ask::Ping => Reply::Pong { at_ms: (self.clock)() },
+            Ask::Membership => removal::answer(&self.core.metrics().borrow_watched(), from),
             Ask::Lead(lead) if purpose == Purpose::Forward => {
                 Reply::Led(self.leader.lead(lead).await)
             }
@@ -99,6 +103,9 @@ impl Services {
                     |answer| {
                         let result = answer
                             .into_stream_result(previous.map(Into::into), last.map(Into::into));
+                        if !matches!(result, Err(StreamAppendError::HigherVote(_))) {
+                            self.heard.now();
+                        }
                         Reply::Appended(result.into())
                     },
                 )
