@@ -36,9 +36,15 @@ fn a_failure_of_another_push_does_not_end_the_one_in_flight() {
     let mut node = shop(true);
     let claim = Command::Claim { channel: "shop".into(), node: 1 };
     let Reply::Claimed { epoch } = node.apply(claim).0 else { panic!() };
-    node.apply(common::settle("shop", epoch, "MUG", 0, Settled::Observed(2)));
+    node.apply(common::settle("shop", (epoch, node.index), "MUG", 0, Settled::Observed(2)));
     node.apply(Command::Intend { channel: "shop".into(), epoch, skus: vec!["MUG".into()] });
-    node.apply(common::settle("shop", epoch, "MUG", 1, Settled::Failed("gone".into())));
+    node.apply(common::settle(
+        "shop",
+        (epoch, node.index),
+        "MUG",
+        1,
+        Settled::Failed("gone".into()),
+    ));
     let listing = node.state.data().stock.get("MUG").unwrap().listings["shop"].get();
     assert_eq!(listing.in_flight.map(|push| push.quantity), Some(9));
     assert_eq!(listing.exposure(START), Some(9));
@@ -53,7 +59,7 @@ fn a_reading_of_a_former_listing_says_nothing_of_the_new_one() {
     for (listing, shown) in [("shop/a former one", None), ("shop/MUG", Some(2))] {
         let (sku, listing) = ("MUG".into(), listing.into());
         let outcomes = vec![Outcome { sku, listing, revision: 0, result: Settled::Observed(2) }];
-        node.apply(Command::Settle { channel: "shop".into(), epoch, outcomes });
+        node.apply(Command::Settle { channel: "shop".into(), epoch, intent: node.index, outcomes });
         let stock = node.state.data().stock.get("MUG").unwrap();
         assert_eq!(stock.listings["shop"].get().shown, shown);
     }
@@ -112,7 +118,13 @@ fn a_channel_may_say_that_it_shows_anything() {
         }
         let stock = node.state.data().stock.get("MUG").unwrap();
         let revision = stock.listings["shop"].get().in_flight.map_or(0, |push| push.revision);
-        node.apply(common::settle("shop", epoch, "MUG", revision, Settled::Observed(quantity)));
+        node.apply(common::settle(
+            "shop",
+            (epoch, node.index),
+            "MUG",
+            revision,
+            Settled::Observed(quantity),
+        ));
         node.check().unwrap();
         let listing = node.state.data().stock.get("MUG").unwrap().listings["shop"].get();
         assert!(listing.exposure(node.now).unwrap() >= 0);
