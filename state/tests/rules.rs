@@ -16,6 +16,7 @@ use state::Reply;
 use state::allocation::Mode;
 use state::channel::Definition;
 use state::command::{Command, Outcome, Settled};
+use state::dedup::Expiring;
 use state::ledger::Kind;
 use state::limits::{DAY_MS, ORDER_LINES_MAX, QUANTITY_MAX};
 use state::order::Removal;
@@ -156,4 +157,20 @@ fn agreed_time_does_not_go_back() {
     node.apply(movements(vec![request("r1", Kind::Receipt, "MUG", 1)]));
     assert_eq!(node.state.data().now, START);
     assert_eq!(node.movements[0].time, START);
+}
+
+#[test]
+fn what_does_not_fit_drops_what_came_first() {
+    // The answer that is forgotten first would be the newest: the one whose client may still repeat it.
+    let mut kept: Expiring<u64, u64> = Expiring::default();
+    let dropped: Vec<_> =
+        (0..6).filter_map(|n| kept.insert(n, n, START + DAY_MS, 4)).map(|(key, _)| key).collect();
+    assert_eq!(dropped, [0, 1]);
+    assert_eq!(kept.evicted(), 2);
+    // Restored from a snapshot, a node forgets the same ones.
+    let standard = bincode::config::standard();
+    let bytes = bincode::serde::encode_to_vec(&kept, standard).unwrap();
+    let mut restored: Expiring<u64, u64> =
+        bincode::serde::decode_from_slice(&bytes, standard).unwrap().0;
+    assert_eq!(restored.insert(6, 6, START + DAY_MS, 4), Some((2, 2)));
 }
