@@ -165,7 +165,7 @@ impl Node {
             config: Arc::clone(&config),
             intake,
             known,
-            issuers: Arc::new(Issuers::new(&config.channels)),
+            issuers: Arc::new(Issuers::new(&config.channels, dir)),
             measures: Arc::clone(&measures),
         };
         node.tasks.spawn(ingest::serve(public, Arc::new(webhooks), stop()));
