@@ -169,7 +169,8 @@ impl Node {
             measures: Arc::clone(&measures),
         };
         node.tasks.spawn(ingest::serve(public, Arc::new(webhooks), stop()));
-        let admin = Admin { config, replica, raft, inbox, measures };
+        let looks = Arc::new(tokio::sync::Semaphore::new(admin::LOOKS_MAX));
+        let admin = Admin { config, replica, raft, inbox, measures, looks };
         node.tasks.spawn(admin::serve(api, admin, stop()));
         node.tasks.close();
         Ok(node)
