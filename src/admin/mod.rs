@@ -232,7 +232,8 @@ pub async fn serve(listener: TcpListener, admin: Admin, stop: CancellationToken)
         .layer(axum::extract::DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(admin);
     let service = TowerToHyperService::new(app);
-    listen::serve("the API", listener, CONNECTIONS_MAX, service, stop).await;
+    let connections_max = listen::room("the API", CONNECTIONS_MAX, 4);
+    listen::serve("the API", listener, connections_max, service, stop).await;
 }
 
 #[cfg(test)]
