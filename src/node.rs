@@ -166,12 +166,13 @@ impl Node {
             config: Arc::clone(&config),
             intake,
             known,
-            issuers: Arc::new(Issuers::new(&config.channels)),
+            issuers: Arc::new(Issuers::new(&config.channels, dir)),
             measures: Arc::clone(&measures),
         };
         node.tasks.spawn(ingest::serve(public, Arc::new(webhooks), stop()));
+        let looks = Arc::new(tokio::sync::Semaphore::new(admin::LOOKS_MAX));
         let topics = Topics::start(member, &node.tasks, stop());
-        let admin = Admin { config, replica, raft, inbox, measures, topics };
+        let admin = Admin { config, replica, raft, inbox, measures, looks, topics };
         node.tasks.spawn(admin::serve(api, admin, stop()));
         node.tasks.close();
         Ok(node)

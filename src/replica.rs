@@ -63,7 +63,8 @@ pub struct Frozen {
     pub chain: Hash,
     /// Log index of the last command.
     pub index: u64,
-    restores: u64,
+    /// How often the state was replaced by a snapshot before.
+    pub(crate) restores: u64,
 }
 
 impl Frozen {

@@ -36,6 +36,7 @@ use cluster::{ProposeError, Raft, codec};
 use hyper_util::service::TowerToHyperService;
 use state::{Command, Reply};
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -53,6 +54,9 @@ use problem::Problem;
 const AGREEMENT: Duration = Duration::from_secs(5);
 /// Connections at once; further ones wait.
 const CONNECTIONS_MAX: usize = 512;
+/// Who may look through the state at once. Further ones wait: readers together must not take the processors
+/// from webhooks.
+pub const LOOKS_MAX: usize = 4;
 /// Bytes of a request's body.
 const BODY_BYTES_MAX: usize = 4 << 20;
 /// Items of one page of a list.
@@ -74,6 +78,8 @@ pub struct Admin {
     pub measures: Arc<Measures>,
     /// Where topics are asked.
     pub topics: Topics,
+    /// Turns of those who look through the state.
+    pub looks: Arc<Semaphore>,
 }
 
 impl Admin {
@@ -87,11 +93,17 @@ impl Admin {
         &self,
         work: impl FnOnce(&Frozen, &History) -> Result<T, Problem> + Send + 'static,
     ) -> Result<T, Problem> {
+        let turn = Arc::clone(&self.looks).acquire_owned().await;
         let (frozen, history) = {
             let replica = self.read();
             (replica.freeze(), replica.history())
         };
-        let done = tokio::task::spawn_blocking(move || work(&frozen, &history)).await;
+        let done = tokio::task::spawn_blocking(move || {
+            // Held to the end of the work, also when nobody waits for it any more.
+            let _turn = turn;
+            work(&frozen, &history)
+        })
+        .await;
         done.map_err(|error| Problem::internal(error.to_string()))?
     }
 
@@ -244,7 +256,8 @@ pub async fn serve(listener: TcpListener, admin: Admin, stop: CancellationToken)
         .layer(axum::extract::DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(admin);
     let service = TowerToHyperService::new(app);
-    listen::serve("the API", listener, CONNECTIONS_MAX, service, stop).await;
+    let connections_max = listen::room("the API", CONNECTIONS_MAX, 4);
+    listen::serve("the API", listener, connections_max, service, stop).await;
 }
 
 #[cfg(test)]

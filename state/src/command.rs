@@ -75,6 +75,9 @@ pub enum Command {
         channel: String,
         /// The owner's epoch.
         epoch: u64,
+        /// Log index of the intent that they are of. Nothing was read before it, and all that became of it
+        /// is told at once: what is told a second time, or after a later intent's, says nothing.
+        intent: u64,
         /// What became of each.
         outcomes: Vec<Outcome>,
     },

@@ -22,7 +22,7 @@ use alloc::string::String;
 use serde::{Deserialize, Serialize};
 
 use crate::command::ListingSpec;
-use crate::{Id, Millis, limits};
+use crate::{Id, Millis, Stamp, limits};
 
 /// One SKU on one channel.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,6 +46,10 @@ pub struct Listing {
     pub put_back: i64,
     /// Until when `unheard`, `unresolved` and `put_back` count at least.
     pub uncertain_until: Millis,
+    /// Log index of the last sale there that was heard of.
+    pub sold_at: u64,
+    /// Log index of the last that was heard of units put back on sale there.
+    pub restocked_at: u64,
     /// The quantity confirmed last, and when.
     pub confirmed: Option<(i64, Millis)>,
     /// The quantity read back last, and when.
@@ -145,8 +149,9 @@ impl Listing {
     }
 
     /// A sale of this channel arrived: it explains missing units first, then lowers what is shown.
-    pub fn sold(&mut self, quantity: i64, now: Millis) {
-        self.forget(now);
+    pub fn sold(&mut self, quantity: i64, stamp: Stamp) {
+        self.forget(stamp.now);
+        self.sold_at = stamp.index;
         let missing = self.unheard.min(quantity);
         let doubtful = self.unresolved.min(quantity - missing);
         self.unheard -= missing;
@@ -169,8 +174,9 @@ impl Listing {
 
     /// The channel put units back on sale by itself: a cancellation or a return that it restocked. It
     /// explains units that a reading showed too many first, then raises what is shown.
-    pub fn restocked(&mut self, quantity: i64, now: Millis) {
-        self.forget(now);
+    pub fn restocked(&mut self, quantity: i64, stamp: Stamp) {
+        self.forget(stamp.now);
+        self.restocked_at = stamp.index;
         let explained = self.put_back.min(quantity);
         self.put_back -= explained;
         let rest = quantity - explained;
@@ -215,12 +221,20 @@ impl Listing {
     /// The channel was read and shows `quantity`. Units that should be there and are not are sales on
     /// their way; of those of which a lost push may be the reason nobody can know. Units that are there
     /// for no known reason were put back, and it will be heard why.
-    pub fn observe(&mut self, quantity: i64, now: Millis) {
+    ///
+    /// Nobody read before log index `intent`. If what was heard since may be just what the reading did not
+    /// know yet, it says nothing, and the channel is read again.
+    pub fn observe(&mut self, quantity: i64, intent: u64, now: Millis) {
         let quantity = quantity.clamp(-limits::LEVEL_MAX, limits::LEVEL_MAX);
         self.abandon(now);
         self.forget(now);
         if let Some(shown) = self.shown {
             let bound = shown + self.unheard + self.unresolved;
+            let before_a_sale = quantity > bound && self.sold_at > intent;
+            if before_a_sale || quantity < shown && self.restocked_at > intent {
+                self.unsure = true;
+                return;
+            }
             let missing = shown + self.unheard - quantity;
             self.unheard = missing.clamp(0, limits::LEVEL_MAX);
             let doubtful = bound - quantity - self.unheard;

@@ -160,8 +160,8 @@ impl State {
             Command::Intend { channel, epoch, skus } => {
                 self.intend(&mut work, &channel, epoch, skus)
             }
-            Command::Settle { channel, epoch, outcomes } => {
-                self.settle(&mut work, &channel, epoch, outcomes)
+            Command::Settle { channel, epoch, intent, outcomes } => {
+                self.settle(&mut work, &channel, (epoch, intent), outcomes)
             }
             Command::Tick => Reply::Done,
             Command::PutLocations(locations) => self.put_locations(locations),
@@ -309,7 +309,7 @@ impl State {
         let Some(known) = self.data.channels.get_mut(channel) else {
             return Reply::Rejected(alloc::format!("there is no channel {channel:?}"));
         };
-        known.owner = Some(Owner { node, epoch: index });
+        known.owner = Some(Owner { node, epoch: index, settled: 0 });
         let in_flight: Vec<Id> = self.flights.of(channel).map(|(_, sku)| sku.into()).collect();
         for sku in in_flight {
             let place = (channel.into(), sku);

@@ -210,7 +210,8 @@ impl Player {
             _ => Settled::Failed(rest.join(" ")),
         };
         let epoch = option(rest, "epoch").map_or_else(|| self.epoch(channel), number);
-        common::settle(channel, epoch, sku, revision, result)
+        let intent = option(rest, "intent").map_or(self.node.index, number);
+        common::settle(channel, (epoch, intent), sku, revision, result)
     }
 
     fn deliver(&self, (channel, id): (&str, &str), options: &[&str], facts: &[&str]) -> Command {

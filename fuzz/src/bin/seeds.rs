@@ -201,7 +201,7 @@ impl Seeds {
         ];
         let end: Vec<Command> = vec![
             from(json!({"Intend": {"channel": "shop", "epoch": 1, "skus": ["TEE-M", "TEE-L"]}})),
-            from(json!({"Settle": {"channel": "shop", "epoch": 1, "outcomes": [
+            from(json!({"Settle": {"channel": "shop", "epoch": 1, "intent": 9, "outcomes": [
                 {"sku": "TEE-M", "listing": "1", "revision": 1, "result": "Confirmed"},
                 {"sku": "TEE-L", "listing": "3", "revision": 1, "result": {"Observed": 3}}]}})),
             from(json!({"Request": {"idempotency": null,
