@@ -159,8 +159,12 @@ impl World {
             return Reply { index, bytes: Vec::new() };
         };
         self.tally.reach(names::of_command(&meant));
-        let known = matches!(meant, Command::Intend { .. } | Command::Request { .. });
-        let known = known.then(|| meant.clone());
+        let known = match meant {
+            Command::Intend { .. } | Command::Request { .. } | Command::Settle { .. } => {
+                Some(meant.clone())
+            }
+            _ => None,
+        };
         let (reply, effects) = self.log.head.apply(Stamp { index, now: at_ms }, meant);
         self.tally.reach(names::of_reply(&reply));
         if self.story.is_some()
@@ -175,6 +179,8 @@ impl World {
         self.note(&bytes);
         self.account(&effects);
         if let Some(command) = known {
+            let parts = names::of_parts(&command, &reply);
+            parts.into_iter().for_each(|part| self.tally.reach(part));
             self.remember(&command, &reply, index);
         }
         let (command, agreed) = (command.into(), self.now);
@@ -193,6 +199,9 @@ impl World {
         for movement in &effects.movements {
             self.log.sums.add(movement);
             self.tally.reach(movement.kind.name());
+            if movement.reason.as_deref() == Some("expired") {
+                self.tally.reach("hold expired");
+            }
             let now = self.log.head.state.data().now;
             self.log.truth.moved(movement, now);
         }
