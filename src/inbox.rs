@@ -17,7 +17,7 @@ use cluster::{Clock, codec};
 use serde::{Deserialize, Serialize};
 use state::command::Delivery;
 use state::origin::{Lane, Origin};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::clock;
 use crate::measures::Measures;
@@ -100,8 +100,10 @@ struct Shared<S> {
     db: S,
     bounds: Bounds,
     queue: Mutex<Queue>,
-    /// Counts writes and marks, to wake whoever proposes and whoever waits for agreement.
+    /// Counts writes and marks, to wake whoever proposes.
     changed: watch::Sender<u64>,
+    /// Wakes the writer: there is a new mark.
+    marked: Notify,
     clock: Clock,
     measures: Arc<Measures>,
 }
@@ -128,12 +130,21 @@ struct Segments {
     mark: u64,
 }
 
+impl Segments {
+    /// Where a segment stands among those that wait.
+    fn position(&self, sequence: u64) -> Option<usize> {
+        sequence.checked_sub(self.agreed + 1).and_then(|before| usize::try_from(before).ok())
+    }
+}
+
 struct Segment {
     id: u64,
     bytes: u64,
     written_ms: u64,
     count: u64,
     cached: Option<Arc<Vec<Delivery>>>,
+    /// Those who wait for agreement on it.
+    waiters: Vec<oneshot::Sender<()>>,
 }
 
 impl Inbox {
@@ -177,7 +188,8 @@ impl<S: Store> Inbox<S> {
         let (writer, waiting) = mpsc::channel(WAITING_MAX);
         let queue = Mutex::new(queue);
         let changed = watch::Sender::new(0);
-        let shared = Arc::new(Shared { db, bounds, queue, changed, clock, measures });
+        let shared =
+            Arc::new(Shared { db, bounds, queue, changed, marked: Notify::new(), clock, measures });
         let of_writer = Writer::new(Arc::clone(&shared), waiting);
         Ok((Self { origin, writer, shared }, of_writer))
     }
@@ -211,12 +223,17 @@ impl<S: Store> Inbox<S> {
 
     /// Waits until the cluster has agreed on a segment.
     pub async fn agreed(&self, place: Place) {
-        let mut changed = self.shared.changed.subscribe();
-        while self.last_agreed(place.lane) < place.sequence {
-            if changed.changed().await.is_err() {
-                return;
-            }
-        }
+        let agreed = {
+            let mut queue = self.shared.queue();
+            let lane = queue.lane_mut(place.lane);
+            let segment = lane.position(place.sequence).and_then(|at| lane.waiting.get_mut(at));
+            let Some(segment) = segment else { return };
+            let (waiter, agreed) = oneshot::channel();
+            segment.waiters.push(waiter);
+            agreed
+        };
+        // It goes with its segment, which goes when it is agreed on.
+        let _ = agreed.await;
     }
 
     /// The last number of a lane that the cluster has agreed on.
@@ -238,10 +255,7 @@ impl<S: Store> Inbox<S> {
         let id = {
             let queue = self.shared.queue();
             let lane = queue.lane(place.lane);
-            let position = place.sequence.checked_sub(lane.agreed + 1);
-            let segment = position
-                .and_then(|position| usize::try_from(position).ok())
-                .and_then(|position| lane.waiting.get(position));
+            let segment = lane.position(place.sequence).and_then(|at| lane.waiting.get(at));
             let Some(segment) = segment else { return Ok(None) };
             if let Some(cached) = &segment.cached {
                 return Ok(Some(Arc::clone(cached)));
@@ -269,9 +283,14 @@ impl<S: Store> Inbox<S> {
             queue.waiting_bytes = queue.waiting_bytes.saturating_sub(segment.bytes);
             queue.keep(segment.id, segment.bytes, segment.written_ms);
             queue.mark_changed = true;
+            for waiter in segment.waiters {
+                // Who hung up sends again.
+                let _ = waiter.send(());
+            }
             self.shared.measures.backlog.dec_by(i64::try_from(segment.count).unwrap_or(0));
         }
         drop(queue);
+        self.shared.marked.notify_one();
         self.shared.changed.send_modify(|n| *n += 1);
     }
 
@@ -310,12 +329,18 @@ impl Queue {
         self.kept_bytes += bytes;
     }
 
+    /// The oldest segment that is kept, if it may go.
+    fn expired(&self, now: u64, keep_ms: u64) -> Option<(u64, u64, u64)> {
+        let too_many = self.kept_bytes > KEPT_BYTES_MAX;
+        let may_go = |kept: &(u64, u64, u64)| too_many || kept.2.saturating_add(keep_ms) < now;
+        self.kept.front().copied().filter(may_go)
+    }
+
     /// Old segments that may go, a few at a time.
     fn take_expired(&mut self, now: u64, keep_ms: u64) -> Vec<u64> {
         let mut expired = Vec::new();
         while expired.len() < REMOVED_PER_WRITE
-            && let Some((id, bytes, written_ms)) = self.kept.front().copied()
-            && (self.kept_bytes > KEPT_BYTES_MAX || written_ms.saturating_add(keep_ms) < now)
+            && let Some((id, bytes, _)) = self.expired(now, keep_ms)
         {
             self.kept.pop_front();
             self.kept_bytes -= bytes;
@@ -355,6 +380,7 @@ fn read_back<S: Store>(db: &S) -> Result<Queue, durable::Error> {
             written_ms: stored.written_ms,
             count: u64::try_from(stored.deliveries.len()).unwrap_or(0),
             cached: None,
+            waiters: Vec::new(),
         });
     }
     Ok(queue)

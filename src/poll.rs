@@ -25,8 +25,8 @@ use crate::measures::{self, Measures};
 
 /// How often this node looks whether an order waits to be fetched, while something changes.
 const LOOK: Duration = Duration::from_millis(250);
-/// How often it looks whether this is its work, and whether it is time to poll.
-const IDLE: Duration = Duration::from_secs(2);
+/// How often it looks at what nothing tells it of: whether this is its work.
+const IDLE: Duration = Duration::from_secs(5);
 /// Orders fetched in one go.
 const ORDERS_MAX: usize = 32;
 /// Pages that are asked for in one go; between two goes orders that wait are fetched.
@@ -147,15 +147,19 @@ impl<O: Orders, A: Agreed, S: Store> Poller<O, A, S> {
         let mut poll_at = (!every.is_zero()).then(Instant::now);
         let mut round = None;
         let mut changed = self.cluster.watch();
+        let mut mine = false;
         loop {
-            let rest = poll_at.map_or(IDLE, |at| at.saturating_duration_since(Instant::now()));
-            let news = tokio::time::timeout(rest.min(IDLE), changed.changed()).await;
-            if news.is_ok() || rest.is_zero() {
-                tokio::time::sleep(LOOK).await;
-            }
-            if !self.is_mine() {
+            let retries = tried.values().map(|tried: &Tried| tried.next);
+            let next = retries.chain(poll_at).min().filter(|_| mine);
+            let rest = next.map_or(IDLE, |at| at.saturating_duration_since(Instant::now()));
+            // Either way the next look tells.
+            let _ = tokio::time::timeout(rest.min(IDLE), changed.changed()).await;
+            mine = self.is_mine();
+            if !mine {
                 continue;
             }
+            tokio::time::sleep(LOOK).await;
+            changed.borrow_and_update();
             self.fetch(&mut tried).await;
             if poll_at.is_some_and(|at| Instant::now() >= at) {
                 if let Err(why) = self.poll(&mut round).await {

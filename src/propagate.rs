@@ -31,8 +31,10 @@ const NO_LOCATION: &str =
 /// How often a push without an answer is sent.
 const SEND_TRIES: u32 = 3;
 const PROPOSE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How often ownership is looked at again.
-const OWNERSHIP_CHECK: Duration = Duration::from_secs(1);
+/// How often a node tries to take a channel over that is its work.
+const CLAIM_AGAIN: Duration = Duration::from_secs(1);
+/// How often a node looks at what nothing tells it of: who the members are.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// Pushes to one channel until `stop`.
 pub async fn run(pusher: Pusher<impl Quantities, impl Agreed>, stop: CancellationToken) {
@@ -77,6 +79,7 @@ impl<Q: Quantities, A: Agreed> Pusher<Q, A> {
     /// Waits until this node is to push to the channel, and takes it over.
     async fn own(&self) -> u64 {
         loop {
+            let mut changed = self.cluster.watch();
             if self.is_home() {
                 let command =
                     Command::Claim { channel: self.channel.name.clone(), node: self.node };
@@ -85,8 +88,11 @@ impl<Q: Quantities, A: Agreed> Pusher<Q, A> {
                     Ok((_, reply)) => tracing::debug!(?reply, "the channel cannot be claimed yet"),
                     Err(error) => tracing::debug!(%error, "the channel was not claimed"),
                 }
+                tokio::time::sleep(CLAIM_AGAIN).await;
+            } else {
+                // Either way the next look tells.
+                let _ = tokio::time::timeout(LOOK, changed.changed()).await;
             }
-            tokio::time::sleep(OWNERSHIP_CHECK).await;
         }
     }
 
@@ -131,7 +137,7 @@ impl<Q: Quantities, A: Agreed> Pusher<Q, A> {
             return true;
         }
         // Either way the next look tells.
-        let _ = tokio::time::timeout(OWNERSHIP_CHECK, changed.changed()).await;
+        let _ = tokio::time::timeout(LOOK, changed.changed()).await;
         !self.due(1).is_empty()
     }
 
@@ -330,8 +336,9 @@ impl<Q: Quantities, A: Agreed> Pusher<Q, A> {
     /// The log index and the reply of a command that was agreed on.
     async fn propose(&self, command: &Command) -> Result<(u64, Reply), ProposeError> {
         let reply = self.cluster.propose(codec::encode(command), PROPOSE_TIMEOUT).await?;
-        // What is due is read from this node's own replica, which may be behind the leader's.
-        let _ = tokio::time::timeout(PROPOSE_TIMEOUT, self.cluster.applied(reply.index)).await;
+        // What is due is read from this node's own replica. While that lags behind, what was agreed on
+        // already would be due there still, and be proposed again for nothing.
+        self.cluster.applied(reply.index).await;
         let decoded = codec::decode(&reply.bytes);
         let decoded = decoded.map_err(|error| ProposeError::Unknown(error.to_string()))?;
         Ok((reply.index, decoded))

@@ -9,6 +9,7 @@ use cluster::durable::{self, Batch};
 use state::command::{Delivery, Fact};
 use state::origin::Lane;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::{Answer, LANES, MARK, Place, Segment, Shared, Store, Stored, Waiting, segment_key};
 use crate::planted::{self, Bug};
@@ -22,8 +23,11 @@ const DELIVERY_BYTES: usize = 128;
 const LINE_BYTES: usize = 16;
 /// Segments whose deliveries stay in memory, so that proposing them reads no disk.
 const CACHED_MAX: usize = 64;
-/// How often the mark of what was agreed on is written when nothing else is.
+/// After how long the mark of what was agreed on is written, and old segments are removed, when nothing
+/// else is written.
 const IDLE_WRITE: Duration = Duration::from_secs(1);
+/// How often it is looked whether old segments may go: nothing tells that time goes by.
+const LOOK: Duration = Duration::from_secs(60);
 
 /// Gathers, writes, flushes, answers.
 pub(crate) struct Writer<S> {
@@ -49,10 +53,10 @@ impl<S: Store> Writer<S> {
     pub(crate) async fn write_all(mut self) -> Result<(), durable::Error> {
         loop {
             let mut gathered = Gathered::default();
-            match tokio::time::timeout(IDLE_WRITE, self.waiting.recv()).await {
-                Ok(Some(first)) => gathered.add(first),
-                Ok(None) => break,
-                Err(_) => {}
+            match self.first().await {
+                First::Delivery(first) => gathered.add(first),
+                First::Time => {}
+                First::End => break,
             }
             while gathered.has_room() {
                 let Ok(next) = self.waiting.try_recv() else { break };
@@ -62,6 +66,36 @@ impl<S: Store> Writer<S> {
         }
         write_once(&self.shared, Gathered::default())
     }
+
+    /// What is written next, if that is not only the time for it.
+    async fn first(&mut self) -> First {
+        let mut until = Instant::now() + self.rest();
+        loop {
+            tokio::select! {
+                biased;
+                first = self.waiting.recv() => return first.map_or(First::End, First::Delivery),
+                () = self.shared.marked.notified() => {
+                    until = until.min(Instant::now() + IDLE_WRITE);
+                }
+                () = tokio::time::sleep_until(until) => return First::Time,
+            }
+        }
+    }
+
+    fn rest(&self) -> Duration {
+        let now = (self.shared.clock)();
+        let queue = self.shared.queue();
+        let waits = queue.mark_changed || queue.expired(now, self.shared.bounds.keep_ms).is_some();
+        if waits { IDLE_WRITE } else { LOOK }
+    }
+}
+
+/// What a writer has waited for.
+enum First {
+    Delivery(Waiting),
+    Time,
+    /// Every handle of the inbox is gone.
+    End,
 }
 
 #[derive(Default)]
@@ -145,6 +179,7 @@ fn write_once<S: Store>(shared: &Shared<S>, gathered: Gathered) -> Result<(), du
                 written_ms: now,
                 count: u64::try_from(deliveries.len()).unwrap_or(0),
                 cached: Some(Arc::new(deliveries)),
+                waiters: Vec::new(),
             };
             written.push((lane, segment, answers));
         }

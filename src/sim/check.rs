@@ -5,7 +5,7 @@ use state::origin::Lane;
 
 use super::replica::Replica;
 use super::world::{NODES, World};
-use super::{RESERVED_SKU, TILL};
+use super::{LISTED, LOCATION, SKUS, is_till, parts};
 use crate::channel::key;
 
 /// What is still going on; `Ok` if nothing is.
@@ -61,9 +61,15 @@ pub(super) fn everything(world: &mut World) {
     world.holds("I11", invariant::reserved_is_held(&data));
     let derived = invariant::lists_are_derived(&world.log.head.state);
     world.holds("I11", derived);
-    let (taken, received) = (world.book.taken(RESERVED_SKU, data.now), world.book.received);
+    let (taken, received) = (world.book.taken(data.now), world.book.received);
     if taken > received {
         world.breaks("I3", format!("clients hold {taken} of {received} that there can be"));
+    }
+    for sku in SKUS {
+        // What is short has nothing to be covered by, and nothing of it may be for sale.
+        if data.available(sku, LOCATION) >= 0 {
+            world.holds("I4", invariant::exposure_is_covered(&data, sku));
+        }
     }
     let same = replicas(world);
     world.holds("I6", same);
@@ -80,7 +86,8 @@ fn is_left(world: &World, m: usize, sku: &str) -> bool {
         let market = world.markets.get(m)?;
         Some(stock.listings.get(market.name.as_str())?.get().observed?.1)
     };
-    let late = world.log.truth.skus.get(sku).and_then(|sku| sku.late);
+    let of = |sku: &str| world.log.truth.skus.get(sku).and_then(|sku| sku.late);
+    let late = parts(sku).into_iter().map(|(part, _)| of(part)).max().flatten().max(of(sku));
     let edited = world.markets.get(m).is_some_and(|market| market.edited.contains(sku));
     edited || late > read()
 }
@@ -104,12 +111,13 @@ fn deliveries(world: &World) -> Result<(), String> {
 /// Each line of each order has moved what it really comes to, once.
 fn lines(world: &World) -> Result<(), String> {
     let truth = &world.log.truth;
-    for ((channel, reference), line) in &truth.lines {
+    for ((channel, reference, sku), line) in &truth.lines {
         let differs = line.heard.net() != line.real.net();
         // What a till tells nobody else can tell.
-        if differs && channel != TILL {
+        if differs && !is_till(channel) {
             let (real, heard) = (line.real, line.heard);
-            return Err(format!("{channel}/{reference} is {real:?}, the ledger moved {heard:?}"));
+            let what = format!("{sku} of {channel}/{reference}");
+            return Err(format!("{what} is {real:?}, the ledger moved {heard:?}"));
         }
     }
     for (id, sent) in &world.book.sent {
@@ -152,9 +160,12 @@ fn listings(world: &mut World) -> Result<(), String> {
     let (mut left, mut wrong) = (0, None);
     for (m, market) in world.markets.iter().enumerate() {
         let data = world.log.head.state.data();
-        for sku in super::SKUS {
+        for sku in LISTED {
             let Some(allocation) = data.allocation(&market.name, sku) else { continue };
-            let (shows, should) = (market.shows(sku), allocation.available_to_sell);
+            // What a kit and its parts may show together hangs on which of them was raised first.
+            let related = data.kits.related(sku).len() > 1;
+            let should = if related { allocation.desired } else { allocation.available_to_sell };
+            let shows = market.shows(sku);
             if shows == should {
                 continue;
             }

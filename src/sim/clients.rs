@@ -14,7 +14,7 @@ use super::book::Held;
 use super::consensus;
 use super::customers::any_sku;
 use super::world::{NODES, Sim};
-use super::{LOCATION, RESERVED_SKU};
+use super::{LOCATION, RESERVED_KIT, RESERVED_SKU, parts};
 use crate::channel::key;
 
 const LIMIT: Duration = Duration::from_secs(10);
@@ -61,7 +61,7 @@ fn movement(id: &str, kind: Kind, sku: &str, quantity: i64) -> Asked {
 /// Stock comes in, or a count finds another quantity.
 pub(super) fn request(sim: &Sim, dice: &mut Random) {
     let sku = any_sku(dice);
-    let units = 1 + i64::try_from(dice.below(12)).unwrap_or(0);
+    let units = 1 + i64::try_from(dice.below(20)).unwrap_or(0);
     let (kind, units) = match dice.below(5) {
         0 => (Kind::Adjustment, -units.min(3)),
         1 => (Kind::Adjustment, units.min(3)),
@@ -75,93 +75,130 @@ pub(super) fn request(sim: &Sim, dice: &mut Random) {
     });
 }
 
-/// Somebody holds units, and then buys them, lets them go, or forgets them.
-pub(super) fn hold(sim: &Sim, dice: &mut Random) {
-    let sku = if dice.below(2) == 0 { any_sku(dice) } else { RESERVED_SKU };
-    let units = 1 + i64::try_from(dice.below(4)).unwrap_or(0);
-    let ttl_ms = 60_000 + dice.below(1_800_000);
-    let (after, then) = (dice.below(2_400_000), dice.below(4));
-    let of_task = sim.clone();
-    sim.busy(async move {
-        let id = of_task.with(|world| format!("h{}", world.book.serial()));
-        let line = HoldLine { sku: sku.into(), quantity: units, location: Some(LOCATION.into()) };
-        let asked =
-            Hold { id: id.clone(), lines: vec![line], channel: None, ttl_ms, reference: None };
-        let answer = ask(&of_task, &id, Asked::Hold(asked)).await;
-        let Some(Answered::Reservation(id, granted)) = answer else {
-            replenish(&of_task, sku).await;
-            return;
-        };
-        granted_units(
-            &of_task,
-            &id,
-            Held { sku: sku.into(), units, expires: granted.expires, sold: false, gone: false },
-        );
-        sleep(Duration::from_millis(after)).await;
-        end(&of_task, &id, then).await;
-    });
+/// What a client does with what it holds.
+struct Wish {
+    /// SKUs and units.
+    lines: Vec<(&'static str, i64)>,
+    ttl_ms: u64,
+    /// How long it thinks, and of what.
+    after: u64,
+    then: u64,
 }
 
-/// A client was granted units: together, no more than there can be are granted (I3).
-fn granted_units(sim: &Sim, id: &str, held: Held) {
+/// Somebody holds units, and then buys them, lets them go, or forgets them.
+pub(super) fn hold(sim: &Sim, dice: &mut Random) {
+    let units = |dice: &mut Random| 1 + i64::try_from(dice.below(4)).unwrap_or(0);
+    let mut lines = vec![match dice.below(5) {
+        0..2 => (any_sku(dice), units(dice)),
+        2..4 => (RESERVED_SKU, units(dice)),
+        _ => (RESERVED_KIT, units(dice)),
+    }];
+    if dice.below(4) == 0 {
+        lines.push((RESERVED_SKU, units(dice)));
+    }
+    let ttl_ms = 60_000 + dice.below(1_800_000);
+    let wish = Wish { lines, ttl_ms, after: dice.below(2_400_000), then: dice.below(6) };
+    let of_task = sim.clone();
+    sim.busy(async move { reserve(&of_task, wish).await });
+}
+
+async fn reserve(sim: &Sim, wish: Wish) {
+    let id = sim.with(|world| format!("h{}", world.book.serial()));
+    let lines = wish.lines.iter().map(|(sku, units)| HoldLine {
+        sku: (*sku).into(),
+        quantity: *units,
+        location: Some(LOCATION.into()),
+    });
+    let (lines, ttl_ms) = (lines.collect(), wish.ttl_ms);
+    let asked = Hold { id: id.clone(), lines, channel: None, ttl_ms, reference: None };
+    let answer = ask(sim, &id, Asked::Hold(asked)).await;
+    let Some(Answered::Reservation(id, granted)) = answer else {
+        replenish(sim, &wish).await;
+        return;
+    };
     sim.with(|world| {
-        world.book.held.insert(id.into(), held);
+        let units = seats(&wish.lines);
+        let held = Held { units, sold: 0, expires: granted.expires, gone: false };
+        world.book.held.insert(id.clone(), held);
         let now = world.agreed_now();
         world.book.forget(now);
-        let taken = world.book.taken(RESERVED_SKU, now);
-        let received = world.book.received;
+        // Together, clients are granted no more than there can be (I3).
+        let (taken, received) = (world.book.taken(now), world.book.received);
         if taken > received {
             world.breaks("I3", format!("clients hold {taken} of {received} that there can be"));
         }
     });
-}
-
-async fn end(sim: &Sim, id: &str, then: u64) {
-    let serial = sim.with(|world| world.book.serial());
-    let key = format!("e{serial}");
-    match then {
-        0 => {
-            // From here on nobody can know.
-            sim.with(|world| {
-                if let Some(held) = world.book.held.get_mut(id) {
-                    held.gone = true;
-                }
-            });
-            ask(sim, &key, Asked::Release(id.into())).await;
+    sleep(Duration::from_millis(wish.after)).await;
+    match wish.then {
+        0 => release(sim, &id).await,
+        1 => confirm(sim, &id, &wish, false).await,
+        2 => confirm(sim, &id, &wish, true).await,
+        3 => {
+            confirm(sim, &id, &wish, true).await;
+            release(sim, &id).await;
         }
-        1 => {
-            let confirm = Confirm { id: id.into(), lines: None, reference: None };
-            let answer = ask(sim, &key, Asked::Confirm(confirm)).await;
-            sim.with(|world| {
-                let sold = matches!(answer, Some(Answered::Reservation(..)));
-                if let Some(held) = world.book.held.get_mut(id) {
-                    held.sold |= sold;
-                }
-            });
-        }
-        2 => {
-            let answer = ask(sim, &key, Asked::Extend(id.into(), 600_000)).await;
-            let Some(Answered::Reservation(_, granted)) = answer else { return };
-            sim.with(|world| {
-                if let Some(held) = world.book.held.get_mut(id) {
-                    held.expires = granted.expires;
-                }
-            });
-        }
+        4 => extend(sim, &id).await,
         _ => {}
     }
 }
 
+/// Units of what only reservations take.
+fn seats(lines: &[(&str, i64)]) -> i64 {
+    let parts = lines.iter().flat_map(|(sku, units)| {
+        parts(sku).into_iter().map(move |(part, each)| (part, each * units))
+    });
+    parts.filter(|(part, _)| *part == RESERVED_SKU).map(|(_, units)| units).sum()
+}
+
+fn key_of_request(sim: &Sim) -> String {
+    sim.with(|world| format!("e{}", world.book.serial()))
+}
+
+async fn release(sim: &Sim, id: &str) {
+    // From here on nobody can know.
+    sim.with(|world| {
+        if let Some(held) = world.book.held.get_mut(id) {
+            held.gone = true;
+        }
+    });
+    ask(sim, &key_of_request(sim), Asked::Release(id.into())).await;
+}
+
+/// Buys what is held, or one unit of its first line.
+async fn confirm(sim: &Sim, id: &str, wish: &Wish, part: bool) {
+    let first = wish.lines.iter().take(1).map(|(sku, _)| (*sku, 1)).collect();
+    let lines: Vec<(&str, i64)> = if part { first } else { wish.lines.clone() };
+    let named = lines.iter().map(|(sku, units)| ((*sku).to_string(), *units)).collect();
+    let asked = Confirm { id: id.into(), lines: part.then_some(named), reference: None };
+    let answer = ask(sim, &key_of_request(sim), Asked::Confirm(asked)).await;
+    if matches!(answer, Some(Answered::Reservation(..))) {
+        sim.with(|world| {
+            world.tally.reach(if part { "part confirmed" } else { "all confirmed" });
+            world.book.sold(id, seats(&lines));
+        });
+    }
+}
+
+async fn extend(sim: &Sim, id: &str) {
+    let answer = ask(sim, &key_of_request(sim), Asked::Extend(id.into(), 600_000)).await;
+    let Some(Answered::Reservation(_, granted)) = answer else { return };
+    sim.with(|world| {
+        if let Some(held) = world.book.held.get_mut(id) {
+            held.expires = granted.expires;
+        }
+    });
+}
+
 /// What only reservations take is bought again when there is not enough of it.
-pub(super) async fn replenish(sim: &Sim, sku: &str) {
-    if sku != RESERVED_SKU {
+async fn replenish(sim: &Sim, wish: &Wish) {
+    if seats(&wish.lines) == 0 {
         return;
     }
     let id = sim.with(|world| {
         world.book.received += 5;
         format!("m{}", world.book.serial())
     });
-    let asked = movement(&id, Kind::Receipt, sku, 5);
+    let asked = movement(&id, Kind::Receipt, RESERVED_SKU, 5);
     ask(sim, &id, asked).await;
 }
 

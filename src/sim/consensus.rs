@@ -2,13 +2,14 @@
 //! are late, overtaken or not answered, and nodes lag.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use cluster::{COMMAND_BYTES_MAX, Member, MemberStatus, ProposeError, Reply, Role, Status, codec};
 use state::invariant::Sums;
 use state::{Command, Effects, Stamp, State};
-use tokio::sync::{oneshot, watch};
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::sync::{Notify, oneshot, watch};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
 use super::faults::Fault;
 use super::replica::{Entry, Replica, Snapshot};
@@ -24,8 +25,6 @@ pub(super) const DIGEST_EVERY: u64 = 64;
 pub(super) const SNAPSHOT_EVERY: u64 = 512;
 /// Entries kept behind the oldest snapshot that somebody may need.
 const KEEP: u64 = 128;
-/// How often somebody who knows no leader looks again.
-const ROUTE_AGAIN: Duration = Duration::from_millis(200);
 
 /// What was agreed on, and who leads.
 #[derive(Default)]
@@ -37,6 +36,8 @@ pub(super) struct Log {
     pub(super) head: Replica,
     pub(super) leader: Option<usize>,
     term: u64,
+    /// Somebody may have found a leader.
+    routes: Arc<Notify>,
     /// Digests by index, to compare replicas that come there later.
     digests: BTreeMap<u64, Hash>,
     /// All movements, added up.
@@ -101,6 +102,7 @@ impl World {
     /// A majority that has no leader finds one.
     pub(super) fn elect(&mut self) {
         let connected = self.connected();
+        self.log.routes.notify_waiters();
         if self.leader().is_some() || connected.len() * 2 <= NODES {
             return;
         }
@@ -157,8 +159,12 @@ impl World {
             return Reply { index, bytes: Vec::new() };
         };
         self.tally.reach(names::of_command(&meant));
-        let known = matches!(meant, Command::Intend { .. } | Command::Request { .. });
-        let known = known.then(|| meant.clone());
+        let known = match meant {
+            Command::Intend { .. } | Command::Request { .. } | Command::Settle { .. } => {
+                Some(meant.clone())
+            }
+            _ => None,
+        };
         let (reply, effects) = self.log.head.apply(Stamp { index, now: at_ms }, meant);
         self.tally.reach(names::of_reply(&reply));
         if self.story.is_some()
@@ -173,6 +179,8 @@ impl World {
         self.note(&bytes);
         self.account(&effects);
         if let Some(command) = known {
+            let parts = names::of_parts(&command, &reply);
+            parts.into_iter().for_each(|part| self.tally.reach(part));
             self.remember(&command, &reply, index);
         }
         let (command, agreed) = (command.into(), self.now);
@@ -191,6 +199,9 @@ impl World {
         for movement in &effects.movements {
             self.log.sums.add(movement);
             self.tally.reach(movement.kind.name());
+            if movement.reason.as_deref() == Some("expired") {
+                self.tally.reach("hold expired");
+            }
             let now = self.log.head.state.data().now;
             self.log.truth.moved(movement, now);
         }
@@ -288,11 +299,11 @@ async fn travel(
         if let Some(leader) = sim.with(|world| world.route(from)) {
             break leader;
         }
-        if Instant::now() + ROUTE_AGAIN >= until {
+        let changed = sim.with(|world| Arc::clone(&world.log.routes));
+        if timeout_at(until, changed.notified()).await.is_err() {
             let _ = done.send(Err(ProposeError::Unavailable("there is no leader".into())));
             return;
         }
-        sleep(ROUTE_AGAIN).await;
         if sim.with(|world| world.node(from).boot != boot) {
             return;
         }
@@ -379,7 +390,7 @@ fn status(world: &mut World, own: usize) -> Status {
 
 /// Applies what was agreed on at one node, as it gets there.
 pub(super) async fn follow(sim: Sim, n: usize) {
-    let agreed = sim.with(|world| std::sync::Arc::clone(&world.node(n).agreed));
+    let agreed = sim.with(|world| Arc::clone(&world.node(n).agreed));
     loop {
         let next = sim.with(|world| {
             let next = next(world, n);

@@ -2,16 +2,15 @@
 //! event can be left out and the others stay what they are.
 
 use marketplace::random::Random;
-use state::command::Fact;
-use state::order::{LineImage, Removal};
+use marketplace::shopify::sign::Topic;
 
 use super::clients;
 use super::faults::Fault;
-use super::market::{Order, removal};
 use super::senders::{self, Webhook};
-use super::truth::{Line, Units};
+use super::shop::{self, How, Order, Removed};
+use super::truth::{Line, LineId, Units};
 use super::world::{Sim, World};
-use super::{SKUS, TILL};
+use super::{LISTED, SKUS, TILLS, parts};
 
 /// Lets one event happen.
 pub(super) fn act(sim: &Sim, seed: u64, event: u64) {
@@ -22,10 +21,15 @@ pub(super) fn act(sim: &Sim, seed: u64, event: u64) {
     });
     let m = below(&mut dice, markets);
     match dice.below(100) {
-        0..50 => sim.with(|world| buy(sim, world, m, &mut dice)),
-        50..72 => sim.with(|world| change(sim, world, m, &mut dice)),
-        72..82 => sim.with(|world| till(sim, world, &mut dice)),
-        82..92 => clients::request(sim, &mut dice),
+        0..48 => sim.with(|world| buy(sim, world, m, &mut dice)),
+        48..70 => sim.with(|world| change(sim, world, m, &mut dice)),
+        70..79 => sim.with(|world| till(sim, world, &mut dice)),
+        // Many at once: nodes have several segments on their way.
+        79..80 => sim.with(|world| {
+            world.tally.reach("rush at the tills");
+            (0..4 + dice.below(12)).for_each(|_| till(sim, world, &mut dice));
+        }),
+        80..91 => clients::request(sim, &mut dice),
         _ => clients::hold(sim, &mut dice),
     }
 }
@@ -39,161 +43,165 @@ pub(super) fn any_sku(dice: &mut Random) -> &'static str {
     SKUS.get(n).copied().unwrap_or_default()
 }
 
+/// One line of an order, as movements name it: a kit by its parts.
+fn place(channel: &str, order: u64, line: u64, part: &str) -> LineId {
+    (channel.into(), format!("{order}/{line}"), part.into())
+}
+
 /// Somebody buys what a marketplace shows.
 fn buy(sim: &Sim, world: &mut World, m: usize, dice: &mut Random) {
-    let serial = world.book.serial();
-    let id = format!("o{serial}");
-    let mut order = Order::default();
+    let (id, now) = (world.book.serial(), world.now);
+    let channel = world.market(m).name.clone();
+    let mut order = Order { id, created: now, ..Order::default() };
     for n in 0..=u64::from(dice.below(4) == 0) {
-        let sku = any_sku(dice);
+        let sku = LISTED.get(below(dice, LISTED.len())).copied().unwrap_or_default();
         let wanted = 1 + i64::try_from(dice.below(3)).unwrap_or(0);
         let shown = world.market(m).shows(sku);
         let quantity = wanted.min(shown);
-        if quantity < 1 || order.lines.iter().any(|(_, known, _)| known == sku) {
+        if quantity < 1 || order.lines.iter().any(|known| known.sku == sku) {
             continue;
         }
-        let line = format!("l{n}");
+        let line = 10 * id + n;
         world.market(m).show(sku, shown - quantity);
-        world.sold(sku, quantity);
-        let channel = world.market(m).name.clone();
         world.tell(|| format!("{channel} sells {quantity} {sku} of {shown} in {id}"));
         let changed = world.agreed_now();
-        let real = Units { sold: quantity, ..Units::default() };
-        let known = Line { sku: sku.into(), real, changed, ..Line::default() };
-        world.log.truth.lines.insert((channel, format!("{id}/{line}")), known);
-        order.lines.push((line, sku.into(), quantity));
+        for (part, each) in parts(sku) {
+            let units = quantity * each;
+            world.sold(part, units);
+            let real = Units { sold: units, ..Units::default() };
+            let known = Line { real, changed, ..Line::default() };
+            world.log.truth.lines.insert(place(&channel, id, line, part), known);
+        }
+        order.lines.push(shop::Line { id: line, sku, ordered: quantity, edited: 0 });
     }
     if order.lines.is_empty() {
         world.tally.reach("nothing to sell");
         return;
     }
     world.tally.reach("order placed");
-    tell_image(sim, world, m, &id, order, "orders/create");
+    order.changed = world.market(m).tick(now);
+    let body = order.image(m, Topic::OrdersCreate);
+    world.market(m).put(order);
+    tell(sim, world, m, body);
 }
 
-/// An order changed: the marketplace keeps it, and tells of it as it is now.
-fn tell_image(sim: &Sim, world: &mut World, m: usize, id: &str, order: Order, topic: &'static str) {
-    let now = world.now;
-    let changed = world.market(m).tick(now);
-    let order = Order { changed, ..order };
-    let fact = world.market(m).image(id, &order);
-    world.market(m).put(id, order);
-    tell(sim, world, m, fact, topic);
-}
-
-fn tell(sim: &Sim, world: &mut World, m: usize, fact: Fact, topic: &'static str) {
-    let serial = world.book.serial();
-    let channel = world.market(m).name.clone();
-    let webhook = Webhook { channel, id: format!("w{serial}"), topic, fact, line: None };
+fn tell(sim: &Sim, world: &mut World, m: usize, body: shop::Body) {
+    let webhook = Webhook::of_market(world, m, body);
     // The marketplace forgets to tell; who asks finds out.
     if !world.happens(Fault::WebhookNeverSent) {
         senders::send(sim, world, webhook);
     }
 }
 
+/// What happens to units of a line that was sold.
+enum Change {
+    Removed(How),
+    Edited,
+}
+
 /// An order is cancelled, shipped, sent back or edited, in part.
 fn change(sim: &Sim, world: &mut World, m: usize, dice: &mut Random) {
     let recent = &world.market(m).recent;
-    let n = below(dice, recent.len());
-    let Some(id) = recent.get(n).cloned() else { return };
+    let Some(id) = recent.get(below(dice, recent.len())).copied() else { return };
     let Some(mut order) = world.market(m).orders.get(&id).cloned() else { return };
     let n = below(dice, order.lines.len());
-    let Some((line, sku, quantity)) = order.lines.get(n).cloned() else { return };
-    let place = (world.market(m).name.clone(), format!("{id}/{line}"));
-    let now = world.agreed_now();
-    let shown = world.market(m).shows(&sku);
-    let serial = world.book.serial();
-    let Some(known) = world.log.truth.lines.get_mut(&place) else { return };
-    let real = &mut known.real;
-    let open = real.sold - real.cancelled - real.fulfilled;
-    let away = real.fulfilled - real.returned;
-    let units = 1 + i64::try_from(dice.below(2)).unwrap_or(0);
-    let (kind, what, restocked) = match dice.below(4) {
-        0 if open > 0 => {
-            real.cancelled += units.min(open);
-            (Some(Removal::Cancelled), units.min(open), units.min(open))
-        }
-        1 if open > 0 => {
-            real.fulfilled += units.min(open);
-            (Some(Removal::Fulfilled), units.min(open), 0)
-        }
-        2 if away > 0 => {
-            real.returned += units.min(away);
-            (Some(Removal::Returned), units.min(away), units.min(away))
-        }
-        3 if open > 0 => {
-            real.sold -= 1;
-            (None, 1, 1)
-        }
+    let (kind, units) = (dice.below(4), 1 + i64::try_from(dice.below(2)).unwrap_or(0));
+    let (open, away) = (order.open(n), order.away(n));
+    let (change, units) = match kind {
+        0 if open > 0 => (Change::Removed(How::Cancelled), units.min(open)),
+        1 if open > 0 => (Change::Removed(How::Shipped), units.min(open)),
+        2 if away > 0 => (Change::Removed(How::Returned), units.min(away)),
+        3 if open > 0 => (Change::Edited, 1),
         _ => return,
     };
-    known.changed = now;
-    world.tell(|| format!("{place:?}: {kind:?} {what} {sku}, {restocked} more than {shown} shown"));
-    world.market(m).show(&sku, shown + restocked);
-    world.log.truth.sku(&sku).out -= restocked;
-    let Some(kind) = kind else {
-        world.tally.reach("line edited");
-        if let Some(line) = order.lines.get_mut(n) {
-            line.2 = quantity - 1;
-        }
-        tell_image(sim, world, m, &id, order, "orders/updated");
+    if matches!(change, Change::Removed(_)) && !order.has_room() {
         return;
-    };
-    world.tally.reach(match kind {
-        Removal::Cancelled => "line cancelled",
-        Removal::Fulfilled => "line shipped",
-        _ => "line returned",
-    });
-    let removed = removal(format!("r{serial}"), (&line, &sku), what, kind);
-    order.removals.push(removed.clone());
+    }
+    let Some(line) = order.lines.get_mut(n) else { return };
+    let (line_id, sku) = (line.id, line.sku);
     let now = world.now;
     order.changed = world.market(m).tick(now);
-    let (version, lines) = (order.changed, vec![removed]);
-    let fact = Fact::Removals { order: id.clone(), version, lines };
-    world.market(m).put(&id, order);
-    tell(sim, world, m, fact, "refunds/create");
+    let alone = dice.below(2) == 0;
+    let body = match change {
+        Change::Edited => {
+            line.edited += 1;
+            if alone { order.edit(n) } else { order.image(m, Topic::OrdersUpdated) }
+        }
+        Change::Removed(how) => {
+            let id = world.book.serial();
+            order.removals.push(Removed { id, line: n, quantity: units, how, at: now });
+            let body = order.removals.last().filter(|_| alone);
+            let body = body.and_then(|removed| order.removal(m, removed));
+            body.unwrap_or_else(|| order.image(m, Topic::OrdersUpdated))
+        }
+    };
+    happened(world, m, (id, line_id, sku), &change, units);
+    world.market(m).put(order);
+    tell(sim, world, m, body);
+}
+
+/// A line changed: what was not sold after all is shown again.
+fn happened(
+    world: &mut World,
+    m: usize,
+    (order, line, sku): (u64, u64, &str),
+    change: &Change,
+    units: i64,
+) {
+    let (channel, now) = (world.market(m).name.clone(), world.agreed_now());
+    let restocked = if matches!(change, Change::Removed(How::Shipped)) { 0 } else { units };
+    for (part, each) in parts(sku) {
+        let units = units * each;
+        let Some(known) = world.log.truth.lines.get_mut(&place(&channel, order, line, part)) else {
+            continue;
+        };
+        known.changed = now;
+        match change {
+            Change::Removed(How::Cancelled) => known.real.cancelled += units,
+            Change::Removed(How::Shipped) => known.real.fulfilled += units,
+            Change::Removed(How::Returned) => known.real.returned += units,
+            Change::Edited => known.real.sold -= units,
+        }
+        world.log.truth.sku(part).out -= restocked * each;
+    }
+    let shown = world.market(m).shows(sku);
+    world.market(m).show(sku, shown + restocked);
+    let what = match change {
+        Change::Removed(How::Cancelled) => "line cancelled",
+        Change::Removed(How::Shipped) => "line shipped",
+        Change::Removed(How::Returned) => "line returned",
+        Change::Edited => "line edited",
+    };
+    world.tally.reach(what);
+    world.tell(|| format!("{channel}/{order}/{line}: {what}, {units} {sku}, of {shown} shown"));
 }
 
 /// A sale at a till, which tells of it once and shows nothing.
 fn till(sim: &Sim, world: &mut World, dice: &mut Random) {
     let (sku, serial) = (any_sku(dice), world.book.serial());
     let quantity = 1 + i64::try_from(dice.below(2)).unwrap_or(0);
-    let id = format!("t{serial}");
-    let place = (TILL.to_string(), format!("{id}/1"));
+    let channel = TILLS.get(below(dice, TILLS.len())).copied().unwrap_or_default();
+    let place = place(channel, serial, 1, sku);
     let real = Units { sold: quantity, ..Units::default() };
-    let changed = world.agreed_now();
-    let line = Line { sku: sku.into(), real, changed, ..Line::default() };
+    let line = Line { real, changed: world.agreed_now(), ..Line::default() };
     world.log.truth.lines.insert(place.clone(), line);
-    let lines =
-        vec![LineImage { id: "1".into(), sku: Some(sku.into()), quantity, ..LineImage::default() }];
-    let fact = Fact::Image { order: id, version: world.now, whole: false, lines };
     world.tally.reach("till sale");
-    let webhook = Webhook {
-        channel: TILL.into(),
-        id: format!("w{serial}"),
-        topic: "sale",
-        fact,
-        line: Some(place),
-    };
+    let webhook = Webhook::of_till(world, (channel, &serial.to_string()), place);
     senders::send(sim, world, webhook);
 }
 
 /// Somebody edits what a marketplace shows, by hand. It tells of that.
 pub(super) fn edit(sim: &Sim, world: &mut World, m: usize) {
-    let n = world.any(SKUS.len());
-    let sku = SKUS.get(n).copied().unwrap_or_default();
+    let n = world.any(LISTED.len());
+    let sku = LISTED.get(n).copied().unwrap_or_default();
     let quantity = i64::try_from(world.dice.below(8)).unwrap_or(0);
     let (now, agreed) = (world.now, world.agreed_now());
     world.market(m).show(sku, quantity);
     world.tell(|| format!("market {m} is edited by hand: {sku} {quantity}"));
     world.market(m).edited.insert(sku.into());
     world.log.truth.late(sku, agreed);
-    let version = world.market(m).tick(now);
-    let listing = world.market(m).listing(sku);
-    let serial = world.book.serial();
-    let channel = world.market(m).name.clone();
-    let fact = Fact::Shown { listing, sku: Some(sku.into()), location: None, quantity, version };
-    let topic = "inventory_levels/update";
-    let webhook = Webhook { channel, id: format!("w{serial}"), topic, fact, line: None };
+    parts(sku).iter().for_each(|(part, _)| world.log.truth.late(part, agreed));
+    let changed = world.market(m).tick(now);
+    let webhook = Webhook::of_market(world, m, shop::shown(m, sku, quantity, changed));
     senders::send(sim, world, webhook);
 }

@@ -9,6 +9,7 @@ pub(super) enum Fault {
     WebhookLate,
     WebhookRepeated,
     WebhookNeverSent,
+    WebhookForged,
     AnswerLost,
     ProposalLost,
     ProposalLate,
@@ -21,6 +22,7 @@ pub(super) enum Fault {
     PowerLost,
     DiskError,
     DiskFull,
+    DiskLost,
     ClockStepped,
     ClockFarOff,
     CallLost,
@@ -34,11 +36,12 @@ pub(super) enum Fault {
 }
 
 /// Name, and how many of a thousand chances come true; of those that somebody plans, how they compare.
-const ALL: [(Fault, &str, u64); 26] = [
+const ALL: [(Fault, &str, u64); 28] = [
     (Fault::WebhookLost, "webhook-lost", 60),
     (Fault::WebhookLate, "webhook-late", 100),
-    (Fault::WebhookRepeated, "webhook-repeated", 60),
-    (Fault::WebhookNeverSent, "webhook-never-sent", 20),
+    (Fault::WebhookRepeated, "webhook-repeated", 90),
+    (Fault::WebhookNeverSent, "webhook-never-sent", 60),
+    (Fault::WebhookForged, "webhook-forged", 60),
     (Fault::AnswerLost, "answer-lost", 50),
     (Fault::ProposalLost, "proposal-lost", 15),
     (Fault::ProposalLate, "proposal-late", 30),
@@ -49,22 +52,23 @@ const ALL: [(Fault, &str, u64); 26] = [
     (Fault::NodeCutOff, "node-cut-off", 12),
     (Fault::NodeKilled, "node-killed", 12),
     (Fault::PowerLost, "power-lost", 8),
-    (Fault::DiskError, "disk-error", 5),
-    (Fault::DiskFull, "disk-full", 6),
+    (Fault::DiskError, "disk-error", 12),
+    (Fault::DiskFull, "disk-full", 10),
+    (Fault::DiskLost, "disk-lost", 6),
     (Fault::ClockStepped, "clock-stepped", 10),
-    (Fault::ClockFarOff, "clock-far-off", 6),
-    (Fault::CallLost, "call-lost", 30),
+    (Fault::ClockFarOff, "clock-far-off", 8),
+    (Fault::CallLost, "call-lost", 35),
     (Fault::CallUnanswered, "call-unanswered", 40),
-    (Fault::CallLate, "call-late", 25),
-    (Fault::CallRepeated, "call-repeated", 30),
+    (Fault::CallLate, "call-late", 40),
+    (Fault::CallRepeated, "call-repeated", 50),
     (Fault::CallLimited, "call-limited", 30),
     (Fault::CallRefused, "call-refused", 30),
     (Fault::ChannelDown, "channel-down", 8),
-    (Fault::ChannelEdited, "channel-edited", 6),
+    (Fault::ChannelEdited, "channel-edited", 8),
 ];
 
 /// Those that are planned, one after another, rather than met by chance.
-pub(super) const PLANNED: [Fault; 11] = [
+pub(super) const PLANNED: [Fault; 12] = [
     Fault::FollowerLags,
     Fault::LeaderLost,
     Fault::NodeCutOff,
@@ -72,6 +76,7 @@ pub(super) const PLANNED: [Fault; 11] = [
     Fault::PowerLost,
     Fault::DiskError,
     Fault::DiskFull,
+    Fault::DiskLost,
     Fault::ClockStepped,
     Fault::ClockFarOff,
     Fault::ChannelDown,

@@ -3,45 +3,36 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use channels::Understood;
 use channels::poll::{Page, Told};
-use state::command::Fact;
-use state::order::{LineImage, Removal, RemovalLine};
+use channels::shopify::poll;
 use tokio::sync::oneshot;
 use tokio::time::sleep;
 
 use super::faults::Fault;
+use super::shop::{self, Order};
 use super::world::{Sim, World};
+use super::{LISTED, parts};
 use crate::channel::api::ApiError;
 use crate::channel::{Answered, Orders, PushError, Quantities, Row, RowOutcome};
 
 /// How long a caller waits for an answer.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Orders on one page of what changed.
-const PAGE: usize = 20;
+const PAGE: usize = 12;
 /// Orders that may still change.
 const RECENT: usize = 40;
 /// Answers that are repeated to whoever sends the same key again.
 const ANSWERS_MAX: usize = 4096;
 
-/// An order as the marketplace knows it.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Order {
-    /// Line id, SKU, units.
-    pub(super) lines: Vec<(String, String, i64)>,
-    pub(super) removals: Vec<RemovalLine>,
-    /// When it changed last, by the marketplace's clock; never twice the same.
-    pub(super) changed: u64,
-}
-
 pub(super) struct Market {
     pub(super) name: String,
+    number: usize,
     /// Units by SKU.
     shown: BTreeMap<String, i64>,
-    pub(super) orders: BTreeMap<String, Order>,
+    pub(super) orders: BTreeMap<u64, Order>,
     /// The newest orders, by when they were placed.
-    pub(super) recent: VecDeque<String>,
-    by_change: BTreeSet<(u64, String)>,
+    pub(super) recent: VecDeque<u64>,
+    by_change: BTreeSet<(u64, u64)>,
     answers: BTreeMap<String, Vec<RowOutcome>>,
     keys: VecDeque<String>,
     /// The newest push that somebody sent, by SKU.
@@ -53,10 +44,11 @@ pub(super) struct Market {
 }
 
 impl Market {
-    pub(super) fn new(name: &str, skus: &[&str]) -> Self {
+    pub(super) fn new(name: &str) -> Self {
         Self {
             name: name.into(),
-            shown: skus.iter().map(|sku| ((*sku).into(), 0)).collect(),
+            number: shop::number(name),
+            shown: LISTED.iter().map(|sku| ((*sku).into(), 0)).collect(),
             orders: BTreeMap::new(),
             recent: VecDeque::new(),
             by_change: BTreeSet::new(),
@@ -73,13 +65,8 @@ impl Market {
         self.shown.get(sku).copied().unwrap_or(0)
     }
 
-    pub(super) fn listing(&self, sku: &str) -> String {
-        format!("{}-{sku}", self.name)
-    }
-
-    fn sku<'a>(&self, listing: &'a str) -> Option<&'a str> {
-        let sku = listing.strip_prefix(&self.name)?.strip_prefix('-')?;
-        self.shown.contains_key(sku).then_some(sku)
+    fn sku(&self, listing: &str) -> Option<&'static str> {
+        shop::sku_of(self.number, listing)
     }
 
     pub(super) fn show(&mut self, sku: &str, quantity: i64) {
@@ -100,59 +87,34 @@ impl Market {
     }
 
     /// Puts an order in that has just changed.
-    pub(super) fn put(&mut self, id: &str, order: Order) {
-        if let Some(before) = self.orders.get(id) {
-            self.by_change.remove(&(before.changed, id.into()));
+    pub(super) fn put(&mut self, order: Order) {
+        if let Some(before) = self.orders.get(&order.id) {
+            self.by_change.remove(&(before.changed, order.id));
         } else {
-            self.recent.push_front(id.into());
+            self.recent.push_front(order.id);
             self.recent.truncate(RECENT);
         }
-        self.by_change.insert((order.changed, id.into()));
-        self.orders.insert(id.into(), order);
+        self.by_change.insert((order.changed, order.id));
+        self.orders.insert(order.id, order);
     }
 
-    /// The image of an order as it is now.
-    pub(super) fn image(&self, id: &str, order: &Order) -> Fact {
-        let line = |(line, sku, quantity): &(String, String, i64)| LineImage {
-            id: line.clone(),
-            listing: Some(self.listing(sku)),
-            sku: Some(sku.clone()),
-            quantity: *quantity,
-            ..LineImage::default()
-        };
-        Fact::Image {
-            order: id.into(),
-            version: order.changed,
-            whole: true,
-            lines: order.lines.iter().map(line).collect(),
-        }
+    fn order(&self, id: &str) -> Result<Option<Told>, String> {
+        let order = id.parse().ok().and_then(|id: u64| self.orders.get(&id));
+        poll::order(&shop::one(order.map(|order| order.node(self.number))))
     }
 
-    fn told(&self, id: &str, order: &Order) -> Told {
-        let mut facts = vec![self.image(id, order)];
-        if !order.removals.is_empty() {
-            let (order, version, lines) = (id.into(), order.changed, order.removals.clone());
-            facts.push(Fact::Removals { order, version, lines });
-        }
-        let raw = format!("{id}@{}", order.changed).into_bytes();
-        Told { topic: "poll/order", raw, understood: Understood::Facts(facts) }
-    }
-
-    fn changes(&self, since: u64, page: Option<&str>) -> Page {
+    fn changes(&self, since: u64, page: Option<&str>) -> Result<Page, String> {
         let from = page.and_then(|page| {
             let (changed, id) = page.split_once('/')?;
-            Some((changed.parse().ok()?, id.to_string()))
+            Some((changed.parse().ok()?, id.parse().ok()?))
         });
-        let first = from.clone().unwrap_or((since, String::new()));
-        let changed = self.by_change.range(first..).filter(|at| Some(*at) != from.as_ref());
+        let first = from.unwrap_or((since, 0));
+        let changed = self.by_change.range(first..).filter(|at| Some(**at) != from);
         let found: Vec<_> = changed.take(PAGE).collect();
-        let told = found.iter().filter_map(|(_, id)| Some(self.told(id, self.orders.get(id)?)));
+        let orders = found.iter().filter_map(|(_, id)| self.orders.get(id));
+        let orders: Vec<_> = orders.map(|order| order.node(self.number)).collect();
         let last = found.last().filter(|_| found.len() == PAGE);
-        Page {
-            told: told.collect(),
-            next: last.map(|(changed, id)| format!("{changed}/{id}")),
-            newest_ms: found.last().map(|(changed, _)| *changed),
-        }
+        poll::orders(&shop::page(&orders, last.map(|(changed, id)| format!("{changed}/{id}"))))
     }
 }
 
@@ -284,17 +246,14 @@ impl Quantities for Shop {
 impl Orders for Shop {
     async fn order(&self, id: &str) -> Result<Option<Told>, ApiError> {
         let (m, id) = (self.market, id.to_string());
-        let told = move |world: &mut World| {
-            let market = world.market(m);
-            market.orders.get(&id).map(|order| market.told(&id, order))
-        };
-        self.call(told, false).await.map_err(api_error)
+        let told = move |world: &mut World| world.market(m).order(&id);
+        self.call(told, false).await.map_err(api_error)?.map_err(ApiError::Refused)
     }
 
     async fn changes(&self, since_ms: u64, page: Option<&str>) -> Result<Page, ApiError> {
         let (m, page) = (self.market, page.map(ToString::to_string));
         let found = move |world: &mut World| world.market(m).changes(since_ms, page.as_deref());
-        self.call(found, false).await.map_err(api_error)
+        self.call(found, false).await.map_err(api_error)?.map_err(ApiError::Refused)
     }
 }
 
@@ -309,15 +268,16 @@ fn api_error(error: PushError) -> ApiError {
 fn sent(world: &mut World, m: usize, rows: &[Row]) {
     let name = world.market(m).name.clone();
     for row in rows {
-        let Some(intent) = world.log.truth.intent(&name, &row.sku, (row.quantity, row.from)) else {
+        let intent = world.log.truth.intent(&name, &row.sku, (row.quantity, row.from));
+        let Some(revision) = intent.map(|intent| intent.revision) else {
             world.breaks("I8", format!("{name} is sent {row:?}, which was not agreed on"));
             continue;
         };
         let newest = world.market(m).sent.entry(row.sku.clone()).or_default();
         let before = *newest;
-        *newest = before.max(intent.revision);
-        if intent.revision < before {
-            let how = format!("{name} is sent {row:?} of {} after {before}", intent.revision);
+        *newest = before.max(revision);
+        if revision < before {
+            let how = format!("{name} is sent {row:?} of {revision} after {before}");
             world.breaks("I8", how);
         }
     }
@@ -359,11 +319,11 @@ fn take(world: &mut World, m: usize, rows: &[Row], key: &str) -> Vec<RowOutcome>
             } else {
                 "lowering taken"
             });
-            let intent = world.log.truth.intent(&name, &row.sku, (row.quantity, row.from));
+            let intent = world.log.truth.intent(&name, &row.sku, (row.quantity, row.from)).cloned();
             if let Some(intent) = intent.filter(|_| row.quantity > row.from)
                 && !super::is_shared(&row.sku)
             {
-                world.raised(&row.sku, intent);
+                world.raised(&row.sku, &intent);
             }
         }
     } else {
@@ -376,18 +336,9 @@ fn take(world: &mut World, m: usize, rows: &[Row], key: &str) -> Vec<RowOutcome>
 fn noticed(world: &mut World, m: usize, listing: &str) {
     let now = world.agreed_now();
     let market = world.market(m);
-    let Some(sku) = market.sku(listing).map(ToString::to_string) else { return };
-    if market.edited.remove(&sku) {
-        world.log.truth.late(&sku, now);
+    let Some(sku) = market.sku(listing) else { return };
+    if market.edited.remove(sku) {
+        world.log.truth.late(sku, now);
+        parts(sku).iter().for_each(|(part, _)| world.log.truth.late(part, now));
     }
-}
-
-/// One removal, as a fact of its own.
-pub(super) fn removal(
-    id: String,
-    (line, sku): (&str, &str),
-    quantity: i64,
-    removal: Removal,
-) -> RemovalLine {
-    RemovalLine { id, line: line.into(), listing: None, sku: Some(sku.into()), quantity, removal }
 }

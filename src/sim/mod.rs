@@ -26,17 +26,19 @@ mod node;
 mod replica;
 mod report;
 mod senders;
+mod shop;
 mod shrink;
 mod truth;
 mod world;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cluster::codec;
 use marketplace::random::Random;
 use state::Command;
-use state::command::ListingSpec;
+use state::command::SkuSettings;
 use tokio::time::{sleep, sleep_until};
 
 use crate::config::Config;
@@ -49,11 +51,16 @@ pub use report::{Options, run};
 const LOCATION: &str = "main";
 /// What marketplaces sell, and of it what is shared rather than split.
 const SKUS: [&str; 6] = ["CUP", "HAT", "MUG", "PEN", "TEE", "S-BAG"];
-/// What only reservations take.
+/// What is listed: these, and a kit of two of them.
+const LISTED: [&str; 7] = ["CUP", "HAT", "MUG", "PEN", "TEE", "S-BAG", "SET"];
+/// What only reservations take, and a kit of it.
 const RESERVED_SKU: &str = "SEAT";
+const RESERVED_KIT: &str = "ROW";
+const KITS: [(&str, &[(&str, i64)]); 2] =
+    [("SET", &[("CUP", 1), ("HAT", 2)]), (RESERVED_KIT, &[(RESERVED_SKU, 2)])];
 const MARKETS: [&str; 3] = ["east", "north", "west"];
-/// A channel without an API.
-const TILL: &str = "till";
+/// Channels without an API: what a node keeps of the first is promised, of the second what is agreed on.
+const TILLS: [&str; 2] = ["till", "desk"];
 /// Units of each SKU at the beginning.
 const OPENING: i64 = 12;
 /// How long everything may take to come to rest once faults have stopped.
@@ -66,13 +73,29 @@ const LOOK: Duration = Duration::from_secs(60);
 const CONFIG: &str = r#"
 node = { id = 1, region = "sim", data_dir = "sim" }
 channel = [
-    { name = "east", kind = "shopify", location = "main", home = 1, api = { base_url = "https://east.invalid", location_id = "L1" } },
-    { name = "north", kind = "shopify", location = "main", home = 2, api = { base_url = "https://north.invalid", location_id = "L1" } },
-    { name = "west", kind = "shopify", location = "main", home = 3, api = { base_url = "https://west.invalid", location_id = "L1" } },
+    { name = "east", kind = "shopify", location = "main", home = 1, api = { base_url = "https://east.invalid", location_id = "gid://shopify/Location/1" } },
+    { name = "north", kind = "shopify", location = "main", home = 2, api = { base_url = "https://north.invalid", location_id = "gid://shopify/Location/1" } },
+    { name = "west", kind = "shopify", location = "main", home = 3, api = { base_url = "https://west.invalid", location_id = "gid://shopify/Location/1" } },
     { name = "till", kind = "generic", location = "main" },
+    { name = "desk", kind = "generic", location = "main" },
 ]
-policy = [{ sku = "S-*", mode = "shared" }, { sku = "*", mode = "split" }]
+policy = [
+    { sku = "S-*", mode = "shared" },
+    { sku = "CUP", mode = "split", buffers = { east = 1, north = 1, west = 1 } },
+    { sku = "HAT", mode = "split", buffers = { east = 2, north = 2, west = 2 } },
+    { sku = "*", mode = "split" },
+]
 "#;
+
+/// What one unit of a SKU takes out of stock: itself, unless it is a kit.
+fn parts(sku: &str) -> Vec<(&str, i64)> {
+    let kit = KITS.iter().find(|(kit, _)| *kit == sku);
+    kit.map_or_else(|| vec![(sku, 1)], |(_, parts)| parts.to_vec())
+}
+
+fn is_till(channel: &str) -> bool {
+    TILLS.contains(&channel)
+}
 
 fn is_shared(sku: &str) -> bool {
     sku.starts_with("S-")
@@ -118,7 +141,10 @@ struct Outcome {
 
 /// Runs a plan, on this thread.
 fn simulate(plan: &Plan) -> Result<Outcome, String> {
-    let config: Config = toml::from_str(CONFIG).map_err(|error| error.to_string())?;
+    let mut config: Config = toml::from_str(CONFIG).map_err(|error| error.to_string())?;
+    for channel in &mut config.channels {
+        channel.scheme = Some(Arc::new(senders::scheme(&channel.name)?));
+    }
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     let runtime = runtime.enable_time().start_paused(true).build();
     let runtime = runtime.map_err(|error| error.to_string())?;
@@ -133,7 +159,7 @@ fn simulate(plan: &Plan) -> Result<Outcome, String> {
 }
 
 async fn whole(plan: &Plan, config: Config) -> Outcome {
-    let markets = MARKETS.iter().map(|name| Market::new(name, &SKUS)).collect();
+    let markets = MARKETS.iter().map(|name| Market::new(name)).collect();
     let sim = Sim::new(plan.seed, plan.kinds.clone(), config, markets);
     sim.with(|world| world.story = plan.telling.then(Vec::new));
     open(&sim).await;
@@ -174,15 +200,21 @@ async fn open(sim: &Sim) {
         sleep(Duration::from_millis(100)).await;
     }
     sim.with(|world| {
-        let rows = SKUS.iter().flat_map(|sku| {
-            world.markets.iter().map(|market| {
-                let spec = ListingSpec { id: market.listing(sku), ..ListingSpec::default() };
-                ((*sku).to_string(), market.name.clone(), spec)
-            })
-        });
-        let mut commands = vec![codec::encode(&Command::List(rows.collect()))];
-        commands.extend(SKUS.iter().map(|sku| clients::opening(sku, OPENING)));
+        let mut commands: Vec<Vec<u8>> =
+            SKUS.iter().map(|sku| clients::opening(sku, OPENING)).collect();
         commands.push(clients::opening(RESERVED_SKU, OPENING));
+        for (kit, parts) in KITS {
+            let parts = parts.iter().map(|(part, each)| ((*part).to_string(), *each));
+            let settings = SkuSettings { components: Some(parts.collect()), ..Default::default() };
+            commands.push(codec::encode(&Command::Map { sku: kit.into(), settings }));
+        }
+        let rows = LISTED.iter().flat_map(|sku| {
+            let spec = move |(m, name): (usize, &&str)| {
+                ((*sku).to_string(), (*name).to_string(), shop::spec(m, sku))
+            };
+            MARKETS.iter().enumerate().map(spec)
+        });
+        commands.push(codec::encode(&Command::List(rows.collect())));
         world.book.received = OPENING;
         for command in commands {
             let at_ms = world.now;

@@ -1,7 +1,8 @@
 //! Names for what a run reached.
 
-use state::command::Asked;
-use state::reply::{Answered, Refused};
+use state::command::{Asked, Settled};
+use state::reply::{Answered, Refused, Step};
+use state::reservation::Status;
 use state::{Command, Reply};
 
 pub(super) const fn of_command(command: &Command) -> &'static str {
@@ -42,6 +43,40 @@ pub(super) const fn of_reply(reply: &Reply) -> &'static str {
         Reply::Intended(_) => "reply intended",
         Reply::Rejected(_) => "reply rejected",
         Reply::Checkpoint { .. } => "reply checkpoint",
+    }
+}
+
+/// What became of pushes and readings, of intents and of reservations, one name each.
+pub(super) fn of_parts(command: &Command, reply: &Reply) -> Vec<&'static str> {
+    match (command, reply) {
+        (Command::Settle { outcomes, .. }, Reply::Done) => {
+            let names = outcomes.iter().map(|outcome| match outcome.result {
+                Settled::Confirmed => "settled confirmed",
+                Settled::Observed(_) if outcome.revision > 0 => "settled by reading",
+                Settled::Observed(_) => "settled observed",
+                Settled::Refused => "settled refused",
+                Settled::Failed(_) => "settled failed",
+            });
+            names.collect()
+        }
+        (Command::Intend { .. }, Reply::Intended(intended)) => {
+            let names = intended.iter().map(|next| match next.step {
+                Step::Push { quantity, from, .. } if quantity > from => "raise intended",
+                Step::Push { .. } => "lowering intended",
+                Step::Observe => "reading intended",
+            });
+            if intended.is_empty() { vec!["nothing intended"] } else { names.collect() }
+        }
+        (
+            Command::Request { .. },
+            Reply::Answered { answer: Answered::Reservation(_, known), .. },
+        ) => match known.status {
+            Status::Held => vec!["reservation held"],
+            Status::Confirmed => vec!["reservation confirmed"],
+            Status::Released => vec!["reservation released"],
+            Status::Expired => vec!["reservation expired"],
+        },
+        _ => Vec::new(),
     }
 }
 

@@ -6,7 +6,7 @@ use tokio::time::sleep;
 
 use super::customers;
 use super::faults::{Fault, PLANNED};
-use super::node;
+use super::node::{self, Death};
 use super::world::{NODES, Sim, World};
 
 const MINUTE: u64 = 60_000;
@@ -57,11 +57,12 @@ fn strike(sim: &Sim, fault: Fault, n: usize) {
         outage(world, long)
     });
     match fault {
-        Fault::NodeKilled => drop(tokio::spawn(node::fall(sim.clone(), n, false, lasts))),
+        Fault::NodeKilled => drop(tokio::spawn(node::fall(sim.clone(), n, Death::Process, lasts))),
+        Fault::DiskLost => drop(tokio::spawn(node::fall(sim.clone(), n, Death::Disk, lasts))),
         Fault::PowerLost => {
             let all = sim.with(|world| world.dice.below(6)) == 0;
             for n in if all { 0..NODES } else { n..n + 1 } {
-                tokio::spawn(node::fall(sim.clone(), n, true, lasts));
+                tokio::spawn(node::fall(sim.clone(), n, Death::Power, lasts));
             }
         }
         Fault::LeaderLost => {
@@ -88,7 +89,7 @@ fn strike(sim: &Sim, fault: Fault, n: usize) {
                         dies
                     });
                 if dies {
-                    node::fall(sim.clone(), n, true, Duration::from_secs(20)).await;
+                    node::fall(sim.clone(), n, Death::Power, Duration::from_secs(20)).await;
                 }
                 sim.with(|world| end(world, fault, n));
             });

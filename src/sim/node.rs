@@ -16,6 +16,8 @@ use super::disk::{Disk, Platter};
 use super::market::Shop;
 use super::replica::{Frozen, Replica, Snapshot};
 use super::world::{NODES, Sim, World};
+use crate::channel::key;
+use crate::config::{Ack, Ingest};
 use crate::inbox::{Bounds, Inbox};
 use crate::intake::Intake;
 use crate::measures::Measures;
@@ -47,13 +49,34 @@ pub(super) struct Node {
     /// On its way there, and when it began.
     freezing: Option<(Frozen, u64)>,
     /// Where webhooks are taken, while it is up.
-    pub(super) intake: Option<(Intake<Disk>, CancellationToken)>,
+    pub(super) door: Option<Door>,
     pub(super) inbox: Option<Inbox<Disk>>,
     /// Something was agreed on.
     pub(super) agreed: Arc<Notify>,
     /// Those who want to know what was applied here.
     pub(super) watched: Vec<watch::Sender<u64>>,
     tasks: Vec<AbortHandle>,
+}
+
+/// Where a node takes webhooks.
+#[derive(Clone)]
+pub(super) struct Door {
+    /// What is on its disk is promised.
+    pub(super) local: Intake<Disk>,
+    /// What is agreed on is.
+    pub(super) quorum: Intake<Disk>,
+    pub(super) stop: CancellationToken,
+}
+
+/// How a node dies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Death {
+    /// The process alone: what the system holds stays.
+    Process,
+    /// Its power is gone, and with it what its disk was not told to keep.
+    Power,
+    /// Its disk is destroyed.
+    Disk,
 }
 
 impl Node {
@@ -93,21 +116,26 @@ pub(super) fn start(sim: &Sim, n: usize) {
         }
     };
     let stop = CancellationToken::new();
-    let intake = Intake::new(inbox.clone(), &sim.config().ingest, watch::channel(false).1);
+    let ingest = &sim.config().ingest;
+    let removed = watch::channel(false).1;
+    let local = Intake::new(inbox.clone(), ingest, removed.clone());
+    let waits = Ingest { ack: Ack::Quorum, ..ingest.clone() };
+    let quorum = Intake::new(inbox.clone(), &waits, removed);
     let process =
-        Process { sim, n, id, clock, measures, intake: intake.clone(), stop: stop.clone() };
+        Process { sim, n, id, clock, measures, intake: local.clone(), stop: stop.clone() };
     let mut tasks = process.run(inbox.clone());
     let of_writer = sim.clone();
     let written = async move {
         if writer.write_all().await.is_err() {
             // The process ends; somebody starts it again.
-            tokio::spawn(fall(of_writer, n, false, Duration::from_secs(5)));
+            tokio::spawn(fall(of_writer, n, Death::Process, Duration::from_secs(5)));
         }
     };
     tasks.push(tokio::spawn(written).abort_handle());
     sim.with(|world| {
         let node = world.node(n);
-        (node.intake, node.inbox, node.tasks) = (Some((intake, stop)), Some(inbox), tasks);
+        (node.door, node.inbox, node.tasks) =
+            (Some(Door { local, quorum, stop }), Some(inbox), tasks);
         world.elect();
     });
 }
@@ -180,22 +208,27 @@ fn restore(world: &mut World, n: usize) {
     }
 }
 
-/// A node dies, and comes back after a while. With its power gone it may lose what its disk was not told
-/// to keep; a process that dies alone leaves what the system holds.
-pub(super) async fn fall(sim: Sim, n: usize, power: bool, down: Duration) {
+/// A node dies, and comes back after a while.
+pub(super) async fn fall(sim: Sim, n: usize, death: Death, down: Duration) {
     let fell = sim.with(|world| {
         if !world.node(n).up {
             return false;
         }
         let pending = world.node(n).disk.pending();
-        let survive = if power { world.any(pending + 1) } else { pending };
+        let survive = if death == Death::Process { pending } else { world.any(pending + 1) };
         let node = world.node(n);
         node.disk.crash(survive);
+        if death == Death::Disk {
+            (node.disk, node.snapshot) = (Platter::default(), None);
+            let seen = &world.log.head.state.data().seen;
+            world.book.disk_lost(n, |id| seen.get(&key(id.as_bytes())).is_some());
+        }
+        let node = world.node(n);
         for task in node.tasks.drain(..) {
             task.abort();
         }
-        if let Some((_, stop)) = node.intake.take() {
-            stop.cancel();
+        if let Some(door) = node.door.take() {
+            door.stop.cancel();
         }
         (node.up, node.cut, node.inbox, node.freezing) = (false, false, None, None);
         node.boot += 1;

@@ -10,6 +10,9 @@ pub struct Options {
     /// The seed; without it one is drawn, and printed.
     #[arg(long)]
     seed: Option<u64>,
+    /// So many runs, of this seed and those after it.
+    #[arg(long, default_value_t = 1)]
+    seeds: u64,
     /// What customers and clients do.
     #[arg(long, default_value_t = 2_000)]
     events: u64,
@@ -31,31 +34,39 @@ pub struct Options {
 const STORY_LINES: usize = 80;
 
 /// The invariants that a run holds against what really happened.
-const INVARIANTS: [(&str, &str); 7] = [
+const INVARIANTS: [(&str, &str); 8] = [
     ("I1", "each delivery answered 200 is applied once"),
     ("I2", "levels are the sums of their movements"),
     ("I3", "what is granted is there"),
     ("I4", "no raise causes an oversell"),
     ("I6", "replicas are equal"),
     ("I8", "every listing shows what the ledger says, never an older value after a newer"),
+    ("I10", "what is forged is refused"),
     ("I11", "a snapshot and the log after it are the whole log"),
 ];
 
 /// Runs a simulation and prints what came of it. The error says which promise was not kept.
 pub fn run(options: &Options, say: impl Fn(&str)) -> Result<(), String> {
-    let plan = options.plan();
-    say(&format!("seed {}: {} events in {} h, three nodes", plan.seed, plan.events, plan.hours));
-    let outcome = simulate(&plan)?;
+    let first = options.plan();
+    let (events, hours) = (first.events, first.hours);
+    say(&format!("seed {}: {events} events in {hours} h, three nodes", first.seed));
+    let mut outcome = simulate(&first)?;
+    for n in 1..options.seeds {
+        if outcome.broken.is_some() {
+            break;
+        }
+        outcome.add(simulate(&Plan { seed: first.seed.wrapping_add(n), ..first.clone() })?);
+    }
     outcome.print(&say);
     let Some(broken) = outcome.broken.clone() else { return Ok(()) };
     let shortest = if options.as_is {
-        outcome
+        outcome.plan
     } else {
         say("looking for a shorter history …");
         shrink(outcome)
     };
-    say(&format!("replay: {}", shortest.plan.command()));
-    let shortest = simulate(&Plan { telling: true, ..shortest.plan })?;
+    say(&format!("replay: {}", shortest.command()));
+    let shortest = simulate(&Plan { telling: true, ..shortest })?;
     shortest.tell(&say);
     Err(format!("{} was not kept: {}", broken.invariant, broken.how))
 }
@@ -101,6 +112,27 @@ impl Plan {
 }
 
 impl Outcome {
+    /// Takes another run in: from then on this stands for all of them, and its plan is the last one's.
+    fn add(&mut self, other: Self) {
+        for (fault, count) in other.tally.faults {
+            *self.tally.faults.entry(fault).or_default() += count;
+        }
+        for (name, count) in other.tally.reached {
+            *self.tally.reached.entry(name).or_default() += count;
+        }
+        for (cause, units) in other.oversold {
+            match self.oversold.iter_mut().find(|(known, _)| *known == cause) {
+                Some((_, sum)) => *sum += units,
+                None => self.oversold.push((cause, units)),
+            }
+        }
+        self.virtual_time += other.virtual_time;
+        self.real_time += other.real_time;
+        self.entries += other.entries;
+        self.digest = self.digest.rotate_left(1) ^ other.digest;
+        (self.plan, self.broken, self.story) = (other.plan, other.broken, other.story);
+    }
+
     /// The end of the history, and of it what is about the SKU that went wrong.
     fn tell(&self, say: &impl Fn(&str)) {
         let Some(broken) = &self.broken else { return };

@@ -1,38 +1,106 @@
-//! Webhooks on their way: lost, late, repeated, overtaken, sent again until somebody answers 200.
+//! Webhooks on their way: signed, lost, late, repeated, overtaken, sent again until somebody answers 200.
+//! A node judges and understands them with the product's own code.
 
 use std::time::Duration;
 
-use channels::{Parsed, Understood};
-use state::command::Fact;
+use bytes::Bytes;
+use channels::signature::{self, Judged, Scheme};
+use hyper::{HeaderMap, Method};
+use marketplace::clock::utc_time;
+use marketplace::generic;
+use marketplace::shopify::sign::{self, Topic};
+use serde_json::json;
 use tokio::time::sleep;
 
 use super::book::Sent;
 use super::faults::Fault;
 use super::truth::LineId;
 use super::world::{NODES, Sim, World};
-use crate::channel::{self, Meant};
+use super::{TILLS, is_till, shop};
+use crate::channel::{self, Meant, key};
 
 /// How often a webhook is tried, and the pauses between: about four hours, as Shopify does.
 const ATTEMPTS: u32 = 10;
 const PAUSE_MIN: Duration = Duration::from_secs(10);
 /// A pause at the most, once faults have stopped.
 const PAUSE_CALM: Duration = Duration::from_secs(60);
+const SHOP_SECRET: &str = "a secret of all marketplaces";
+/// Base64.
+const TILL_SECRET: &str = "c2VjcmV0IG9mIHRpbGxz";
 
 /// What one webhook says.
 #[derive(Clone)]
 pub(super) struct Webhook {
-    pub(super) channel: String,
+    channel: String,
     /// The sender's own id of it.
-    pub(super) id: String,
-    pub(super) topic: &'static str,
-    pub(super) fact: Fact,
+    id: String,
+    /// Its name at marketplaces; tills write it into the body.
+    topic: Option<Topic>,
+    body: Bytes,
     /// The line that it alone tells of, where nothing else makes good for it.
-    pub(super) line: Option<LineId>,
+    line: Option<LineId>,
+}
+
+/// How a channel signs.
+pub(super) fn scheme(channel: &str) -> Result<Scheme, String> {
+    if is_till(channel) {
+        Scheme::standard_webhooks(&[format!("whsec_{TILL_SECRET}")])
+    } else {
+        Scheme::shopify(&[SHOP_SECRET])
+    }
 }
 
 impl Webhook {
+    /// A marketplace's.
+    pub(super) fn of_market(world: &mut World, m: usize, (topic, body): shop::Body) -> Self {
+        let (channel, id) = (world.market(m).name.clone(), world.book.serial());
+        Self { channel, id: format!("w{id}"), topic: Some(topic), body, line: None }
+    }
+
+    /// A till's, of a sale of one line.
+    pub(super) fn of_till(world: &mut World, (channel, order): (&str, &str), line: LineId) -> Self {
+        let (id, now) = (world.book.serial(), world.now);
+        let quantity = world.log.truth.lines.get(&line).map_or(0, |line| line.real.sold);
+        let body = json!({
+            "type": "order.created",
+            "timestamp": utc_time(i64::try_from(now).unwrap_or(0)),
+            "data": {
+                "order": order, "version": now, "whole": false,
+                "lines": [{ "id": "1", "sku": line.2, "quantity": quantity }],
+            },
+        });
+        let body = body.to_string().into_bytes().into();
+        Self { channel: channel.into(), id: format!("w{id}"), topic: None, body, line: Some(line) }
+    }
+
     fn key(&self) -> String {
         format!("{}:{}", self.channel, self.id)
+    }
+
+    /// The headers, signed at a time.
+    fn headers(&self, now: u64) -> Option<HeaderMap> {
+        if let Some(topic) = self.topic {
+            let time = utc_time(i64::try_from(now).unwrap_or(0));
+            let delivery = sign::Delivery {
+                topic,
+                shop_domain: format!("{}.invalid", self.channel),
+                api_version: "2026-04".into(),
+                webhook_id: self.id.clone(),
+                event_id: self.id.clone(),
+                triggered_at: time,
+                body: self.body.clone(),
+            };
+            return delivery.headers(SHOP_SECRET).ok();
+        }
+        let (id, timestamp) = (&self.id, (now / 1000).to_string());
+        let code = generic::signature(TILL_SECRET, id, &timestamp, &self.body);
+        let mut headers = HeaderMap::new();
+        let fields =
+            [("webhook-id", id), ("webhook-timestamp", &timestamp), ("webhook-signature", &code)];
+        for (name, value) in fields {
+            headers.insert(name, value.parse().ok()?);
+        }
+        Some(headers)
     }
 }
 
@@ -76,37 +144,87 @@ async fn attempts(sim: &Sim, webhook: &Webhook) {
     }
 }
 
-/// A node takes a webhook in as its listener does, once it is verified. Whether it answered 200.
+/// A node takes a webhook in as its listener does. Whether it answered 200.
 async fn attempt(sim: &Sim, n: usize, webhook: &Webhook) -> bool {
-    let (intake, now) = sim.with(|world| {
+    let (door, now, clock) = sim.with(|world| {
         let now = world.now;
         let node = world.node(n);
         let known = node.replica.state.data().channels.contains_key(&webhook.channel);
-        (node.intake.clone().filter(|_| known), node.clock(now))
+        (node.door.clone().filter(|_| known), now, node.clock(now))
     });
-    let Some((intake, stop)) = intake else { return false };
-    let understood = Understood::Facts(vec![webhook.fact.clone()]);
-    let parsed = Parsed { id: Some(webhook.id.clone()), ..Parsed::new(webhook.topic, understood) };
-    let raw = format!("{:?}", webhook.fact);
-    let Meant::Delivery(delivery, _) =
-        channel::deliver(&webhook.channel, parsed, raw.as_bytes(), now)
+    let Some(door) = door else { return false };
+    let Some(meant) = webhook.headers(now).and_then(|headers| judge(sim, webhook, &headers, clock))
     else {
+        return false;
+    };
+    let Meant::Delivery(delivery, None) = meant else {
+        let how = format!("{} is genuine, and was not understood: {meant:?}", webhook.key());
+        sim.with(|world| world.breaks("I1", how));
         return false;
     };
     sim.with(|world| {
         world.book.sent.entry(webhook.key()).or_default().possible = true;
     });
+    let waits = is_agreed_first(&webhook.channel);
+    let intake = if waits { &door.quorum } else { &door.local };
     let kept = tokio::select! {
         biased;
-        () = stop.cancelled() => return false,
-        kept = intake.keep(*delivery) => kept,
+        () = door.stop.cancelled() => return false,
+        kept = intake.keep(*delivery) => kept.is_ok(),
     };
-    let answer = if kept.is_ok() { "webhook answered 200" } else { "webhook answered 503" };
-    sim.with(|world| {
-        world.tally.reach(answer);
-        if kept.is_ok() {
-            world.book.sent.entry(webhook.key()).or_default().promised = true;
+    sim.with(|world| answered(world, n, webhook, kept));
+    kept
+}
+
+/// Whether a channel's deliveries are answered 200 once they are agreed on.
+pub(super) fn is_agreed_first(channel: &str) -> bool {
+    TILLS.get(1) == Some(&channel)
+}
+
+/// What a node makes of a request; nothing if it is refused.
+fn judge(sim: &Sim, webhook: &Webhook, headers: &HeaderMap, clock: u64) -> Option<Meant> {
+    let config = sim.config();
+    let channel = config.channel(&webhook.channel)?;
+    let scheme = channel.scheme.as_deref()?;
+    let target = format!("/webhooks/{}", webhook.channel);
+    let request = channels::Request {
+        method: &Method::POST,
+        target: &target,
+        headers,
+        body: &webhook.body,
+        now_ms: clock,
+    };
+    if sim.with(|world| world.happens(Fault::WebhookForged)) {
+        let mut body = webhook.body.to_vec();
+        let n = sim.with(|world| world.any(body.len()));
+        body.get_mut(n).into_iter().for_each(|byte| *byte ^= 1);
+        if signature::verify(scheme, &channels::Request { body: &body, ..request }, None).is_ok() {
+            sim.with(|world| world.breaks("I10", "a forged body was accepted"));
         }
-    });
-    kept.is_ok()
+    }
+    let judged = signature::verify(scheme, &request, None);
+    let Ok(Judged::Genuine(verified)) = judged else {
+        sim.with(|world| world.tally.reach("webhook answered 401"));
+        return None;
+    };
+    let parsed = channel::parse(channel, headers, verified);
+    Some(channel::deliver(&channel.name, parsed, &webhook.body, clock))
+}
+
+fn answered(world: &mut World, n: usize, webhook: &Webhook, kept: bool) {
+    world.tally.reach(if kept { "webhook answered 200" } else { "webhook answered 503" });
+    if !kept {
+        return;
+    }
+    let id = webhook.key();
+    let agreed = world.log.head.state.data().seen.get(&key(id.as_bytes())).is_some();
+    let waits = is_agreed_first(&webhook.channel);
+    if waits && !agreed {
+        world.breaks("I1", format!("{id} was answered 200 before it was agreed on"));
+    }
+    let sent = world.book.sent.entry(id).or_default();
+    sent.promised = true;
+    if !waits {
+        sent.kept_by.insert(n);
+    }
 }

@@ -7,8 +7,8 @@ use super::{Outcome, Plan, simulate};
 /// How long looking for a shorter history may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Looks for a shorter history, for a while.
-pub(super) fn shrink(found: Outcome) -> Outcome {
+/// Looks for a shorter history that breaks the same promise, for a while.
+pub(super) fn shrink(found: Outcome) -> Plan {
     let until = Instant::now() + PATIENCE;
     let mut shortest = found;
     if let Some(broken) = &shortest.broken {
@@ -29,7 +29,7 @@ pub(super) fn shrink(found: Outcome) -> Outcome {
         shortest = without_pieces(shortest, pieces, until);
         pieces *= 2;
     }
-    shortest
+    shortest.plan
 }
 
 /// Half as long, with the events of that half at the times that they had.

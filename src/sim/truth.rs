@@ -10,6 +10,7 @@ use state::reply::{Answered, Step};
 use state::{Command, Reply};
 
 use super::world::World;
+use super::{LISTED, parts};
 
 /// What comes later than this is later than the ledger counts on, by its own time.
 const LATE_MS: u64 = UNCERTAIN_KEEP_MS - MINUTE_MS;
@@ -18,8 +19,8 @@ const FAULT_MS: u64 = 4 * UNCERTAIN_KEEP_MS;
 /// Intents remembered of one listing.
 const INTENTS_MAX: usize = 64;
 
-/// Channel, and order and line as movements name them.
-pub(super) type LineId = (String, String);
+/// Channel, order and line as movements name them, and of what of it: a kit is told apart from its parts.
+pub(super) type LineId = (String, String, String);
 
 /// Units of one line of an order: as they really are, or as the ledger moved them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,10 +38,9 @@ impl Units {
     }
 }
 
-/// One line of an order that somebody placed.
+/// One SKU's part of one line of an order that somebody placed.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Line {
-    pub(super) sku: String,
     pub(super) real: Units,
     pub(super) heard: Units,
     /// Agreed time at which it changed last.
@@ -48,14 +48,14 @@ pub(super) struct Line {
 }
 
 /// A push that was agreed on.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Intent {
     pub(super) revision: u64,
     quantity: i64,
     from: i64,
-    /// What facts had taken away by then.
-    pub(super) lowered: i64,
-    pub(super) at: u64,
+    /// What it takes out of stock, and what facts had taken away of that by then.
+    lowered: Vec<(String, i64)>,
+    at: u64,
 }
 
 /// One SKU as it really is.
@@ -93,7 +93,8 @@ impl Truth {
     pub(super) fn moved(&mut self, movement: &Movement, now: u64) {
         let quantity = movement.quantity;
         if let (Some(channel), Some(reference)) = (&movement.channel, &movement.reference) {
-            let line = self.lines.entry((channel.clone(), reference.clone())).or_default();
+            let place = (channel.clone(), reference.clone(), movement.sku.clone());
+            let line = self.lines.entry(place).or_default();
             match movement.kind {
                 Kind::Sale => line.heard.sold += quantity,
                 Kind::Cancellation => line.heard.cancelled += quantity,
@@ -101,7 +102,7 @@ impl Truth {
                 Kind::Return => line.heard.returned += quantity,
                 _ => {}
             }
-            if channel != super::TILL {
+            if !super::is_till(channel) {
                 if now > line.changed + LATE_MS {
                     self.sku(&movement.sku).late = Some(now);
                 }
@@ -133,18 +134,18 @@ impl Truth {
         channel: &str,
         sku: &str,
         (quantity, from): (i64, i64),
-    ) -> Option<Intent> {
+    ) -> Option<&Intent> {
         let intents = self.intents.get(&(channel.into(), sku.into()))?;
         let same = |intent: &&Intent| (intent.quantity, intent.from) == (quantity, from);
-        intents.iter().rev().find(same).copied()
+        intents.iter().rev().find(same)
     }
 
     /// Whether something that came too late, or that nobody has heard of for long, explains an oversell.
     fn came_late(&self, name: &str, now: u64) -> bool {
         let late = self.skus.get(name).and_then(|sku| sku.late);
-        let unheard = |((channel, _), line): (&LineId, &Line)| {
-            let late = now > line.changed + LATE_MS && channel != super::TILL;
-            late && line.sku == name && line.real.net() != line.heard.net()
+        let unheard = |((channel, _, sku), line): (&LineId, &Line)| {
+            let late = now > line.changed + LATE_MS && !super::is_till(channel);
+            late && sku == name && line.real.net() != line.heard.net()
         };
         late.is_some_and(|late| now < late + FAULT_MS) || self.lines.iter().any(unheard)
     }
@@ -163,7 +164,11 @@ impl World {
             (Command::Intend { channel, .. }, Reply::Intended(intended)) => {
                 for next in intended {
                     let Step::Push { quantity, from, revision } = next.step else { continue };
-                    let lowered = self.log.truth.sku(&next.sku).lowered;
+                    let parts = parts(&next.sku);
+                    let lowered = parts
+                        .into_iter()
+                        .map(|(part, _)| (part.to_string(), self.log.truth.sku(part).lowered));
+                    let lowered = lowered.collect();
                     let place = (channel.clone(), next.sku.clone());
                     let intents = self.log.truth.intents.entry(place).or_default();
                     intents.push_back(Intent { revision, quantity, from, lowered, at: now });
@@ -176,11 +181,10 @@ impl World {
                 Command::Request { asked: Asked::Hold(_), .. },
                 Reply::Answered { index: at, answer: Answered::Reservation(id, held) },
             ) if *at == index => {
-                let stock = &self.log.head.state.data().stock;
+                let data = self.log.head.state.data();
                 let short = held.lines.iter().find(|line| {
-                    let level = stock.get(line.sku.as_str());
-                    let level = level.and_then(|stock| stock.levels.get(line.location.as_str()));
-                    level.is_none_or(|level| level.available() < 0)
+                    let parts = parts(&line.sku);
+                    parts.iter().any(|(part, _)| data.available(part, &line.location) < 0)
                 });
                 if let Some(line) = short {
                     let how = format!("{id} was granted, and {} is short then", line.sku);
@@ -192,30 +196,39 @@ impl World {
     }
 
     /// Whether nobody could know in time.
-    fn excused(&self, sku: &str, now: u64) -> bool {
-        let edited = self.markets.iter().any(|market| market.edited.contains(sku));
-        edited || self.log.truth.came_late(sku, now)
+    fn excused(&self, part: &str, now: u64) -> bool {
+        let by_hand = |sku: &String| parts(sku).iter().any(|(known, _)| *known == part);
+        let edited = self.markets.iter().any(|market| market.edited.iter().any(by_hand));
+        edited || self.log.truth.came_late(part, now)
     }
 
-    /// What channels show of a SKU, and what they have sold of it.
-    pub(super) fn reach(&self, sku: &str) -> i64 {
-        let shown = self.markets.iter().map(|market| market.shows(sku));
-        shown.sum::<i64>() + self.log.truth.skus.get(sku).map_or(0, |sku| sku.out)
+    /// What channels can sell of a SKU, by itself and in kits, and what they have sold of it.
+    fn reach(&self, part: &str) -> i64 {
+        let each = |sku: &str| parts(sku).iter().find(|(known, _)| *known == part).map(|of| of.1);
+        let holders = LISTED.iter().filter_map(|sku| Some((sku, each(sku)?)));
+        let shown = holders.map(|(sku, each)| {
+            each * self.markets.iter().map(|market| market.shows(sku)).sum::<i64>()
+        });
+        shown.sum::<i64>() + self.log.truth.skus.get(part).map_or(0, |sku| sku.out)
     }
 
     /// A channel took a raise: together, channels must not be able to sell more than there is.
-    pub(super) fn raised(&mut self, sku: &str, intent: Intent) {
-        let (reach, now) = (self.reach(sku), self.agreed_now());
-        if now > intent.at + LATE_MS {
-            self.log.truth.late(sku, now);
-        }
-        let known = self.log.truth.sku(sku);
-        known.lowered_at_raise = intent.lowered;
-        let most = known.kept + known.lowered - intent.lowered;
-        if reach > most && !self.excused(sku, now) {
-            let revision = intent.revision;
-            let how = format!("raise {revision} of {sku}: {reach} can be sold of {most}");
-            self.breaks("I4", how);
+    pub(super) fn raised(&mut self, sku: &str, intent: &Intent) {
+        let now = self.agreed_now();
+        for (part, lowered) in &intent.lowered {
+            if now > intent.at + LATE_MS {
+                self.log.truth.late(part, now);
+            }
+            let reach = self.reach(part);
+            let known = self.log.truth.sku(part);
+            known.lowered_at_raise = *lowered;
+            let most = known.kept + known.lowered - lowered;
+            if reach > most && !self.excused(part, now) {
+                let revision = intent.revision;
+                let how =
+                    format!("raise {revision} of {sku}: {reach} {part} can be sold of {most}");
+                self.breaks("I4", how);
+            }
         }
     }
 

@@ -48,7 +48,7 @@ impl<K, V> Bucket<K, V> {
 }
 
 /// Makes room for one more, an eighth at a time: what doubles is a third empty.
-fn make_room<T>(entries: &mut Vec<T>) {
+pub(crate) fn make_room<T>(entries: &mut Vec<T>) {
     if entries.len() == entries.capacity() {
         entries.reserve_exact(entries.len() / 8 + 1);
     }
