@@ -97,9 +97,11 @@ pub const HELD_MAX: usize = 5_000_000;
 pub const LOOKED_AT_MAX: u32 = 4_096;
 /// Messages that one group may have given up; beyond it the oldest is forgotten, and is counted.
 pub const GIVEN_UP_MAX: usize = 100_000;
+/// Keys of one group whose rate is used up; beyond it nothing is leased until one of them is open again.
+pub const CLOSED_KEYS_MAX: usize = 100_000;
 /// How long what was given up is kept.
 pub const DEAD_KEEP_MS: Millis = 30 * DAY_MS;
-/// Old messages dropped by one command of one topic.
+/// Messages dropped by one command because they are old, or because their topic was deleted.
 pub const WALKED_PER_COMMAND_MAX: usize = 256;
 
 /// How long a delivery's key is kept unless its channel says otherwise.

@@ -55,8 +55,9 @@ pub struct Queue {
     pub made: u32,
     /// Messages of all topics, those that are leaving too.
     pub messages: u64,
-    /// Messages by topic and dedup id, hashed.
-    pub dedup: Expiring<Key, MessageId>,
+    /// Messages by topic and dedup id, hashed, with the number of the topic: another one of the same name knows
+    /// nothing of them.
+    pub dedup: Expiring<Key, (u32, MessageId)>,
 }
 
 /// The number of a message in its topic: first the urgent ones, then the others, each in the order in which they
@@ -176,6 +177,9 @@ pub struct Schedule {
 pub struct Group {
     /// Its number within the topic.
     pub number: u32,
+    /// Log index at which it was last told where to begin. It leases nothing there: a lease from before has
+    /// the same token.
+    pub begun: u64,
     /// The last urgent place that it has come to.
     pub urgent: u64,
     /// The same of the others.
@@ -265,7 +269,8 @@ impl Queue {
                 for (page, written, entries) in group.dead.pages() {
                     visitor.bucket("given_up", place(group.number, page), written, &entries);
                 }
-                let marks = (group.number, group.urgent, group.normal, group.urgent_run);
+                let marks =
+                    (group.number, group.begun, group.urgent, group.normal, group.urgent_run);
                 let rates = (group.spent_until_us, &group.closed_keys, group.finished);
                 visitor.part("groups", &(topic.number, name, marks, rates));
             }

@@ -335,6 +335,7 @@ fn told(reply: &Reply, effects: &Effects) -> String {
             }
         }
         Reply::Rejected(why) => writeln!(told, "rejected: {why}").unwrap(),
+        Reply::Queue(answers) => writeln!(told, "{answers:?}").unwrap(),
     }
     for m in &effects.movements {
         let kind = m.kind.name();
@@ -380,6 +381,7 @@ fn answered(answer: &Answered) -> String {
             }
         }
         Answered::Refused(refused) => writeln!(told, "refused: {refused:?}").unwrap(),
+        Answered::Queue(answer) => writeln!(told, "{answer:?}").unwrap(),
     }
     told
 }

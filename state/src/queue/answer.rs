@@ -8,7 +8,7 @@ use super::desk::Desk;
 use super::lists::Timer;
 use super::settings::Settings;
 use super::{Schedule, Topic};
-use crate::limits::{EXPIRED_PER_COMMAND_MAX, TOPICS_MAX};
+use crate::limits::{EXPIRED_PER_COMMAND_MAX, TOPICS_MAX, WALKED_PER_COMMAND_MAX};
 use crate::machine::{State, Work};
 use crate::reply::{Answered, Kept};
 use crate::{Id, Reply};
@@ -96,32 +96,40 @@ impl State {
 
     /// Lets happen what is due by itself, a bounded number of things.
     pub(crate) fn wake_queue(&mut self, work: &mut Work) {
-        self.data.queue.dedup.expire(work.stamp.now, |_| 0);
+        let now = work.stamp.now;
+        self.data.queue.dedup.expire(now, |_| 0);
         for _ in 0..EXPIRED_PER_COMMAND_MAX {
-            let Some(timer) = self.lists.due(work.stamp.now) else { return };
+            let Some(timer) = self.lists.due(now) else { break };
             let (Timer::Message { topic, .. }
             | Timer::Delayed { topic, .. }
-            | Timer::Key { topic, .. }
-            | Timer::Walk { topic }) = timer;
-            if self.data.queue.leaving.contains_key(&topic) {
-                self.clear(work, topic);
-                continue;
-            }
+            | Timer::Key { topic, .. }) = timer;
             let name = self.lists.name_of(topic);
             let Some(mut desk) = name.and_then(|name| self.desk(work, &name)) else { continue };
             desk.wake_up(timer);
         }
+        let mut looks = WALKED_PER_COMMAND_MAX;
+        while looks > 0
+            && let Some(topic) = self.lists.due_walk(now)
+        {
+            if self.data.queue.leaving.contains_key(&topic) {
+                self.clear(work, topic, &mut looks);
+                continue;
+            }
+            let name = self.lists.name_of(topic);
+            let Some(mut desk) = name.and_then(|name| self.desk(work, &name)) else { break };
+            desk.walk(&mut looks);
+        }
     }
 
     /// Drops some of what is left of a deleted topic.
-    fn clear(&mut self, work: &mut Work, number: u32) {
+    fn clear(&mut self, work: &mut Work, number: u32, looks: &mut usize) {
         let queue = &mut self.data.queue;
         let Some(topic) = queue.leaving.get_mut(&number).map(Arc::make_mut) else { return };
         let (dedup, messages) = (&mut queue.dedup, &mut queue.messages);
         let (effects, stamp) = (&mut work.effects, work.stamp);
         let mut desk = Desk { topic, lists: &mut self.lists, dedup, messages, effects, stamp };
         desk.lists.walk_at(desk.topic, None);
-        if desk.clear() {
+        if desk.clear(looks) {
             desk.lists.walk_at(desk.topic, Some(0));
         } else {
             self.lists.forget_topic(number);
@@ -140,7 +148,7 @@ impl Desk<'_> {
             }
             What::Ack(leases) => Ok(Answer::Done(self.ack(&leases))),
             What::Nack { leases, delay_ms, reason } => {
-                Ok(Answer::Done(self.nack(&leases, delay_ms, &reason)))
+                self.nack(&leases, delay_ms, &reason).map(Answer::Done)
             }
             What::Extend { leases, lease_ms } => self.extend(&leases, lease_ms).map(Answer::Done),
             What::Begin { group, from } => self.begin_from(&group, from).map(done),
@@ -182,7 +190,6 @@ impl Desk<'_> {
                 self.rise(seat);
             }
             Timer::Delayed { number, .. } => self.appear(number),
-            Timer::Walk { .. } => self.walk(),
         }
     }
 }

@@ -134,7 +134,7 @@ pub enum From {
     Latest,
     /// With what was published at this time or later.
     Time(Millis),
-    /// With what was published at this log index or later.
+    /// With the first message that came at this log index or later, and all that stand behind it.
     Index(u64),
 }
 

@@ -13,7 +13,7 @@ use crate::{Effects, Id, Key};
 pub(super) struct Desk<'a> {
     pub(super) topic: &'a mut Topic,
     pub(super) lists: &'a mut Lists,
-    pub(super) dedup: &'a mut Expiring<Key, MessageId>,
+    pub(super) dedup: &'a mut Expiring<Key, (u32, MessageId)>,
     /// Messages of all topics.
     pub(super) messages: &'a mut u64,
     pub(super) effects: &'a mut Effects,
@@ -123,8 +123,11 @@ impl Desk<'_> {
         if key == 0 || self.is_closed(seat, key) {
             return;
         }
+        // Where a key has a rate, each lease closes it: more than one that is ready would be put back.
+        let only_one = self.topic.settings.key_rate.is_some();
         while let Some(of_key) = seat.derived.keys.get(&key)
             && of_key.active < self.topic.settings.key_concurrency
+            && (of_key.ready.is_empty() || !only_one)
             && let Some(id) = of_key.parked.first().copied()
             && let Some(held) = seat.group.held.get(id.0).copied()
         {

@@ -7,7 +7,8 @@ use super::desk::{Desk, Seat};
 use super::lists::Timer;
 use super::{Group, Held, MessageId, Place};
 use crate::limits::{
-    GROUPS_MAX, HELD_MAX, LEASE_MAX_MS, LEASE_MESSAGES_MAX, LEASE_MIN_MS, LOOKED_AT_MAX,
+    CLOSED_KEYS_MAX, DELAY_MAX_MS, GROUPS_MAX, HELD_MAX, LEASE_MAX_MS, LEASE_MESSAGES_MAX,
+    LEASE_MIN_MS, LOOKED_AT_MAX, NAME_LEN_MAX,
 };
 use crate::origin::Lane;
 use crate::{Id, Millis};
@@ -62,6 +63,8 @@ impl Desk<'_> {
 
     fn may_lease(&self, seat: &Seat) -> bool {
         !self.topic.paused
+            && seat.group.begun < self.stamp.index
+            && seat.group.closed_keys.len() < CLOSED_KEYS_MAX
             && seat.derived.leased < self.topic.settings.concurrency
             && seat.group.opens_at_us(&self.topic.settings) <= self.stamp.now * 1_000
     }
@@ -83,7 +86,7 @@ impl Desk<'_> {
             if let Some(id) = seat.derived.ready.range(first..=last).next() {
                 return Some(*id);
             }
-            if *looks == 0 || seat.group.held.len() >= HELD_MAX {
+            if *looks == 0 || !seat.group.may_begin() {
                 return None;
             }
             *looks -= 1;
@@ -134,14 +137,18 @@ impl Desk<'_> {
 
     /// Parks what of a key is ready.
     pub(super) fn park(&mut self, seat: &mut Seat, key: u64) {
-        if seat.derived.keys.get(&key).is_none_or(|of_key| of_key.active == 0) {
-            return;
-        }
-        let of_key = |id: &&MessageId| self.topic.message(**id).is_some_and(|m| m.key == key);
-        let ready: Vec<MessageId> = seat.derived.ready.iter().filter(of_key).copied().collect();
-        for id in ready {
+        let Some(of_key) = seat.derived.keys.get(&key) else { return };
+        for id in of_key.ready.clone() {
             let attempts = seat.group.held.get(id.0).map_or(0, |held| held.attempts);
             self.put(seat, id, Held { attempts, place: Place::Parked });
+        }
+    }
+
+    /// No key has used up its rate.
+    pub(super) fn open_all(&mut self, seat: &mut Seat) {
+        let (topic, group) = (self.topic.number, seat.group.number);
+        for (key, until) in core::mem::take(&mut seat.group.closed_keys) {
+            self.lists.stop(until, Timer::Key { topic, group, key });
         }
     }
 
@@ -189,13 +196,18 @@ impl Desk<'_> {
         leases: &[LeaseId],
         delay_ms: Option<Millis>,
         reason: &str,
-    ) -> Vec<bool> {
-        self.with_leases(leases, |desk, seat, id, held| {
+    ) -> Result<Vec<bool>, Refused> {
+        if delay_ms.is_some_and(|delay| delay > DELAY_MAX_MS) {
+            let most = DELAY_MAX_MS / 1_000;
+            return Err(Refused::Invalid(alloc::format!("delay_s: {most} at the most")));
+        }
+        let reason = reason.get(..reason.floor_char_boundary(NAME_LEN_MAX)).unwrap_or_default();
+        Ok(self.with_leases(leases, |desk, seat, id, held| {
             let seed = id.0 ^ (u64::from(held.attempts) << 32);
             let backoff = || desk.topic.settings.backoff(held.attempts, seed);
             let delay = delay_ms.unwrap_or_else(backoff);
             desk.fail(seat, id, (held.attempts, delay), reason);
-        })
+        }))
     }
 
     /// Takes longer.
@@ -243,6 +255,11 @@ impl Desk<'_> {
 }
 
 impl Group {
+    /// Whether it may come to further messages.
+    pub(super) fn may_begin(&self) -> bool {
+        self.held.len() < HELD_MAX
+    }
+
     /// When the next lease is within the rate, in microseconds: so many may come at once, and then one
     /// after each interval (the generic cell rate algorithm).
     #[must_use]

@@ -6,7 +6,7 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 
 use super::{Group, Held, MessageId, Place, Queue, Topic};
-use crate::limits::DEAD_KEEP_MS;
+use crate::limits::{CLOSED_KEYS_MAX, DEAD_KEEP_MS};
 use crate::origin::Lane;
 use crate::{Id, Millis};
 
@@ -16,6 +16,8 @@ pub struct Lists {
     /// By number of the topic.
     pub(super) topics: BTreeMap<u32, OfTopic>,
     timers: BTreeSet<(Millis, Timer)>,
+    /// When the oldest messages of a topic go, or the next of what is left of it.
+    walks: BTreeSet<(Millis, u32)>,
 }
 
 /// Derived of one topic.
@@ -34,6 +36,7 @@ pub(super) struct OfGroup {
     pub(super) name: Id,
     pub(super) ready: BTreeSet<MessageId>,
     pub(super) leased: u32,
+    pub(super) parked: usize,
     pub(super) keys: BTreeMap<u64, OfKey>,
 }
 
@@ -42,6 +45,8 @@ pub(super) struct OfGroup {
 pub(super) struct OfKey {
     /// Its messages that are begun: ready, leased or to be tried again.
     pub(super) active: u32,
+    /// Those of them that are ready.
+    pub(super) ready: BTreeSet<MessageId>,
     /// Those that wait behind them: urgent ones first, each lane in its order.
     pub(super) parked: BTreeSet<MessageId>,
 }
@@ -55,8 +60,6 @@ pub(super) enum Timer {
     Delayed { topic: u32, number: u64 },
     /// A key's rate allows one more.
     Key { topic: u32, group: u32, key: u64 },
-    /// The oldest messages go.
-    Walk { topic: u32 },
 }
 
 impl Lists {
@@ -76,7 +79,9 @@ impl Lists {
     /// When the next thing happens by itself.
     #[must_use]
     pub fn wakes_at(&self) -> Option<Millis> {
-        self.timers.first().map(|(at, _)| *at)
+        let timer = self.timers.first().map(|(at, _)| *at);
+        let walk = self.walks.first().map(|(at, _)| *at);
+        timer.into_iter().chain(walk).min()
     }
 
     /// Whether a lease in a group would grant something now, as far as this list knows. A group that is not
@@ -89,10 +94,13 @@ impl Lists {
         let derived = self.topics.get(&topic.number).and_then(|t| t.groups.get(&known.number));
         let ready = derived.is_some_and(|d| !d.ready.is_empty());
         let open = derived.is_none_or(|d| d.leased < topic.settings.concurrency);
-        let beyond = known.urgent < topic.urgent.published || known.normal < topic.normal.published;
+        let beyond = (known.urgent < topic.urgent.published
+            || known.normal < topic.normal.published)
+            && known.may_begin();
         !topic.paused
             && open
             && known.opens_at_us(&topic.settings) <= now.saturating_mul(1_000)
+            && known.closed_keys.len() < CLOSED_KEYS_MAX
             && (ready || beyond)
     }
 
@@ -103,7 +111,7 @@ impl Lists {
         let Some(derived) = derived else { return [0; 4] };
         let ready = derived.ready.len();
         let leased = usize::try_from(derived.leased).unwrap_or(usize::MAX);
-        let parked = derived.keys.values().map(|key| key.parked.len()).sum::<usize>();
+        let parked = derived.parked;
         [ready, leased, group.held.len().saturating_sub(ready + leased + parked), parked]
     }
 
@@ -193,18 +201,19 @@ impl Lists {
         self.timers.pop_first().map(|(_, timer)| timer)
     }
 
+    /// The next topic of which something old is to go.
+    pub(super) fn due_walk(&self, now: Millis) -> Option<u32> {
+        self.walks.first().filter(|(at, _)| *at <= now).map(|(_, topic)| *topic)
+    }
+
     /// Sets when a topic is walked next.
     pub(super) fn walk_at(&mut self, topic: &Topic, at: Option<Millis>) {
-        let timer = Timer::Walk { topic: topic.number };
         let of_topic = self.topics.entry(topic.number).or_default();
-        let before = core::mem::replace(&mut of_topic.walks_at, at);
-        if before != at {
-            if let Some(before) = before {
-                self.stop(before, timer);
-            }
-            if let Some(at) = at {
-                self.start(at, timer);
-            }
+        if let Some(before) = core::mem::replace(&mut of_topic.walks_at, at) {
+            self.walks.remove(&(before, topic.number));
+        }
+        if let Some(at) = at {
+            self.walks.insert((at, topic.number));
         }
     }
 }
@@ -227,9 +236,14 @@ impl OfGroup {
             return;
         }
         let of_key = self.keys.entry(key).or_default();
-        match held.place {
-            Place::Parked => drop(of_key.parked.insert(id)),
-            _ => of_key.active += 1,
+        if held.place == Place::Parked {
+            of_key.parked.insert(id);
+            self.parked += 1;
+            return;
+        }
+        of_key.active += 1;
+        if held.place == Place::Ready {
+            of_key.ready.insert(id);
         }
     }
 
@@ -241,9 +255,12 @@ impl OfGroup {
             Place::Retry { .. } | Place::Parked => {}
         }
         let Some(of_key) = self.keys.get_mut(&key) else { return };
-        match held.place {
-            Place::Parked => drop(of_key.parked.remove(&id)),
-            _ => of_key.active -= 1,
+        if held.place == Place::Parked {
+            of_key.parked.remove(&id);
+            self.parked -= 1;
+        } else {
+            of_key.active -= 1;
+            of_key.ready.remove(&id);
         }
         if *of_key == OfKey::default() {
             self.keys.remove(&key);

@@ -14,8 +14,16 @@ use crate::{Id, Millis};
 impl Desk<'_> {
     /// Changes how the topic behaves.
     pub(super) fn change(&mut self, settings: Settings) {
-        self.topic.settings = settings;
+        let before = core::mem::replace(&mut self.topic.settings, settings);
+        let rate_changed = before.rate != self.topic.settings.rate;
+        let key_rate_changed = before.key_rate != self.topic.settings.key_rate;
         self.each_seat(|desk, seat| {
+            if rate_changed {
+                seat.group.spent_until_us = 0;
+            }
+            if key_rate_changed {
+                desk.open_all(seat);
+            }
             desk.unpark_all(seat);
         });
         self.time_walk();
@@ -27,7 +35,8 @@ impl Desk<'_> {
             self.topic.paused = true;
             return Ok(());
         };
-        if self.topic.paused_keys.len() >= PAUSED_KEYS_MAX {
+        let known = self.topic.paused_keys.contains(&key);
+        if !known && self.topic.paused_keys.len() >= PAUSED_KEYS_MAX {
             return Err(Refused::TooMany(alloc::format!("{PAUSED_KEYS_MAX} paused keys")));
         }
         self.topic.paused_keys.insert(key);
@@ -62,6 +71,7 @@ impl Desk<'_> {
             self.begin(name)?;
         }
         let Some(mut seat) = self.sit(name) else { return Ok(()) };
+        seat.group.begun = self.stamp.index;
         for lane in [Lane::Urgent, Lane::Normal] {
             let before = self.before(lane, from);
             *seat.group.at_mut(lane) = before;
@@ -86,7 +96,11 @@ impl Desk<'_> {
             From::Earliest => return of_lane.floor,
             From::Latest => return of_lane.published,
             From::Time(time) => of_lane.messages.first_where(|message| message.time >= time),
-            From::Index(index) => of_lane.messages.first_where(|message| message.index >= index),
+            // What was delayed came in an earlier command than what stands before it: nothing is in order.
+            From::Index(index) => {
+                let mut messages = of_lane.messages.iter();
+                messages.find(|(_, message)| message.index >= index).map(|(id, _)| id)
+            }
         };
         let before = first.map_or(of_lane.published, |id| MessageId(id).place() - 1);
         before.max(of_lane.floor)
@@ -191,7 +205,9 @@ impl Desk<'_> {
         }
         schedule.next = next;
         let message: Publish = schedule.message.clone();
-        self.publish(alloc::vec![message])
+        let published = self.publish(alloc::vec![message]);
+        self.topic.dropped += u64::from(published.is_err());
+        published
     }
 }
 

@@ -238,15 +238,15 @@ mod tests {
         assert_eq!(changed.map(|((n, _), _)| n).collect::<Vec<_>>(), [0, 1]);
         // A page that was emptied and filled again is not what it was.
         let before = marks(&pages);
-        (0..256).for_each(|n| drop(pages.remove(n)));
-        (0..256).for_each(|n| drop(pages.insert(n, n)));
+        (0..256).for_each(|n| assert_eq!(pages.remove(n).is_some(), n != 5));
+        (0..256).for_each(|n| assert_eq!(pages.insert(n, n), None));
         assert!(before.first() != marks(&pages).first());
     }
 
     #[test]
     fn what_comes_after_a_time_is_found() {
         let mut pages = Pages::default();
-        (0..2_000u64).for_each(|n| drop(pages.insert(n * 3, n)));
+        (0..2_000u64).for_each(|n| assert_eq!(pages.insert(n * 3, n), None));
         assert_eq!(pages.first_where(|n| *n >= 700), Some(2_100));
         assert_eq!(pages.first_where(|n| *n >= 2_000), None);
     }

@@ -5,17 +5,18 @@ use alloc::vec::Vec;
 
 use super::ask::{Publish, Published, Refused};
 use super::desk::Desk;
+use super::settings::Settings;
 use super::{Delayed, Message, MessageId};
 use crate::buckets::hash_of;
 use crate::limits::{
     DEDUP_IDS_MAX, DELAY_MAX_MS, MESSAGE_BYTES_MAX, NAME_LEN_MAX, QUEUE_MESSAGES_MAX,
-    REQUEST_MESSAGES_MAX, WALKED_PER_COMMAND_MAX,
+    REQUEST_MESSAGES_MAX,
 };
 use crate::origin::Lane;
 use crate::reply::{Body, Kept};
 
 /// Messages looked at to make room for one request.
-const ROOM_LOOKS_MAX: usize = 10_000;
+const ROOM_LOOKS_MAX: usize = 2 * REQUEST_MESSAGES_MAX;
 
 impl Desk<'_> {
     /// Takes messages in: all of them, or none.
@@ -39,10 +40,11 @@ impl Desk<'_> {
     /// Takes a message in that nobody asked for, such as what a delivery said: a full topic makes room. Its body
     /// is what is `kept`.
     pub(super) fn offer(&mut self, message: &Publish, kept: Kept) {
+        if self.known(message).is_some() {
+            return;
+        }
         if check(message).is_ok() && self.make_room(1, kept.len(), true) {
-            if self.known(message).is_none() {
-                self.take_in(message, kept);
-            }
+            self.take_in(message, kept);
         } else {
             self.topic.dropped += 1;
         }
@@ -59,7 +61,8 @@ impl Desk<'_> {
     }
 
     fn known(&self, message: &Publish) -> Option<MessageId> {
-        message.dedup.and_then(|dedup| self.dedup.get(&dedup)).copied()
+        let (topic, id) = self.dedup.get(&message.dedup?)?;
+        (*topic == self.topic.number).then_some(*id)
     }
 
     fn take_in(&mut self, asked: &Publish, kept: Kept) -> Published {
@@ -84,7 +87,7 @@ impl Desk<'_> {
         };
         if let Some(dedup) = asked.dedup {
             let expires = now + self.topic.settings.dedup_ms;
-            self.dedup.insert(dedup, id, expires, DEDUP_IDS_MAX);
+            self.dedup.insert(dedup, (self.topic.number, id), expires, DEDUP_IDS_MAX);
         }
         published
     }
@@ -107,30 +110,64 @@ impl Desk<'_> {
     }
 
     /// Sees to it that so much more fits. What every group has come to goes first, however young; the rest only
-    /// if `at_any_price`.
+    /// if `at_any_price`, and only if it makes room enough.
     fn make_room(&mut self, count: usize, bytes: usize, at_any_price: bool) -> bool {
         let count = u64::try_from(count).unwrap_or(u64::MAX);
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
-        if *self.messages + count > QUEUE_MESSAGES_MAX && count > 0 {
-            return false;
+        let Settings { messages_max, bytes_max, .. } = self.topic.settings;
+        if count > messages_max || bytes > bytes_max {
+            return count == 0;
         }
-        for _ in 0..ROOM_LOOKS_MAX {
-            let settings = &self.topic.settings;
-            let fits = self.topic.depth() + count <= settings.messages_max
-                && self.topic.bytes + bytes <= settings.bytes_max;
-            if fits {
+        let mut looks = ROOM_LOOKS_MAX;
+        loop {
+            let excess = (
+                (self.topic.depth() + count)
+                    .saturating_sub(messages_max)
+                    .max((*self.messages + count).saturating_sub(QUEUE_MESSAGES_MAX)),
+                (self.topic.bytes + bytes).saturating_sub(bytes_max),
+            );
+            if excess == (0, 0) {
                 return true;
             }
-            let oldest = |lane| self.topic.oldest(lane);
-            let both = [Lane::Urgent, Lane::Normal].into_iter().filter_map(oldest);
-            let droppable = both.filter(|(id, _)| at_any_price || self.topic.is_passed(*id));
-            let Some((id, _)) = droppable.min_by_key(|(_, message)| message.time) else {
+            let oldest = |lane| self.topic.oldest(lane).map(|(id, _)| id);
+            let mut both = [Lane::Urgent, Lane::Normal].into_iter().filter_map(oldest);
+            let Some(id) = both.find(|id| self.topic.is_passed(*id)).filter(|_| looks > 0) else {
+                return at_any_price && self.drop_unseen(excess);
+            };
+            looks -= 1;
+            self.pass_by(id);
+        }
+    }
+
+    /// Drops the oldest messages until so many of them and of their bytes are gone; none if that cannot be.
+    fn drop_unseen(&mut self, (mut count, mut bytes): (u64, u64)) -> bool {
+        let beyond = |lane| MessageId::new(lane, self.topic.lane(lane).floor + 1).0;
+        let [mut urgent, mut normal] = [Lane::Urgent, Lane::Normal]
+            .map(|lane| self.topic.lane(lane).messages.from(beyond(lane)).peekable());
+        let mut chosen = Vec::new();
+        while count > 0 || bytes > 0 {
+            let next = match (urgent.peek(), normal.peek()) {
+                (Some((_, first)), Some((_, second))) if first.time > second.time => normal.next(),
+                (Some(_), _) => urgent.next(),
+                _ => normal.next(),
+            };
+            let Some((id, message)) = next.filter(|_| chosen.len() < ROOM_LOOKS_MAX) else {
                 return false;
             };
+            let id = MessageId(id);
+            chosen.push(id);
+            // What somebody holds stays.
+            if !self.topic.groups.values().any(|group| group.pins(id)) {
+                count = count.saturating_sub(1);
+                bytes = bytes.saturating_sub(message.bytes.into());
+            }
+        }
+        drop((urgent, normal));
+        for id in chosen {
             self.topic.dropped += u64::from(!self.topic.is_passed(id));
             self.pass_by(id);
         }
-        false
+        true
     }
 
     /// Keeps a message no longer for those who have not come to it.
@@ -145,15 +182,13 @@ impl Desk<'_> {
     }
 
     /// Drops what was kept long enough. What a group has not come to in that time, it gives up.
-    pub(super) fn walk(&mut self) {
-        self.lists.walk_at(self.topic, None);
-        let mut looks = WALKED_PER_COMMAND_MAX;
+    pub(super) fn walk(&mut self, looks: &mut usize) {
         for lane in [Lane::Urgent, Lane::Normal] {
             while let Some((id, message)) = self.topic.oldest(lane)
                 && message.time + self.topic.keeps(id) <= self.stamp.now
-                && looks > 0
+                && *looks > 0
             {
-                looks -= 1;
+                *looks -= 1;
                 let behind = |number: &u32| {
                     let mut groups = self.topic.groups.values();
                     groups.any(|g| g.number == *number && g.at(lane) < id.place())
@@ -171,16 +206,18 @@ impl Desk<'_> {
     }
 
     /// Drops messages of a topic that was deleted, a bounded number; whether there are more.
-    pub(super) fn clear(&mut self) -> bool {
+    pub(super) fn clear(&mut self, looks: &mut usize) -> bool {
         for lane in [Lane::Urgent, Lane::Normal] {
             let of_lane = self.topic.lane(lane).messages.iter();
-            let ids: Vec<u64> = of_lane.map(|(id, _)| id).take(WALKED_PER_COMMAND_MAX).collect();
+            let ids: Vec<u64> = of_lane.map(|(id, _)| id).take(*looks).collect();
+            *looks -= ids.len();
             for id in ids {
                 self.drop_message(MessageId(id));
             }
         }
         let delayed = self.topic.delayed.iter().map(|(number, _)| number);
-        let delayed: Vec<u64> = delayed.take(WALKED_PER_COMMAND_MAX).collect();
+        let delayed: Vec<u64> = delayed.take(*looks).collect();
+        *looks -= delayed.len();
         for number in delayed {
             if let Some(delayed) = self.topic.delayed.remove(number) {
                 self.drop_body(delayed.message);
