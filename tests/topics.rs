@@ -7,6 +7,7 @@ mod support;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
+use support::orders::{self, Webhook};
 use support::{Cluster, Node, TOKEN, unique, until};
 
 /// Asks with the token of all scopes; nothing if no answer came.
@@ -256,4 +257,43 @@ async fn killed_workers_and_nodes_lose_nothing() {
     let all: BTreeSet<u64> = told.finished.union(&told.unsure).copied().collect();
     assert!(all.into_iter().eq(0..COUNT), "the topic says finished, no worker does");
     cluster.settle().await;
+}
+
+// A webhook that came before its channel was known, and nobody can apply it any more: a sale is lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn dead_deliveries_are_applied_again_or_forgotten() {
+    let cluster = Cluster::start(1, |_| ()).await;
+    let node = &cluster.nodes[0];
+    let place = "/v1/topics/deliveries/dead";
+    let sku = format!("MUG-{}", unique());
+    let order = |id: u64, quantity| orders::create(id * 10, &sku, quantity);
+    // The same id with another body: a person has to say what is true.
+    let (first, second) = (order(1, 2), order(2, 3));
+    let second = Webhook { id: first.id.clone(), ..second };
+    for webhook in [&first, &second] {
+        assert_eq!(node.webhook(webhook).await.unwrap().status, 200);
+    }
+    let letter = until("the conflict is listed", async || {
+        let dead = node.try_get(place).await?;
+        dead["items"].get(0).cloned()
+    });
+    let letter = letter.await;
+    assert!(letter["reason"].as_str().unwrap().starts_with("conflict"), "{letter}");
+    let (_, none) = post(node, &format!("{place}/redrive"), &json!({"reason": "else"})).await;
+    assert_eq!(none, json!({"messages": 0}));
+    let (_, redriven) =
+        post(node, &format!("{place}/redrive"), &json!({"reason": "conflict"})).await;
+    assert_eq!(redriven, json!({"messages": 1}));
+    assert_eq!(node.get(&format!("/v1/stock/{sku}")).await["committed"], 5);
+    assert_eq!(node.get(place).await["items"], json!([]));
+    let unreadable = Webhook { body: "{".into(), ..order(3, 1) };
+    assert_eq!(node.webhook(&unreadable).await.unwrap().status, 202);
+    let id = until("it is listed", async || {
+        let dead = node.try_get(place).await?;
+        dead["items"].get(0)?["id"].as_str().map(ToString::to_string)
+    });
+    let id = id.await;
+    let forget =
+        async || ask(node, "DELETE", &format!("{place}/{id}"), &json!({})).await.unwrap().0;
+    assert_eq!((forget().await, forget().await), (200, 404));
 }

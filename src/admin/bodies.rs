@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 use serde_json::Value;
+use state::data::DeadLetter;
 use state::queue::Message;
 use state::reply::Kept;
 use utoipa::IntoParams;
@@ -49,6 +50,14 @@ fn shown(body: &[u8]) -> Value {
 }
 
 impl Filter {
+    /// Whether it takes a dead letter, of which only the channel and the delivery are known here.
+    pub(super) fn takes_letter(&self, letter: &DeadLetter) -> bool {
+        let Self { text, order, sku, channel, delivery, key } = self;
+        [text, order, sku, key].iter().all(|wanted| wanted.is_none())
+            && channel.as_ref().is_none_or(|channel| letter.channel == *channel)
+            && delivery.as_ref().is_none_or(|delivery| letter.delivery == *delivery)
+    }
+
     pub(super) fn takes(&self, key: Option<&str>, body: &Value) -> bool {
         let Self { text, order, sku, channel, delivery, key: wanted } = self;
         let members =

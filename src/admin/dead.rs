@@ -100,6 +100,15 @@ pub(super) struct Which {
     older_than_s: Option<u64>,
 }
 
+impl Which {
+    /// Whether it takes what was given up for this reason at this time.
+    pub(super) fn takes(&self, reason: &str, time: u64) -> bool {
+        let latest = self.older_than_s.map(|s| now_ms().saturating_sub(s.saturating_mul(1_000)));
+        self.reason.as_ref().is_none_or(|wanted| reason.contains(wanted))
+            && latest.is_none_or(|latest| time <= latest)
+    }
+}
+
 /// A message that was given up.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Dead {
@@ -147,12 +156,8 @@ fn found(
     let group = topic.groups.get(which.group.as_deref().unwrap_or(GROUP));
     let dead = group.into_iter().flat_map(|group| group.dead.from(after));
     let dead = dead.map(|(id, dead)| (MessageId(id), dead));
-    let latest = which.older_than_s.map(|s| now_ms().saturating_sub(s.saturating_mul(1_000)));
     search(dead, limit, |id, dead| {
-        let reason =
-            which.reason.as_ref().is_none_or(|reason| dead.reason.contains(reason.as_str()));
-        let old = latest.is_none_or(|latest| dead.time <= latest);
-        let message = topic.message(id).filter(|_| reason && old);
+        let message = topic.message(id).filter(|_| which.takes(&dead.reason, dead.time));
         let Some(message) = message else { return Ok(None) };
         let (key, body) = bodies::read(history, message)?.unwrap_or_default();
         let taken = filter.takes(key.as_deref(), &body);
@@ -172,16 +177,17 @@ fn found(
 #[derive(Default, Deserialize, ToSchema)]
 #[serde(default)]
 pub(super) struct Redrive {
-    ids: Option<Vec<String>>,
+    pub(super) ids: Option<Vec<String>>,
     #[serde(flatten)]
     #[schema(value_type = Object)]
-    which: Which,
+    pub(super) which: Which,
     #[serde(flatten)]
     #[schema(value_type = Object)]
-    filter: Filter,
+    pub(super) filter: Filter,
 }
 
-/// Tries again what was given up, with its attempts counted anew.
+/// Tries again what was given up, with its attempts counted anew. Of the topic `deliveries`, what was
+/// understood is applied again.
 #[utoipa::path(post, path = "/v1/topics/{topic}/dead/redrive", operation_id = "redrive",
     tag = "queue", params(("topic" = String, Path)), request_body = Redrive,
     responses((status = 200, body = Concerned), (status = 404, body = Problem)))]
@@ -191,6 +197,10 @@ pub(super) async fn redrive(
     body: super::extract::Body,
 ) -> Result<Json<Concerned>, Problem> {
     let asked: Redrive = if body.0.is_empty() { Redrive::default() } else { body.json()? };
+    if topic == deliveries::TOPIC {
+        let messages = deliveries::redrive(&admin, &asked).await?;
+        return Ok(Json(Concerned { messages }));
+    }
     let group = asked.which.group.clone().unwrap_or_else(|| GROUP.into());
     if let Some(ids) = &asked.ids {
         let wrong = || Problem::unprocessable("invalid", "ids: ids of what was given up");
@@ -235,10 +245,14 @@ pub(super) async fn forget(
     Query(which): Query<Which>,
 ) -> Result<Json<Concerned>, Problem> {
     let missing = || Problem::missing(format!("no message {id:?} was given up"));
-    let message = parse_message_id(&id).ok_or_else(missing)?;
-    let group = which.group.unwrap_or_else(|| GROUP.into());
-    let what = What::Forget { group, messages: vec![message] };
-    match admin.count(&topic, what).await? {
+    let forgotten = if topic == deliveries::TOPIC {
+        deliveries::forget(&admin, &id).await?
+    } else {
+        let message = parse_message_id(&id).ok_or_else(missing)?;
+        let group = which.group.unwrap_or_else(|| GROUP.into());
+        admin.count(&topic, What::Forget { group, messages: vec![message] }).await?
+    };
+    match forgotten {
         0 => Err(missing()),
         messages => Ok(Json(Concerned { messages })),
     }

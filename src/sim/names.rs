@@ -22,6 +22,7 @@ pub(super) const fn of_command(command: &Command) -> &'static str {
         Command::Checkpoint => "command checkpoint",
         Command::Report { .. } => "command report",
         Command::Queue(_) => "command queue",
+        Command::Letters(_) => "command letters",
     }
 }
 

@@ -100,6 +100,8 @@ pub enum Command {
     },
     /// What was asked of topics, by many at once.
     Queue(Vec<Ask>),
+    /// Applies dead letters again, by what was understood of them, or forgets them where nothing is said.
+    Letters(Vec<((u64, u32), Option<Vec<Fact>>)>),
 }
 
 /// What may be asked through the API.

@@ -168,6 +168,7 @@ impl State {
             Command::Checkpoint => self.checkpoint(stamp),
             Command::Report { checkpoint, node, report } => self.report(checkpoint, node, report),
             Command::Queue(asks) => self.ask_queue(&mut work, asks),
+            Command::Letters(letters) => self.letters(&mut work, letters),
         };
         self.work_off_named(&mut work);
         self.touch_related(&mut work);
