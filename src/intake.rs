@@ -9,6 +9,7 @@ use state::origin::Lane;
 
 use crate::config::{self, Ack};
 use crate::inbox::{Busy, Inbox, Store};
+use crate::route::Router;
 
 /// Keeps deliveries as the config says. Cheap to clone.
 #[derive(Clone)]
@@ -16,6 +17,7 @@ pub struct Intake<S = Db> {
     inbox: Inbox<S>,
     ack: Ack,
     quorum_timeout: Duration,
+    router: Router,
 }
 
 /// Why a delivery cannot be promised now: its sender must come back.
@@ -30,10 +32,23 @@ pub enum Later {
 }
 
 impl<S: Store> Intake<S> {
-    /// An intake into this inbox.
+    /// An intake into this inbox, of deliveries that publish nothing.
     #[must_use]
-    pub const fn new(inbox: Inbox<S>, ingest: &config::Ingest) -> Self {
-        Self { inbox, ack: ingest.ack, quorum_timeout: ingest.quorum_timeout.duration() }
+    pub fn new(inbox: Inbox<S>, ingest: &config::Ingest) -> Self {
+        let quorum_timeout = ingest.quorum_timeout.duration();
+        Self { inbox, ack: ingest.ack, quorum_timeout, router: Router::default() }
+    }
+
+    /// The same, of deliveries that publish what this router says.
+    #[must_use]
+    pub fn publishing(self, router: Router) -> Self {
+        Self { router, ..self }
+    }
+
+    /// What deliveries publish.
+    #[must_use]
+    pub const fn router(&self) -> &Router {
+        &self.router
     }
 
     /// Makes a delivery durable: once this returns, it will be applied once, whatever crashes.

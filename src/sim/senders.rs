@@ -89,7 +89,7 @@ async fn attempt(sim: &Sim, n: usize, webhook: &Webhook) -> bool {
     let parsed = Parsed { id: Some(webhook.id.clone()), ..Parsed::new(webhook.topic, understood) };
     let raw = format!("{:?}", webhook.fact);
     let Meant::Delivery(delivery, _) =
-        channel::deliver(&webhook.channel, parsed, raw.as_bytes(), now)
+        channel::deliver(intake.router(), &webhook.channel, parsed, raw.as_bytes(), now)
     else {
         return false;
     };
