@@ -97,7 +97,12 @@ fn each_channels_deliveries_go_where_they_belong() {
         ("shopify", "products/delete", "products_delete.json", &["products.updated"]),
         ("shopify", "shop/redact", "shop_redact.json", &[]),
         ("woocommerce", "order.created", "order.created.json", &["orders.created"]),
-        ("woocommerce", "product.updated", "product.updated.json", &["products.updated"]),
+        (
+            "woocommerce",
+            "product.updated",
+            "product.updated.json",
+            &["inventory.updates", "products.updated"],
+        ),
         ("woocommerce", "order.deleted", "order.deleted.json", &[]),
         ("amazon", "", "ORDER_CHANGE.json", &["orders.created"]),
         ("amazon", "", "LISTINGS_ITEM_MFN_QUANTITY_CHANGE.json", &["inventory.updates"]),
