@@ -42,13 +42,13 @@ pub(crate) async fn run(
             topics.through = None;
             continue;
         }
-        let through = *topics.through.get_or_insert(status.last_log);
+        let through = *topics.through.get_or_insert(status.last_log.unwrap_or(0));
         let (seeded, wakes_at, missing, due) = cluster.look(|state| {
             let due = due(state, clock());
             (state.data().seeded, state.wakes_at(), topics.missing(state), due)
         });
         // A replica that is behind may lack a topic that was changed since.
-        if status.applied < through {
+        if status.applied.unwrap_or(0) < through {
             continue;
         }
         if missing.is_empty() {
@@ -71,8 +71,11 @@ pub(crate) async fn run(
         };
         match cluster.propose(codec::encode(&command), CHORE_TIMEOUT).await {
             Ok(reply) => {
-                // They are there now, or were refused for good.
-                topics.wanted.clear();
+                if !topics.wanted.is_empty() {
+                    // They are there now, or were refused for good. Nobody waits for the channels meanwhile.
+                    topics.wanted.clear();
+                    every.reset_immediately();
+                }
                 if let Ok(Reply::Rejected(why)) = codec::decode(&reply.bytes) {
                     tracing::error!(why, "the channels of this node's file were not taken");
                 }
@@ -87,7 +90,7 @@ pub(crate) async fn run(
 struct Topics {
     wanted: Vec<(String, Settings)>,
     /// The last entry of this node's log when it began to lead.
-    through: Option<Option<u64>>,
+    through: Option<u64>,
 }
 
 impl Topics {

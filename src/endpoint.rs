@@ -16,14 +16,13 @@ use futures::future::join_all;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use hyper::StatusCode;
 use sha2::Sha256;
-use state::limits::DAY_MS;
 use state::queue::ask::{Answer, Ask, LeaseId, Leased, What};
 use state::{Command, Reply, State};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::agreed::{Agreed, Member};
-use crate::channel::api::{Api, Call, retry_after_ms};
+use crate::channel::api::{Api, Call, retry_after_within_ms};
 use crate::config;
 use crate::home::home;
 use crate::measures::Measures;
@@ -43,7 +42,7 @@ const FAILURES_MAX: u32 = 5;
 const PAUSE: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(300);
 /// No answer keeps a message back for longer.
-const DELAY_MS_MAX: u64 = DAY_MS;
+const DELAY_MS_MAX: u32 = 24 * 60 * 60 * 1000;
 /// Bytes of an answer: nobody reads it.
 const ANSWER_BYTES_MAX: usize = 64 << 10;
 
@@ -213,7 +212,9 @@ impl Endpoint {
         });
         let id = format!("msg_{number}_{:x}", leased.lease.message.0);
         let seconds = ((self.clock)() / 1_000).to_string();
-        let Some(signature) = sign(&self.config.key, [&id, &seconds], &body) else {
+        let key = self.config.key();
+        let signature = key.and_then(|key| sign(&key, [&id, &seconds], &body));
+        let Some(signature) = signature else {
             return Outcome::Failed(None, "it cannot be signed".into());
         };
         let call = Call::post("")
@@ -226,7 +227,8 @@ impl Endpoint {
             Ok(answer) if answer.status.is_success() => Outcome::Taken,
             Ok(answer) if answer.status == StatusCode::GONE => Outcome::Gone,
             Ok(answer) => {
-                let delay = retry_after_ms(&answer.headers, (self.clock)());
+                let now = (self.clock)();
+                let delay = retry_after_within_ms(&answer.headers, now, DELAY_MS_MAX);
                 Outcome::Failed(delay, answer.status.to_string())
             }
         }
@@ -256,7 +258,6 @@ impl Endpoint {
                 Outcome::Gone => (None, StatusCode::GONE.to_string()),
             };
             tracing::warn!(endpoint = self.config.name, reason, "a message was not taken");
-            let delay_ms = delay_ms.map(|ms| ms.min(DELAY_MS_MAX));
             asks.push(What::Nack { leases: vec![lease], delay_ms, reason });
         }
         asks.extend((!taken.is_empty()).then_some(What::Ack(taken)));

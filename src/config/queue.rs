@@ -159,9 +159,6 @@ pub struct Endpoint {
     pub concurrency: u32,
     /// The node that pushes; without one, the voter with the lowest id.
     pub home: Option<u64>,
-    /// The key that `secret` stands for.
-    #[serde(skip)]
-    pub(crate) key: Vec<u8>,
 }
 
 const fn ten_seconds() -> Millis {
@@ -218,6 +215,12 @@ fn once(at: &mut At<'_>, what: &str, name: &str, names: &mut BTreeSet<String>) {
 }
 
 impl Endpoint {
+    /// The key that its secret stands for: the specification of Standard Webhooks asks for 24 to 64 bytes.
+    pub(crate) fn key(&self) -> Option<Vec<u8>> {
+        let key = STANDARD.decode(self.secret.expose().strip_prefix("whsec_")?).ok()?;
+        (24..=64).contains(&key.len()).then_some(key)
+    }
+
     fn check(&mut self, path: &Path, private: bool) -> Vec<String> {
         let mut faults = Vec::new();
         if self.group.is_empty() {
@@ -233,12 +236,10 @@ impl Endpoint {
         }
         match self.secret.resolve(path, private) {
             Err(why) => faults.push(format!("secret: {why}")),
-            Ok(()) => match signing_key(self.secret.expose()) {
-                Some(key) => self.key = key,
-                None => {
-                    faults.push("secret: whsec_ and the base64 of 24 to 64 bytes".into());
-                }
-            },
+            Ok(()) if self.key().is_none() => {
+                faults.push("secret: whsec_ and the base64 of 24 to 64 bytes".into());
+            }
+            Ok(()) => {}
         }
         if !(100..=300_000).contains(&self.timeout.0) {
             faults.push("timeout: between 100ms and 5m".into());
@@ -248,12 +249,6 @@ impl Endpoint {
         }
         faults
     }
-}
-
-/// The key of a secret; the specification of Standard Webhooks asks for 24 to 64 bytes.
-fn signing_key(secret: &str) -> Option<Vec<u8>> {
-    let key = STANDARD.decode(secret.strip_prefix("whsec_")?).ok()?;
-    (24..=64).contains(&key.len()).then_some(key)
 }
 
 #[cfg(test)]

@@ -129,8 +129,8 @@ fn each_channels_deliveries_go_where_they_belong() {
 fn a_body_says_what_the_manual_says() {
     let raw = sample("shopify/orders_create.json");
     let told = published(&router(""), "shopify", "orders/create", &raw);
-    let [(_, key, lane, body)] = told.as_slice() else { panic!("{told:?}") };
-    assert_eq!((key.as_deref(), lane), (body["order"].as_str(), &Lane::Urgent));
+    let [(_, key, queued, body)] = told.as_slice() else { panic!("{told:?}") };
+    assert_eq!((key.as_deref(), queued), (body["order"].as_str(), &Lane::Urgent));
     assert_eq!(body["type"], "orders.created");
     assert_eq!((&body["channel"], &body["topic"]), (&"c".into(), &"orders/create".into()));
     assert!(body["delivery"].as_str().unwrap().starts_with("c:"), "{body}");
