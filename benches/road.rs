@@ -36,6 +36,8 @@ use marketplace::{Item, Options};
 use sha2::Sha256;
 use stockraft::channel;
 use stockraft::client::Client;
+use stockraft::config::Config;
+use stockraft::route::Router;
 
 const SECRET: &str = "hush_bench_0123456789abcdef";
 const TOKEN: &str = "bench-token-0123456789abcdef";
@@ -182,11 +184,14 @@ fn understanding() -> Fallible<()> {
         let request = asked(requests[n].headers(), &deliveries[n].body);
         black_box(verify(&scheme, &request, None).is_ok());
     });
-    timed("verified and understood", &|n| {
+    let node = "[node]\nid = 1\nregion = \"bench\"\ndata_dir = \"data\"\n";
+    let config = Config::parse(node, Path::new("bench.toml"))?;
+    let router = Router::new(&config, |_, _| None);
+    timed("verified, understood and routed", &|n| {
         let (headers, body) = (requests[n].headers(), &deliveries[n].body);
         if let Ok(Judged::Genuine(verified)) = verify(&scheme, &asked(headers, body), None) {
             let parsed = channels::shopify::parse(headers, verified);
-            black_box(channel::deliver("bench", parsed, body, 1));
+            black_box(channel::deliver(&router, "bench", parsed, body, 1));
         }
     });
     every_channel()

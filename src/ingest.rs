@@ -105,7 +105,8 @@ impl Ingest {
                 channel::parse(channel, &head.headers, verified)
             }
         };
-        match channel::deliver(&channel.name, parsed, &body, received_ms) {
+        let router = self.intake.router();
+        match channel::deliver(router, &channel.name, parsed, &body, received_ms) {
             Meant::Ignored(why) => Ok(ignored(&why)),
             Meant::Confirm(url) => self.confirm(&channel.name, &url).await,
             Meant::Delivery(delivery, dead) => {

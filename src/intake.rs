@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use crate::config::{self, Ack};
 use crate::inbox::{Busy, Inbox, Store};
+use crate::route::Router;
 
 /// Keeps deliveries as the config says. Cheap to clone.
 #[derive(Clone)]
@@ -18,6 +19,7 @@ pub struct Intake<S = Db> {
     ack: Ack,
     quorum_timeout: Duration,
     removed: watch::Receiver<bool>,
+    router: Router,
 }
 
 /// Why a delivery cannot be promised now: its sender must come back.
@@ -35,15 +37,23 @@ pub enum Later {
 }
 
 impl<S: Store> Intake<S> {
-    /// An intake into this inbox, until this node is `removed`.
+    /// An intake into this inbox, until this node is `removed`, of deliveries that publish nothing.
     #[must_use]
-    pub const fn new(
-        inbox: Inbox<S>,
-        ingest: &config::Ingest,
-        removed: watch::Receiver<bool>,
-    ) -> Self {
+    pub fn new(inbox: Inbox<S>, ingest: &config::Ingest, removed: watch::Receiver<bool>) -> Self {
         let quorum_timeout = ingest.quorum_timeout.duration();
-        Self { inbox, ack: ingest.ack, quorum_timeout, removed }
+        Self { inbox, ack: ingest.ack, quorum_timeout, removed, router: Router::default() }
+    }
+
+    /// The same, of deliveries that publish what this router says.
+    #[must_use]
+    pub fn publishing(self, router: Router) -> Self {
+        Self { router, ..self }
+    }
+
+    /// What deliveries publish.
+    #[must_use]
+    pub const fn router(&self) -> &Router {
+        &self.router
     }
 
     /// Makes a delivery durable: once this returns, it will be applied once, whatever crashes.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use cluster::durable;
 use cluster::{Clock, Member, PeerTls, Raft, Role, Timing};
 use serde::{Deserialize, Serialize};
+use state::packed::Packed;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -17,6 +18,7 @@ use crate::channel::shopify::client::Client;
 use crate::channel::source::Source;
 use crate::channel::{self, Meant};
 use crate::config::{Channel, Config};
+use crate::endpoint::{self, Endpoint};
 use crate::inbox::{self, Inbox};
 use crate::ingest::{self, Ingest};
 use crate::intake::Intake;
@@ -25,6 +27,7 @@ use crate::measures::Measures;
 use crate::poll::{self, Poller};
 use crate::propagate::{self, Pusher};
 use crate::replica::{Replica, Shared};
+use crate::route::Router;
 use crate::sqs::{self, Consumer, Take, Taken};
 use crate::topics::Topics;
 use crate::{agreed, audit, chores, clock, history, listen, submit};
@@ -151,6 +154,7 @@ impl Node {
         let on_time = Arc::clone(&clock);
         node.tasks.spawn(chores::run(Arc::clone(&config), member.clone(), on_time, stop()));
         let intake = Intake::new(inbox.clone(), &config.ingest, raft.removed());
+        let intake = intake.publishing(router(&config, &replica));
         let known = replica.read().unwrap_or_else(PoisonError::into_inner).known();
         for channel in &config.channels {
             let shared = Sources {
@@ -161,6 +165,16 @@ impl Node {
                 measures: &measures,
             };
             shared.start(channel, &node.tasks, &stop);
+        }
+        for endpoint in &config.endpoints {
+            let endpoint = Endpoint {
+                config: endpoint.clone(),
+                node: config.node.id,
+                cluster: member.clone(),
+                clock: Arc::clone(&clock),
+                measures: Arc::clone(&measures),
+            };
+            node.tasks.spawn(endpoint::run(endpoint, stop()));
         }
         let webhooks = Ingest {
             config: Arc::clone(&config),
@@ -271,7 +285,8 @@ impl Take for Keeper {
     async fn take(&self, body: &str) -> Taken {
         let raw = body.as_bytes();
         let parsed = channels::amazon::notification(raw);
-        match channel::deliver(&self.channel, parsed, raw, clock::now_ms()) {
+        let router = self.intake.router();
+        match channel::deliver(router, &self.channel, parsed, raw, clock::now_ms()) {
             Meant::Ignored(_) | Meant::Confirm(_) => Taken::Durable,
             Meant::Delivery(delivery, _) => match self.intake.keep(*delivery).await {
                 Ok(()) => Taken::Durable,
@@ -297,6 +312,16 @@ impl Node {
             }
         }
     }
+}
+
+/// What decides which messages deliveries become: it asks this node's replica what it knows of an order.
+fn router(config: &Config, replica: &Shared) -> Router {
+    let replica = Arc::clone(replica);
+    Router::new(config, move |channel, order| {
+        let replica = replica.read().unwrap_or_else(PoisonError::into_inner);
+        let place = (channel.into(), order.into());
+        replica.state().data().orders.get(&place).map(Packed::get)
+    })
 }
 
 async fn listen(what: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {

@@ -9,6 +9,7 @@ use utoipa::IntoParams;
 
 use super::Problem;
 use crate::history::History;
+use crate::notice::Notice;
 
 /// What a message must say to be listed; all of what is given.
 #[derive(Clone, Default, Deserialize, IntoParams)]
@@ -37,7 +38,11 @@ pub(super) fn read(
     let kept = kept.map_err(|error| Problem::internal(error.to_string()))?;
     Ok(kept.map(|kept| match kept {
         Kept::Message { key, body } => (key, shown(&body)),
-        Kept::Notice(notice) => (Some(notice.sku.clone()), super::notices::as_json(&notice)),
+        Kept::Notice(notice) => {
+            let id = format!("{}.{}", message.index, message.n);
+            let shown = serde_json::to_value(Notice::new(id, &notice));
+            (Some(notice.sku), shown.unwrap_or_default())
+        }
         Kept::Body(body) => (None, shown(&body)),
         Kept::Facts(facts) => (None, Value::String(format!("{facts:?}"))),
     }))

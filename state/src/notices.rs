@@ -14,8 +14,8 @@ use crate::queue::ask::Publish;
 use crate::reply::Kept;
 use crate::{Id, Millis};
 
-/// The topic of notices.
-const TOPIC: &str = "stock.notices";
+/// The topic of notices. Without it there are no messages of them.
+pub const TOPIC: &str = "stock.notices";
 
 /// Something that a person wants to hear of.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
