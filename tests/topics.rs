@@ -259,6 +259,29 @@ async fn killed_workers_and_nodes_lose_nothing() {
     cluster.settle().await;
 }
 
+// A nightly job that is not started, or a mistake in it that nobody hears of.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_schedule_is_kept_and_checked() {
+    let cluster = Cluster::start(1, |_| ()).await;
+    let node = &cluster.nodes[0];
+    put(node, "/v1/topics/t", &json!({})).await;
+    let path = "/v1/topics/t/schedules/nightly";
+    for (body, word) in [
+        (json!({"cron": "soon", "body": 1}), "cron"),
+        (json!({"cron": "0 0 30 2 *", "body": 1}), "cron"),
+        (json!({"cron": "* * * * *", "body": 1, "dedup_id": "x"}), "dedup_id"),
+    ] {
+        let (status, problem) = put(node, path, &body).await;
+        assert!(status == 422 && problem.to_string().contains(word), "{problem}");
+    }
+    let (status, topic) = put(node, path, &json!({"cron": "0 3 * * *", "body": "go"})).await;
+    assert_eq!(status, 200, "{topic}");
+    let next = topic["schedules"]["nightly"]["next"].as_str().unwrap();
+    assert!(next.ends_with("T03:00:00.000Z"), "{next}");
+    let delete = async || ask(node, "DELETE", path, &json!({})).await.unwrap().0;
+    assert_eq!((delete().await, delete().await), (200, 404));
+}
+
 // A webhook that came before its channel was known, and nobody can apply it any more: a sale is lost.
 #[tokio::test(flavor = "multi_thread")]
 async fn dead_deliveries_are_applied_again_or_forgotten() {

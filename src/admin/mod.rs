@@ -20,6 +20,7 @@ mod pages;
 mod past;
 mod problem;
 mod reservations;
+mod schedules;
 mod shortfalls;
 mod skus;
 mod stock;
@@ -202,6 +203,8 @@ fn routes() -> [(OpenApiRouter<Admin>, Option<Scope>); 4] {
         .routes(routes!(topics::pause))
         .routes(routes!(topics::resume))
         .routes(routes!(topics::begin))
+        .routes(routes!(schedules::put))
+        .routes(routes!(schedules::delete))
         .routes(routes!(skus::put))
         .routes(routes!(locations::put))
         .routes(routes!(listings::post))
