@@ -43,9 +43,9 @@ pub(crate) async fn run(
             continue;
         }
         let through = *topics.through.get_or_insert(status.last_log.unwrap_or(0));
+        let now = clock();
         let (seeded, wakes_at, missing, due) = cluster.look(|state| {
-            let due = due(state, clock());
-            (state.data().seeded, state.wakes_at(), topics.missing(state), due)
+            (state.data().seeded, state.wakes_at(), topics.missing(state), due(state, now))
         });
         // A replica that is behind may lack a topic that was changed since.
         if status.applied.unwrap_or(0) < through {
@@ -54,7 +54,7 @@ pub(crate) async fn run(
         if missing.is_empty() {
             topics.wanted.clear();
         }
-        let fired = fire(due, clock(), &mut unread);
+        let fired = fire(due, now, &mut unread);
         // Before the channels: the first webhook would make a topic that behaves otherwise.
         let command = if !missing.is_empty() {
             Command::Queue(missing)
@@ -64,7 +64,7 @@ pub(crate) async fn run(
             Command::Seed { channels: config.definitions(), policies, locations }
         } else if !fired.is_empty() {
             Command::Queue(fired)
-        } else if wakes_at.is_some_and(|time| time <= clock()) {
+        } else if wakes_at.is_some_and(|time| time <= now) {
             Command::Tick
         } else {
             continue;
