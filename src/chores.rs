@@ -50,9 +50,9 @@ async fn work(config: &Config, cluster: &impl Agreed, clock: &Clock) {
             continue;
         }
         let through = *topics.through.get_or_insert(status.last_log.unwrap_or(0));
+        let now = clock();
         let (seeded, wakes_at, missing, due) = cluster.look(|state| {
-            let due = due(state, clock());
-            (state.data().seeded, state.wakes_at(), topics.missing(state), due)
+            (state.data().seeded, state.wakes_at(), topics.missing(state), due(state, now))
         });
         // A replica that is behind may lack a topic that was changed since.
         if status.applied.unwrap_or(0) < through {
@@ -62,9 +62,8 @@ async fn work(config: &Config, cluster: &impl Agreed, clock: &Clock) {
         if missing.is_empty() {
             topics.wanted.clear();
         }
-        let fired = fire(due, clock(), &mut unread);
-        let rest =
-            wakes_at.map_or(LOOK, |time| Duration::from_millis(time.saturating_sub(clock())));
+        let fired = fire(due, now, &mut unread);
+        let rest = wakes_at.map_or(LOOK, |time| Duration::from_millis(time.saturating_sub(now)));
         // Before the channels: the first webhook would make a topic that behaves otherwise.
         let command = if !missing.is_empty() {
             Command::Queue(missing)

@@ -120,8 +120,9 @@ fn each_channels_deliveries_go_where_they_belong() {
     assert_eq!(cancelled, ["orders.created", "orders.cancelled"]);
     let cancelled = topics("shopify", "orders/cancelled", "orders_cancelled.json");
     assert!(cancelled.contains(&"orders.cancelled".to_string()), "{cancelled:?}");
+    // Nothing in it says that units came back: only money did.
     let refunded = topics("woocommerce", "order.updated", "order.updated_partial_refund.json");
-    assert_eq!(refunded, ["orders.created", "refunds.created"]);
+    assert_eq!(refunded, ["orders.created"]);
 }
 
 // Workers are written against this shape; and an order must not name people to whoever did not ask for it.
@@ -202,6 +203,13 @@ fn what_the_ledger_knows_is_not_told_again() {
     assert_eq!(events(Some(known("1", 3)), "o", image("1", 0), ""), ["orders.cancelled"]);
     assert_eq!(events(Some(known("1", 0)), "o", image("1", 0), ""), [""; 0]);
     assert_eq!(events(Some(known("2", 3)), "o", image("1", 0), ""), [""; 0]);
+    // Where the order itself counts what came back.
+    let line = LineImage { id: "1".into(), quantity: 2, returned: 1, ..LineImage::default() };
+    let back = Fact::Image { order: "7".into(), version: 5, whole: false, lines: vec![line] };
+    assert_eq!(events(Some(known("1", 2)), "o", back.clone(), ""), ["refunds.created"]);
+    let mut told = known("1", 2);
+    told.lines.values_mut().for_each(|line| line.returned = 1);
+    assert_eq!(events(Some(told), "o", back, ""), [""; 0]);
     let unpaid = r#"{"status":"pending"}"#;
     assert_eq!(events(None, "order.created", image("1", 0), unpaid), ["orders.created"]);
 }
