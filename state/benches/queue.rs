@@ -91,7 +91,7 @@ impl Bench {
         self.ask(topic, lease(1))?;
         let publish = |n: u64| Publish {
             lane: Lane::Normal,
-            key: (n % 2 == 0).then(|| (n / 2 % 1_000).to_string()),
+            key: n.is_multiple_of(2).then(|| (n / 2 % 1_000).to_string()),
             delay_ms: 0,
             dedup: None,
             body: vec![b'x'; BODY_BYTES],

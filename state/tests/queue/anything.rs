@@ -300,7 +300,9 @@ proptest! {
     #[test]
     fn whatever_is_asked_two_nodes_agree_and_workers_get_through(steps in proptest::collection::vec(step(), 1..50)) {
         let mut pair = Pair { desk: Desk::empty(), other: State::default(), book: Book::default() };
-        steps.into_iter().for_each(|step| pair.step(step));
+        for step in steps {
+            pair.step(step);
+        }
         pair.drain();
     }
 }
