@@ -44,6 +44,7 @@ bench: ## the figures of the README, from this machine
 SIZE ?= 1000000
 bench-scale: ## what fits, and who waits for it; SIZE=20000 is a look of some seconds
 	$(CARGO) bench --locked -p stockraft-state --bench scale -- $(SIZE)
+	$(CARGO) bench --locked -p stockraft-state --bench queue -- $$((5 * $(SIZE)))
 	$(CARGO) bench --locked --bench node -- $(SIZE)
 
 fuzz: ## any bytes for every parser, every signature and the agreed state: `make fuzz SECONDS=5`; needs a C++ compiler

@@ -36,9 +36,10 @@ const SENSIBLE: Test =
     Test("stockraft-state", "properties", "sensible_commands_keep_what_must_hold");
 const RULES: Test = Test("stockraft-state", "rules", "");
 const EXPOSURE: Test = Test("stockraft-state", "exposure", "");
+const QUEUE: Test = Test("stockraft-state", "queue", "");
 const SIGNATURES: Test = Test("stockraft-channels", "signatures", "");
 
-const BUGS: [Bug; 16] = [
+const BUGS: [Bug; 20] = [
     Bug {
         breaks: "a repeated delivery is applied once",
         file: "state/src/dedup.rs",
@@ -143,6 +144,34 @@ const BUGS: [Bug; 16] = [
         right: "let now = stamp.now.max(self.data.now).min(limits::TIME_MAX);",
         wrong: "let now = stamp.now.min(limits::TIME_MAX);",
         caught_by: RULES,
+    },
+    Bug {
+        breaks: "an ack with an old lease is refused",
+        file: "state/src/queue/lease.rs",
+        right: "Place::Leased { token, .. } if token == lease.token)",
+        wrong: "Place::Leased { token, .. } if token >= lease.token)",
+        caught_by: QUEUE,
+    },
+    Bug {
+        breaks: "a message that is tried again keeps the place of its key",
+        file: "state/src/queue/lists.rs",
+        right: "        if held.place == Place::Parked {\n            of_key.parked.insert(id);",
+        wrong: "        if matches!(held.place, Place::Retry { .. }) {\n            return;\n        }\n        if held.place == Place::Parked {\n            of_key.parked.insert(id);",
+        caught_by: QUEUE,
+    },
+    Bug {
+        breaks: "a message is given up after so many attempts",
+        file: "state/src/queue/lease.rs",
+        right: "if attempts >= self.topic.settings.attempts {",
+        wrong: "if attempts > self.topic.settings.attempts {",
+        caught_by: QUEUE,
+    },
+    Bug {
+        breaks: "a message stays while a group holds it",
+        file: "state/src/queue/desk.rs",
+        right: "if !kept && !self.topic.groups.values().any(|group| group.pins(id)) {",
+        wrong: "if !kept && !self.topic.groups.values().all(|group| group.pins(id)) {",
+        caught_by: QUEUE,
     },
     Bug {
         breaks: "a signature of another body is refused",

@@ -201,7 +201,8 @@ impl Desk<'_> {
             let most = DELAY_MAX_MS / 1_000;
             return Err(Refused::Invalid(alloc::format!("delay_s: {most} at the most")));
         }
-        let reason = reason.get(..reason.floor_char_boundary(NAME_LEN_MAX)).unwrap_or_default();
+        let end = (0..=NAME_LEN_MAX).rev().find(|end| reason.is_char_boundary(*end));
+        let reason = reason.get(..end.unwrap_or(0)).unwrap_or_default();
         Ok(self.with_leases(leases, |desk, seat, id, held| {
             let seed = id.0 ^ (u64::from(held.attempts) << 32);
             let backoff = || desk.topic.settings.backoff(held.attempts, seed);

@@ -29,6 +29,8 @@ impl Desk<'_> {
         let new = messages.iter().filter(|message| self.known(message).is_none());
         let bytes = new.clone().map(|message| message.body.len()).sum();
         if !self.make_room(new.count(), bytes, self.topic.settings.drop_oldest) {
+            // Some may have gone though it was not enough.
+            self.time_walk();
             let (messages, bytes) = (self.topic.depth(), self.topic.bytes);
             return Err(Refused::Full { messages, bytes });
         }

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use state::origin::Lane;
 use state::queue::Message;
 use state::queue::MessageId;
@@ -36,9 +38,14 @@ pub(crate) struct Desk {
 
 impl Desk {
     pub(crate) fn new(settings: Settings) -> Self {
-        let mut desk = Self { node: Node::default(), bodies: BTreeMap::new(), now: START };
+        let mut desk = Self::empty();
         assert_eq!(desk.ask(What::Put(settings)), Answer::Count(1));
         desk
+    }
+
+    /// Without a topic.
+    pub(crate) fn empty() -> Self {
+        Self { node: Node::default(), bodies: BTreeMap::new(), now: START }
     }
 
     pub(crate) fn ask(&mut self, what: What) -> Answer {
@@ -126,11 +133,15 @@ impl Desk {
 
     /// The node loses its memory and starts from a snapshot.
     pub(crate) fn restart(&mut self) {
-        let config = bincode::config::standard();
-        let written = bincode::serde::encode_to_vec(self.node.state.data(), config).unwrap();
-        let (data, _) = bincode::serde::decode_from_slice(&written, config).unwrap();
-        self.node.state = State::new(data);
+        self.node.state = State::new(written_and_read(self.node.state.data()));
     }
+}
+
+/// What a snapshot makes of something.
+pub(crate) fn written_and_read<T: Serialize + DeserializeOwned>(value: &T) -> T {
+    let config = bincode::config::standard();
+    let written = bincode::serde::encode_to_vec(value, config).unwrap();
+    bincode::serde::decode_from_slice(&written, config).unwrap().0
 }
 
 pub(crate) fn quick() -> Settings {
