@@ -9,6 +9,8 @@ pub(crate) enum Bug {
     SameIncarnation,
     /// A segment that was refused, as one before it is missing, counts as agreed on.
     GapIsApplied,
+    /// What is answered once it is agreed on is answered before.
+    AnsweredBeforeAgreed,
     /// A push without an answer counts as one that was not taken.
     UnknownIsRefused,
     /// An intent that may have been agreed on is forgotten.
@@ -23,10 +25,11 @@ mod on {
 
     static PLANTED: OnceLock<Bug> = OnceLock::new();
 
-    const NAMES: [(&str, Bug); 5] = [
+    const NAMES: [(&str, Bug); 6] = [
         ("skip-flush", Bug::SkipFlush),
         ("same-incarnation", Bug::SameIncarnation),
         ("gap-is-applied", Bug::GapIsApplied),
+        ("answered-before-agreed", Bug::AnsweredBeforeAgreed),
         ("unknown-is-refused", Bug::UnknownIsRefused),
         ("intent-forgotten", Bug::IntentForgotten),
     ];

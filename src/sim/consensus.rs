@@ -20,7 +20,7 @@ use crate::agreed::Agreed;
 use crate::history::Hash;
 
 /// Replicas are compared as a whole at every so manieth entry.
-pub(super) const DIGEST_EVERY: u64 = 64;
+pub(super) const DIGEST_EVERY: u64 = 128;
 /// Entries between two snapshots of a node.
 pub(super) const SNAPSHOT_EVERY: u64 = 512;
 /// Entries kept behind the oldest snapshot that somebody may need.
@@ -115,6 +115,7 @@ impl World {
         self.log.term += 1;
         // Raft's own entry.
         self.log.head.index += 1;
+        self.nodes().iter().for_each(|node| node.agreed.notify_one());
         self.note(&self.log.term.to_be_bytes());
         self.tally.reach("election");
     }
@@ -401,7 +402,8 @@ pub(super) async fn follow(sim: Sim, n: usize) {
         });
         match next {
             Next::Apply => {}
-            Next::At(wait) => sleep(wait).await,
+            // Who leads meanwhile lags no longer.
+            Next::At(wait) => drop(timeout(wait, agreed.notified()).await),
             Next::Wait => agreed.notified().await,
         }
     }
@@ -455,7 +457,10 @@ pub(super) fn compare(world: &mut World, n: usize) {
 /// A node that the log does not reach any more gets another's snapshot.
 fn install(world: &mut World, n: usize) {
     let newest = world.nodes().iter().filter_map(|node| node.snapshot.clone());
-    let Some(snapshot) = newest.max_by_key(|snapshot: &Snapshot| snapshot.index) else { return };
+    let newest = newest.max_by_key(|snapshot: &Snapshot| snapshot.index);
+    let newest = newest.filter(|snapshot| world.log.reaches_back_to(snapshot.index));
+    // Where disks were lost, a leader makes one.
+    let snapshot = newest.unwrap_or_else(|| world.log.head.freeze().write());
     match Replica::restore(&snapshot) {
         Ok(replica) => {
             world.node(n).replica = replica;

@@ -53,8 +53,9 @@ fn strike(sim: &Sim, fault: Fault, n: usize) {
         if fault != Fault::DiskError {
             world.count(fault);
         }
-        let long = if fault == Fault::ChannelDown { 48 * HOUR } else { 2 * HOUR };
-        outage(world, long)
+        // A marketplace is down for two days now and then, or nobody would sell anything.
+        let days = fault == Fault::ChannelDown && world.dice.below(16) == 0;
+        outage(world, if days { 48 * HOUR } else { 2 * HOUR })
     });
     match fault {
         Fault::NodeKilled => drop(tokio::spawn(node::fall(sim.clone(), n, Death::Process, lasts))),

@@ -1,8 +1,10 @@
 //! `stockraft sim`: what it is asked, and what it says.
 
+use std::time::Duration;
+
 use super::faults::Kinds;
 use super::shrink::{ranges, shrink};
-use super::{NODES, Outcome, Plan, SKUS, simulate};
+use super::{LISTED, NODES, Outcome, Plan, shop, simulate};
 
 /// What is simulated.
 #[derive(Clone, Debug, clap::Args)]
@@ -28,6 +30,9 @@ pub struct Options {
     /// Looks for no shorter history where a promise is not kept.
     #[arg(long)]
     as_is: bool,
+    /// Seconds for which a shorter history is looked for.
+    #[arg(long, default_value_t = 120)]
+    patience: u64,
 }
 
 /// Lines of a history that are printed at the most.
@@ -63,7 +68,10 @@ pub fn run(options: &Options, say: impl Fn(&str)) -> Result<(), String> {
         outcome.plan
     } else {
         say("looking for a shorter history …");
-        shrink(outcome)
+        let before = outcome.plan.size();
+        let shortest = shrink(outcome, Duration::from_secs(options.patience));
+        say(&format!("{before}: shortened to {}", shortest.size()));
+        shortest
     };
     say(&format!("replay: {}", shortest.command()));
     let shortest = simulate(&Plan { telling: true, ..shortest })?;
@@ -94,6 +102,12 @@ fn range(text: &str) -> Result<(u64, u64), String> {
 }
 
 impl Plan {
+    /// How much happens in it.
+    fn size(&self) -> String {
+        let events = self.events - u64::try_from(self.without.len()).unwrap_or(0);
+        format!("{events} events, {} kinds of fault, {} h", self.kinds.iter().count(), self.hours)
+    }
+
     /// The command that runs this plan again.
     fn command(&self) -> String {
         let mut command = format!(
@@ -136,12 +150,11 @@ impl Outcome {
     /// The end of the history, and of it what is about the SKU that went wrong.
     fn tell(&self, say: &impl Fn(&str)) {
         let Some(broken) = &self.broken else { return };
-        let about = SKUS.iter().find(|sku| broken.how.contains(*sku));
-        let faults: Vec<String> = self.plan.kinds.names();
-        let is_about = |line: &&String| about.is_none_or(|sku| line.contains(sku));
+        let about = LISTED.iter().find(|sku| broken.how.contains(*sku));
+        let about = about.map(|sku| shop::names(sku)).unwrap_or_default();
+        let is_about =
+            |line: &&String| about.is_empty() || about.iter().any(|name| line.contains(name));
         let lines: Vec<&String> = self.story.iter().filter(is_about).collect();
-        let events = self.plan.events - u64::try_from(self.plan.without.len()).unwrap_or(0);
-        say(&format!("{events} events; faults: {}", faults.join(", ")));
         lines.iter().skip(lines.len().saturating_sub(STORY_LINES)).for_each(|line| say(line));
         say(&format!("{} at {:?}: {}", broken.invariant, broken.at, broken.how));
     }

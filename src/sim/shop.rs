@@ -83,6 +83,12 @@ pub(super) fn spec(market: usize, sku: &str) -> ListingSpec {
     ListingSpec { id: listing(market, sku), settings }
 }
 
+/// A SKU, and all names that marketplaces have for it.
+pub(super) fn names(sku: &str) -> Vec<String> {
+    let of_market = |m| spec(m, sku).ids().map(ToString::to_string).collect::<Vec<_>>();
+    [sku.to_string()].into_iter().chain((0..MARKETS.len()).flat_map(of_market)).collect()
+}
+
 /// The SKU of a listing.
 pub(super) fn sku_of(market: usize, id: &str) -> Option<&'static str> {
     LISTED.into_iter().find(|sku| listing(market, sku) == id)

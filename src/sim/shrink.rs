@@ -4,12 +4,9 @@ use std::time::{Duration, Instant};
 
 use super::{Outcome, Plan, simulate};
 
-/// How long looking for a shorter history may take.
-const PATIENCE: Duration = Duration::from_secs(60);
-
 /// Looks for a shorter history that breaks the same promise, for a while.
-pub(super) fn shrink(found: Outcome) -> Plan {
-    let until = Instant::now() + PATIENCE;
+pub(super) fn shrink(found: Outcome, patience: Duration) -> Plan {
+    let until = Instant::now() + patience;
     let mut shortest = found;
     if let Some(broken) = &shortest.broken {
         // What happened after the promise was broken.
