@@ -131,7 +131,9 @@ impl Installer {
             let state = machine.read(&mut prepared.body())?;
             Ok(SnapshotData::Received(prepared, state))
         });
-        Ok(SnapshotOf::<TypeConfig, _> { meta, snapshot: snapshot.await? })
+        let snapshot = snapshot.await;
+        let snapshot = snapshot.map_err(|why| wrong(&format!("it cannot be taken in: {why}")))?;
+        Ok(SnapshotOf::<TypeConfig, _> { meta, snapshot })
     }
 }
 
