@@ -5,6 +5,7 @@
 pub(crate) mod authority;
 pub(crate) mod client;
 pub(crate) mod disk;
+pub(crate) mod impostor;
 pub(crate) mod links;
 pub(crate) mod stranger;
 

@@ -16,7 +16,8 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use super::PATIENCE;
+use super::authority::Authority;
+use super::{Node, PATIENCE, Root, assert_equal, command, found, seats};
 
 pub(crate) const UPGRADE: &str = "GET /peer HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\n\
                                   upgrade: stockraft-peer\r\n\r\n";
@@ -26,6 +27,8 @@ pub(crate) const APPEND: u32 = 1;
 pub(crate) const SNAPSHOT: u32 = 2;
 pub(crate) const FORWARD: u32 = 3;
 
+/// Who the attacker is: a member whose node does not run.
+pub(crate) const WHO: u64 = 3;
 pub(crate) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
@@ -118,4 +121,56 @@ fn connector(tls: &PeerTls) -> TlsConnector {
         .with_client_auth_cert(chain, key)
         .unwrap();
     Arc::new(config).into()
+}
+
+/// Two nodes of three, and what the third would need to speak to them.
+pub(crate) struct Attacked {
+    pub(crate) nodes: Vec<Node>,
+    tls: Option<PeerTls>,
+    /// Where the third is dialled.
+    pub(crate) address: String,
+    term: u64,
+    next: u64,
+}
+
+impl Attacked {
+    pub(crate) async fn begin(root: &Root, secure: bool) -> Self {
+        let authority = Authority::new();
+        let mut seats = seats(3, root.path());
+        for seat in seats.iter_mut().filter(|_| secure) {
+            seat.tls = Some(authority.issue(seat.member.id));
+        }
+        let mut nodes = found(&seats).await;
+        assert_equal(&nodes).await;
+        let seat = nodes.pop().unwrap().stop().await;
+        let (tls, address) = (seat.tls, seat.member.peer);
+        nodes[0].until("another leads", |s| s.leader.is_some_and(|id| id != WHO)).await;
+        nodes[0].propose(0).await;
+        let term = nodes[0].raft.status().term;
+        Self { nodes, tls, address, term, next: 1 }
+    }
+
+    pub(crate) async fn connect(&self, to: &Node, purpose: u32) -> Stranger {
+        let (id, address) = (to.id(), &to.seat.member.peer);
+        let stranger = Stranger::connect(address, id, self.tls.as_ref()).await.unwrap();
+        stranger.greet(WHO, id, purpose).await.unwrap()
+    }
+
+    /// Both go on, in the same term, with what was agreed on and nothing else.
+    pub(crate) async fn is_unharmed(&mut self, attack: &str) {
+        for node in &self.nodes {
+            let proposed = node.raft.propose(command(self.next), PATIENCE).await;
+            proposed.unwrap_or_else(|error| panic!("after {attack}: {error}"));
+            self.next += 1;
+        }
+        for node in &self.nodes {
+            let status = node.raft.status();
+            assert_eq!(status.term, self.term, "{attack}: it was believed");
+            assert_eq!(status.members.len(), 3, "{attack}");
+        }
+        let counter = assert_equal(&self.nodes).await;
+        let right = counter.applied.len() == usize::try_from(self.next).unwrap()
+            && counter.applied.values().all(|times| *times == 1);
+        assert!(right, "{attack}: {:?}", counter.applied);
+    }
 }
