@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::authority::Authority;
-use super::{Node, PATIENCE, Root, assert_equal, command, found, seats};
+use super::{Node, PATIENCE, Root, Seat, assert_equal, command, found, seats};
 
 pub(crate) const UPGRADE: &str = "GET /peer HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\n\
                                   upgrade: stockraft-peer\r\n\r\n";
@@ -126,9 +126,8 @@ fn connector(tls: &PeerTls) -> TlsConnector {
 /// Two nodes of three, and what the third would need to speak to them.
 pub(crate) struct Attacked {
     pub(crate) nodes: Vec<Node>,
-    tls: Option<PeerTls>,
-    /// Where the third is dialled.
-    pub(crate) address: String,
+    /// That of the third.
+    pub(crate) seat: Seat,
     term: u64,
     next: u64,
 }
@@ -143,16 +142,15 @@ impl Attacked {
         let mut nodes = found(&seats).await;
         assert_equal(&nodes).await;
         let seat = nodes.pop().unwrap().stop().await;
-        let (tls, address) = (seat.tls, seat.member.peer);
         nodes[0].until("another leads", |s| s.leader.is_some_and(|id| id != WHO)).await;
         nodes[0].propose(0).await;
         let term = nodes[0].raft.status().term;
-        Self { nodes, tls, address, term, next: 1 }
+        Self { nodes, seat, term, next: 1 }
     }
 
     pub(crate) async fn connect(&self, to: &Node, purpose: u32) -> Stranger {
         let (id, address) = (to.id(), &to.seat.member.peer);
-        let stranger = Stranger::connect(address, id, self.tls.as_ref()).await.unwrap();
+        let stranger = Stranger::connect(address, id, self.seat.tls.as_ref()).await.unwrap();
         stranger.greet(WHO, id, purpose).await.unwrap()
     }
 
