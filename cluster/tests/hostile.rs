@@ -9,6 +9,8 @@ mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use std::sync::{Arc, Mutex, OnceLock};
+
 use cluster::{Member, codec};
 use common::impostor::{Answer, Impostor, call};
 use common::stranger::{APPEND, Attacked, CONTROL, FORWARD, SNAPSHOT, Stranger, WHO, framed};
@@ -73,11 +75,38 @@ fn impossible() -> Vec<(&'static str, Append)> {
         ("a later term than its vote", append(None, &[blank(LATE + 1, 0)])),
         ("agreed on beyond all", (VOTE, None, Vec::new(), Some((1, big)))),
         ("agreed on in a later term", (VOTE, None, Vec::new(), Some((LATE + 1, 1)))),
-        ("entries without end", append(None, &vec![blank(1, 1); 2_000_000])),
+        ("entries without end", append(None, &vec![blank(1, 1); 200_000])),
     ]
 }
 
+/// What is said at the level of a warning and above.
+fn said() -> Arc<Mutex<Vec<u8>>> {
+    static SAID: OnceLock<Arc<Mutex<Vec<u8>>>> = OnceLock::new();
+    let said = SAID.get_or_init(|| {
+        let said: Arc<Mutex<Vec<u8>>> = Arc::default();
+        let (to, level) = (Arc::clone(&said), tracing::Level::WARN);
+        let to = move || To(Arc::clone(&to));
+        tracing_subscriber::fmt().with_ansi(false).with_max_level(level).with_writer(to).init();
+        said
+    });
+    Arc::clone(said)
+}
+
+struct To(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for To {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
 async fn attack(secure: bool) {
+    let said = said();
     let root = Root::new();
     let mut attacked = Attacked::begin(&root, secure).await;
     for victim in 0..2 {
@@ -100,6 +129,11 @@ async fn attack(secure: bool) {
         }
         attacked.is_unharmed("malformed messages").await;
     }
+    // Whoever looks after the node is told who it was and what was wrong, not once for each of hundreds.
+    let said = String::from_utf8(said.lock().unwrap().clone()).unwrap();
+    let told: Vec<_> =
+        said.lines().filter(|line| line.contains("node 3 was cut off error=")).collect();
+    assert!((1..60).contains(&told.len()), "{} lines: {said}", told.len());
     root.end(attacked.nodes).await;
 }
 
