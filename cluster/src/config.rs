@@ -19,6 +19,9 @@ pub const COMMAND_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// and 5 s is still far below any deadline that is measured in agreed time.
 pub const CLOCK_SKEW_MS_MAX: u64 = 5_000;
 
+/// Entries that are sent to a follower at once.
+pub(crate) const ENTRIES_MAX: u64 = 4096;
+
 /// A wall clock in milliseconds since 1970. This crate reads no other.
 pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
 
@@ -126,7 +129,7 @@ impl Config {
             election_timeout_max: self.timing.election_ms_max,
             // The transport notices by itself when a transfer stalls; this only ends one that runs wild.
             install_snapshot_timeout: 24 * 60 * 60 * 1000,
-            max_payload_entries: 4096,
+            max_payload_entries: ENTRIES_MAX,
             snapshot_policy: openraft::SnapshotPolicy::LogsSinceLast(self.snapshot_every),
             // Never by itself: see `purge`.
             max_in_snapshot_log_to_keep: u64::MAX,

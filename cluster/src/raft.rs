@@ -31,6 +31,7 @@ use crate::transport::network::Factory;
 use crate::transport::peers::Peers;
 use crate::transport::serve::Server;
 use crate::transport::session::Services;
+use crate::transport::snapshot::Installer;
 use crate::transport::tls::Tls;
 use crate::types::{Core, Member};
 
@@ -87,8 +88,8 @@ impl Raft {
         let (progress, applied) = watch::channel(Progress::default());
         let machine: Arc<dyn Shared> = machine;
         let transfer = machine.transfer().map_err(|halt| Error::Restore(halt.0))?;
-        let adapter = Adapter::new(machine, Arc::clone(&files), progress)
-            .map_err(|halt| Error::Restore(halt.0))?;
+        let adapter = Adapter::new(Arc::clone(&machine), Arc::clone(&files), progress);
+        let installer = Installer::new(machine, Arc::clone(&transfer), files);
         let stop = CancellationToken::new();
         let peers = Arc::new(peers(&config, tls.clone(), &stop));
         let holds = Holds::default();
@@ -105,20 +106,12 @@ impl Raft {
         let services = Services {
             core: core.clone(),
             leader: Arc::clone(&leader),
-            files,
+            installer,
             clock,
             heard: heard.clone(),
         };
         let tasks = TaskTracker::new();
-        let server = Server {
-            id,
-            tls,
-            services,
-            stop: stop.clone(),
-            tasks: tasks.clone(),
-            open: Mutex::new(BTreeMap::new()),
-        };
-        Arc::new(server).spawn(listener);
+        Server::new(id, tls, services, stop.clone(), tasks.clone()).spawn(listener);
         let aside = |task| tasks.spawn(stop.clone().run_until_cancelled_owned(task));
         aside(purge::run(core.clone(), Arc::clone(&peers), holds, Kept::of(&config)).boxed());
         let standing = Standing::new();

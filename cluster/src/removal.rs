@@ -127,8 +127,7 @@ impl Known {
 
     /// Whether a membership was agreed on that is as late as this one or later, and without this node.
     fn is_without_us(&self, answer: &Answer) -> bool {
-        let order = |id: Option<LogId>| id.map(|id| (id.term, id.index));
-        !answer.yours && answer.agreed.is_some() && order(answer.agreed) >= order(self.at)
+        !answer.yours && answer.agreed.is_some() && answer.agreed >= self.at
     }
 }
 

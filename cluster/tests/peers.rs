@@ -7,36 +7,10 @@ mod common;
 use std::time::Duration;
 
 use cluster::{Error, PeerTls, Raft};
+use common::authority::Authority;
 use common::{PATIENCE, Root, Seat, assert_equal, command, found, seats};
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-
-struct Authority {
-    pem: String,
-    issuer: Issuer<'static, KeyPair>,
-}
-
-impl Authority {
-    fn new() -> Self {
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().unwrap();
-        let pem = params.self_signed(&key).unwrap().pem();
-        Self { pem, issuer: Issuer::new(params, key) }
-    }
-
-    fn issue(&self, id: u64) -> PeerTls {
-        let params = CertificateParams::new(vec![format!("node-{id}.stockraft")]).unwrap();
-        let key = KeyPair::generate().unwrap();
-        let cert = params.signed_by(&key, &self.issuer).unwrap();
-        PeerTls {
-            ca: self.pem.clone().into_bytes(),
-            cert: cert.pem().into_bytes(),
-            key: key.serialize_pem().into_bytes(),
-        }
-    }
-}
 
 fn secured(count: u64, root: &Root, authority: &Authority) -> Vec<Seat> {
     let mut seats = seats(count, root.path());

@@ -17,7 +17,7 @@ use openraft::raft::{
 };
 use openraft::{OptionalSend, RPCTypes};
 
-use super::message::{Ask, Purpose, Reply};
+use super::message::{Append, Ask, Purpose, Reply};
 use super::mux::CallError;
 use super::peers::{Peer, Peers};
 use super::wire::Wire;
@@ -112,7 +112,7 @@ impl Network {
 
     async fn voted(&self, ask: Ask, option: &RPCOption) -> Result<VoteResponse<TypeConfig>, Rpc> {
         match self.call(RPCTypes::Vote, ask, option).await? {
-            Reply::Voted { vote, granted, last } => {
+            Reply::Voted { vote, granted, last } if vote.is_possible() => {
                 Ok(VoteResponse::new(Vote::from(vote), last.map(Into::into), granted))
             }
             _ => Err(unexpected()),
@@ -128,9 +128,10 @@ impl RaftNetworkV2<TypeConfig> for Network {
         request: AppendEntriesRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<TypeConfig>, Rpc> {
-        let ask = Ask::Heartbeat(request.into());
-        match self.call(RPCTypes::AppendEntries, ask, &option).await? {
-            Reply::Appended(appended) => Ok(appended.into()),
+        let append = Append::from(request);
+        let (previous, last) = (append.previous, append.last());
+        match self.call(RPCTypes::AppendEntries, Ask::Heartbeat(append), &option).await? {
+            Reply::Appended(appended) if appended.answers(previous, last) => Ok(appended.into()),
             _ => Err(unexpected()),
         }
     }
@@ -192,6 +193,9 @@ impl RaftNetworkV2<TypeConfig> for Network {
         tokio::select! {
             closed = cancel => Err(StreamingError::Closed(closed)),
             sent = sent => match sent {
+                Ok(vote) if !vote.is_possible() => {
+                    Err(StreamingError::Network(NetworkError::from_string("an impossible vote")))
+                }
                 Ok(vote) => {
                     hold.sent();
                     Ok(SnapshotResponse::new(vote.into()))
