@@ -54,34 +54,43 @@ fn files_max() -> u64 {
     got.current.unwrap_or(u64::MAX)
 }
 
-/// Connections of those who have not proved who they are, in the order in which they came.
+/// Connections of those who have not proved who they are.
 #[derive(Default)]
-struct Strangers(Mutex<(u64, BTreeMap<u64, (Instant, CancellationToken)>)>);
+struct Strangers(Mutex<Book>);
+
+#[derive(Default)]
+struct Book {
+    /// How many came so far.
+    came: u64,
+    /// Those who are there, in the order in which they came: when, and what is cancelled when one must go.
+    there: BTreeMap<u64, (Instant, CancellationToken)>,
+}
 
 impl Strangers {
-    fn book(&self) -> MutexGuard<'_, (u64, BTreeMap<u64, (Instant, CancellationToken)>)> {
+    fn book(&self) -> MutexGuard<'_, Book> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Another one; what is cancelled when he must give way.
     fn add(self: &Arc<Self>) -> (Trust, CancellationToken) {
         let mut book = self.book();
-        book.0 += 1;
-        let (number, gone) = (book.0, CancellationToken::new());
-        book.1.insert(number, (Instant::now(), gone.clone()));
+        book.came += 1;
+        let (number, gone) = (book.came, CancellationToken::new());
+        book.there.insert(number, (Instant::now(), gone.clone()));
         (Trust { strangers: Arc::clone(self), number }, gone)
     }
 
     /// Sends away whoever came first, once he had his time. Waits while there is nobody.
     async fn send_one_away(&self) {
         loop {
-            let first = self.book().1.first_key_value().map(|(number, (came, _))| (*number, *came));
+            let first =
+                self.book().there.first_key_value().map(|(number, (came, _))| (*number, *came));
             let Some((number, came)) = first else {
                 tokio::time::sleep(STRANGE).await;
                 continue;
             };
             tokio::time::sleep_until(came + STRANGE).await;
-            if let Some((_, gone)) = self.book().1.remove(&number) {
+            if let Some((_, gone)) = self.book().there.remove(&number) {
                 gone.cancel();
                 return;
             }
@@ -105,7 +114,7 @@ impl Trust {
     }
 
     fn end(&self) {
-        self.strangers.book().1.remove(&self.number);
+        self.strangers.book().there.remove(&self.number);
     }
 }
 

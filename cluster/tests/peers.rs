@@ -95,9 +95,13 @@ async fn the_wrong_node_at_an_address_is_refused() {
     wrong.peer.clone_from(&stranger.seat.member.peer);
     nodes[0].raft.add_learner(wrong).await.unwrap();
     nodes[0].propose(1).await;
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    // By the time that one who was added later has everything, the other was tried.
+    let rightful = Seat::new(4, root.path()).start().await;
+    nodes[0].raft.add_learner(rightful.seat.member.clone()).await.unwrap();
+    rightful.until("its entries", |status| !status.members.is_empty()).await;
     assert!(stranger.raft.status().members.is_empty(), "node 2 took what was meant for node 3");
     stranger.stop().await;
+    rightful.stop().await;
     root.end(nodes).await;
 }
 

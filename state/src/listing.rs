@@ -114,16 +114,23 @@ impl Listing {
         if self.counts(now) { self.unresolved } else { 0 }
     }
 
-    /// When something about it stops to count, if anything does: it must be looked at again then.
+    /// When something about it stops to count, if anything does: it must be looked at again then. The same of
+    /// what was explained by a sale that may have been another one: it was never read since.
     #[must_use]
-    pub const fn wakes_at(&self) -> Option<Millis> {
-        if self.is_uncertain() && !self.unsure { Some(self.uncertain_until) } else { None }
+    pub fn wakes_at(&self) -> Option<Millis> {
+        let waits = self.is_uncertain() || self.read_at() < self.uncertain_until;
+        (waits && !self.unsure).then_some(self.uncertain_until)
+    }
+
+    /// When it was read last; 0 before the first time.
+    fn read_at(&self) -> Millis {
+        self.observed.map_or(0, |(_, time)| time)
     }
 
     /// Forgets what no longer counts, unless a reading must come first, and asks for one: units put back
     /// may have been counted twice, once by a reading and once when they were heard of.
     pub fn wake(&mut self, now: Millis) {
-        let doubtful = now >= self.uncertain_until && self.is_uncertain();
+        let doubtful = self.wakes_at().is_some_and(|time| now >= time);
         self.forget(now);
         self.unsure |= doubtful;
     }
@@ -138,8 +145,7 @@ impl Listing {
 
     /// Whether a raise without a known outcome may have landed since the channel was read.
     fn may_have_landed(&self) -> bool {
-        let read = self.observed.map_or(0, |(_, time)| time);
-        self.is_uncertain() && read < self.lands_until
+        self.is_uncertain() && self.read_at() < self.lands_until
     }
 
     fn forget(&mut self, now: Millis) {
@@ -160,10 +166,11 @@ impl Listing {
         // nothing else would ever tell.
         self.unsure |= doubtful > 0;
         let rest = quantity - missing - doubtful;
-        // A channel cannot sell below zero, but it may have sold already what the push in flight brings:
-        // below zero stands what of that is gone.
+        // Below zero stands what was sold of units of which nothing was heard: of what the push in flight
+        // brings, or put back on sale before. What else it may be, a reading tells.
         let least = self.in_flight.map_or(0, |push| (push.from - push.quantity).min(0));
-        self.shown = self.shown.map(|shown| (shown - rest).max(shown.min(least)));
+        self.shown = self.shown.map(|shown| shown.saturating_sub(rest).max(-limits::LEVEL_MAX));
+        self.unsure |= rest > 0 && self.shown.is_some_and(|shown| shown < least);
     }
 
     /// The push in flight will not be confirmed: what was sold beyond what was shown may not be of it.
@@ -231,7 +238,7 @@ impl Listing {
         if let Some(shown) = self.shown {
             let bound = shown + self.unheard + self.unresolved;
             let before_a_sale = quantity > bound && self.sold_at > intent;
-            if before_a_sale || quantity < shown && self.restocked_at > intent {
+            if before_a_sale || quantity < bound && self.restocked_at > intent {
                 self.unsure = true;
                 return;
             }
@@ -241,7 +248,8 @@ impl Listing {
             self.unresolved = doubtful.clamp(0, limits::LEVEL_MAX);
             let unexplained = (quantity - bound).clamp(0, limits::LEVEL_MAX);
             self.put_back = (self.put_back + unexplained).min(limits::LEVEL_MAX);
-            if self.unsure || quantity < shown || unexplained > 0 {
+            let doubtful = self.unsure && self.is_uncertain();
+            if doubtful || quantity < shown || unexplained > 0 {
                 self.uncertain_until = now + limits::UNCERTAIN_KEEP_MS;
             }
         }

@@ -1,5 +1,7 @@
 //! Many who connect, and say nothing, or say it slowly.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -8,7 +10,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::support::http::Http;
-use crate::support::{CHANNEL, Cluster, Node, TOKEN, orders, raw, unique};
+use crate::support::{CHANNEL, Cluster, Node, TOKEN, orders, raw, unique, until_true};
 
 /// Connections of the public port.
 const ROOM: usize = 48;
@@ -37,24 +39,33 @@ struct Flood {
     _strangers: JoinSet<()>,
 }
 
+/// How many strangers have connected once.
+type Connected = Arc<AtomicUsize>;
+
 impl Flood {
-    /// So many of each way.
-    fn start(port: u16, ways: &[Way], each: usize) -> Self {
-        let mut strangers = JoinSet::new();
+    /// So many of each way. Returns once each has connected.
+    async fn start(port: u16, ways: &[Way], each: usize) -> Self {
+        let (mut strangers, connected) = (JoinSet::new(), Connected::default());
         for way in ways.iter().flat_map(|way| std::iter::repeat_n(*way, each)) {
+            let connected = Arc::clone(&connected);
             strangers.spawn(async move {
                 loop {
-                    let _ = hold(port, way).await;
+                    let _ = hold(port, way, &connected).await;
                     tokio::time::sleep(SLOWLY).await;
                 }
             });
         }
+        let all = strangers.len();
+        until_true("all strangers have connected", async || {
+            connected.load(Ordering::Relaxed) >= all
+        })
+        .await;
         Self { _strangers: strangers }
     }
 }
 
 /// Holds a connection for as long as the node lets him.
-async fn hold(port: u16, way: Way) -> std::io::Result<()> {
+async fn hold(port: u16, way: Way, connected: &AtomicUsize) -> std::io::Result<()> {
     let (first, then) = match way {
         Way::Idle => (String::new(), ""),
         Way::Head => (format!("POST /webhooks/{CHANNEL} HTTP/1.1\r\nhost: x\r\nx-long: "), "x"),
@@ -65,6 +76,7 @@ async fn hold(port: u16, way: Way) -> std::io::Result<()> {
         Way::Asking => (String::new(), "GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n"),
     };
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
+    connected.fetch_add(1, Ordering::Relaxed);
     stream.write_all(first.as_bytes()).await?;
     let (mut answers, mut requests) = stream.split();
     let says = async {
@@ -126,9 +138,8 @@ async fn small(count: u64) -> Cluster {
 async fn strangers_who_hold_connections_keep_no_webhook_out() {
     let cluster = small(1).await;
     let node = &cluster.nodes[0];
-    let flood = Flood::start(node.ports[0], &WAYS, ROOM / 2);
     // All places are taken, and as many wait.
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    let flood = Flood::start(node.ports[0], &WAYS, ROOM / 2).await;
     for _ in 0..2 {
         honest(node, 8).await;
         assert_eq!(status(node).await["role"], "leader");
@@ -145,8 +156,7 @@ async fn a_flood_of_the_api_stops_neither_webhooks_nor_the_operator() {
     let cluster = small(1).await;
     let node = &cluster.nodes[0];
     // More than the API takes at once.
-    let _flood = Flood::start(node.ports[1], &[Way::Idle, Way::Head, Way::Asking], 200);
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    let _flood = Flood::start(node.ports[1], &[Way::Idle, Way::Head, Way::Asking], 200).await;
     honest(node, 8).await;
     assert_eq!(status(node).await["accepted"], 8);
 }
@@ -157,9 +167,8 @@ async fn a_flood_of_the_api_stops_neither_webhooks_nor_the_operator() {
 async fn a_flood_leaves_files_to_the_stores() {
     let cluster = Cluster::start(1, |node| node.files_max = Some(256)).await;
     let node = &cluster.nodes[0];
-    let _public = Flood::start(node.ports[0], &[Way::Idle], 300);
-    let _admin = Flood::start(node.ports[1], &[Way::Idle], 100);
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    let _public = Flood::start(node.ports[0], &[Way::Idle], 300).await;
+    let _admin = Flood::start(node.ports[1], &[Way::Idle], 100).await;
     honest(node, 8).await;
     let answer = node.post("/cluster/snapshot", &serde_json::json!({})).await;
     assert_eq!(answer.status, 200, "{}", answer.text());
@@ -172,7 +181,7 @@ async fn a_head_is_bounded_in_size_and_in_number() {
     let cluster = small(1).await;
     let node = &cluster.nodes[0];
     for port in &node.ports[..2] {
-        let many: String = (0..200).map(|n| format!("x-{n}: y\r\n")).collect();
+        let many = "x-many: y\r\n".repeat(200);
         let endless = format!("x-long: {}", "y".repeat(8 << 20));
         let target = format!("GET /{} HTTP/1.1\r\nhost: x\r\n\r\n", "a".repeat(100_000));
         for (what, bytes) in [

@@ -15,8 +15,9 @@ fn order_id() -> u64 {
 fn framed(order: u64, framing: &str, body: &[u8]) -> Vec<u8> {
     let webhook = orders::create(order, "MUG", 1);
     let signed = webhook.headers();
-    let signed: String =
+    let signed: Vec<_> =
         signed.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    let signed = signed.concat();
     let head = format!("POST /webhooks/{CHANNEL} HTTP/1.1\r\nhost: x\r\n{signed}{framing}\r\n");
     [head.as_bytes(), body].concat()
 }
