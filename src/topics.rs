@@ -139,20 +139,21 @@ async fn carry(
             first = waiting.recv() => first,
         };
         let Some(first) = first else { return };
+        let (mut messages, mut bytes) = size(&first.ask.what);
         let mut batch = vec![first];
-        let (mut messages, mut bytes) = size(&batch);
         while batch.len() < ASKS_MAX && messages < MESSAGES_MAX && bytes < BYTES_MAX {
             let Ok(next) = waiting.try_recv() else { break };
+            let more = size(&next.ask.what);
+            (messages, bytes) = (messages + more.0, bytes + more.1);
             batch.push(next);
-            (messages, bytes) = size(&batch);
         }
         tasks.spawn(propose(agreed.clone(), batch, permit));
     }
 }
 
-/// Messages that a batch concerns, and bytes of their bodies.
-fn size(batch: &[Waiting]) -> (usize, usize) {
-    let each = batch.iter().map(|waiting| match &waiting.ask.what {
+/// Messages that a request concerns, and bytes of their bodies.
+fn size(what: &What) -> (usize, usize) {
+    match what {
         What::Publish(messages) => {
             (messages.len(), messages.iter().map(|message| message.body.len()).sum())
         }
@@ -164,8 +165,7 @@ fn size(batch: &[Waiting]) -> (usize, usize) {
             (messages.len(), 0)
         }
         _ => (1, 0),
-    });
-    each.fold((0, 0), |sum, each| (sum.0 + each.0, sum.1 + each.1))
+    }
 }
 
 async fn propose(agreed: impl Agreed, batch: Vec<Waiting>, permit: OwnedSemaphorePermit) {

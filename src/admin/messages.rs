@@ -196,10 +196,10 @@ pub(super) async fn lease(
     loop {
         if admin.is_ready(&topic, &group).ok_or_else(|| unknown(&topic))? {
             let what = What::Lease { group: group.clone(), max, lease_ms };
-            let (index, answer) = admin.ask_topic(&topic, None, what).await?;
+            let (_, answer) = admin.ask_topic(&topic, None, what).await?;
             let Answer::Leased(leased) = answer else { return Err(unexpected(&answer)) };
             if !leased.is_empty() {
-                return admin.leased(&topic, index, leased).await.map(Json);
+                return admin.leased(&topic, leased).await.map(Json);
             }
         }
         let left = until.saturating_duration_since(Instant::now());
@@ -332,13 +332,7 @@ impl Admin {
     }
 
     /// Leased messages with their bodies. One that is gone by now, or unreadable, is left to its lease's end.
-    async fn leased(
-        &self,
-        topic: &str,
-        index: u64,
-        leased: Vec<Leased>,
-    ) -> Result<LeasedMessages, Problem> {
-        self.caught_up(index).await?;
+    async fn leased(&self, topic: &str, leased: Vec<Leased>) -> Result<LeasedMessages, Problem> {
         let history = self.read().history();
         let number = self.read().state().data().queue.topic(topic).map(|topic| topic.number);
         let number = number.ok_or_else(|| unknown(topic))?;
