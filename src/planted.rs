@@ -13,6 +13,8 @@ pub(crate) enum Bug {
     UnknownIsRefused,
     /// An intent that may have been agreed on is forgotten.
     IntentForgotten,
+    /// An ack is answered before it is agreed on.
+    AckIsEarly,
 }
 
 #[cfg(feature = "planted-bugs")]
@@ -23,12 +25,13 @@ mod on {
 
     static PLANTED: OnceLock<Bug> = OnceLock::new();
 
-    const NAMES: [(&str, Bug); 5] = [
+    const NAMES: [(&str, Bug); 6] = [
         ("skip-flush", Bug::SkipFlush),
         ("same-incarnation", Bug::SameIncarnation),
         ("gap-is-applied", Bug::GapIsApplied),
         ("unknown-is-refused", Bug::UnknownIsRefused),
         ("intent-forgotten", Bug::IntentForgotten),
+        ("ack-is-early", Bug::AckIsEarly),
     ];
 
     /// Plants a bug in this process; whether there is one of this name.
