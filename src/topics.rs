@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::agreed::Agreed;
+use crate::planted::{self, Bug};
 
 /// Batches on their way at once.
 const BATCHES: usize = 4;
@@ -92,10 +93,21 @@ impl Topics {
     /// Asks; the answer, and the log index at which it was given.
     pub async fn ask(&self, ask: Ask) -> Answered {
         let (answer, answered) = oneshot::channel();
+        let early = if planted::has(Bug::AckIsEarly) { done_already(&ask) } else { None };
         let sent = self.asks.send(Waiting { ask, answer }).await;
         sent.map_err(|_| Unanswered::Stopping)?;
+        if let Some(early) = early {
+            return Ok(early);
+        }
         answered.await.unwrap_or(Err(Unanswered::Stopping))
     }
+}
+
+/// What would be answered if all leases of an ack counted.
+fn done_already(ask: &Ask) -> Option<(u64, Answer)> {
+    let What::Ack(leases) = &ask.what else { return None };
+    let newest = leases.iter().map(|lease| lease.token).max()?;
+    Some((newest, Answer::Done(vec![true; leases.len()])))
 }
 
 fn totals(topic: &Topic) -> (u64, u64) {
