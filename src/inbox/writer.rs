@@ -10,7 +10,8 @@ use state::command::{Delivery, Fact};
 use state::origin::Lane;
 use tokio::sync::mpsc;
 
-use super::{Answer, LANES, MARK, Place, Segment, Shared, Store, Stored, Waiting, segment_key};
+use super::record::{Stored, segment_key};
+use super::{Answer, LANES, MARK, Place, Segment, Shared, Store, Waiting};
 use crate::planted::{self, Bug};
 
 /// Deliveries in one segment at the most.
