@@ -6,6 +6,7 @@
 //! byte, keep nobody out.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -29,8 +30,19 @@ const HEADERS_MAX: usize = 100;
 const IDLE: Duration = Duration::from_secs(75);
 /// How long a stranger has to prove who he is before he must give way to others.
 const STRANGE: Duration = Duration::from_secs(1);
+/// Connections that wait to be taken; those beyond it try again after a second.
+const WAITING: u32 = 1024;
 /// How long answers in progress may take when the node stops; then their connections are cut.
 pub(crate) const DRAIN: Duration = Duration::from_secs(8);
+
+/// Listens there.
+pub(crate) fn on(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // Or a node that starts again would wait for its old connections to be forgotten.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(WAITING)
+}
 
 /// How many connections `what` takes: as many as wanted, but no more than this part of the files that the
 /// process may open. The rest is left to stores and peers, which must not fail because somebody connects.

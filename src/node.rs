@@ -125,8 +125,8 @@ impl Node {
         let config = Arc::new(config);
         let dir = &config.node.data_dir;
         own_dir(dir, &config)?;
-        let public = listen("webhooks", config.listen.public).await?;
-        let api = listen("the API", config.listen.admin).await?;
+        let public = listen("webhooks", config.listen.public)?;
+        let api = listen("the API", config.listen.admin)?;
         let measures = Arc::new(Measures::new());
         let ingest = &config.ingest;
         let bounds = inbox::Bounds {
@@ -324,9 +324,8 @@ fn router(config: &Config, replica: &Shared) -> Router {
     })
 }
 
-async fn listen(what: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
-    let failed = |source| StartError::Listen { what, address, source };
-    TcpListener::bind(address).await.map_err(failed)
+fn listen(what: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
+    listen::on(address).map_err(|source| StartError::Listen { what, address, source })
 }
 
 /// Makes the data directory this node's, or refuses it.

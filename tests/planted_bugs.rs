@@ -39,7 +39,7 @@ const EXPOSURE: Test = Test("stockraft-state", "exposure", "");
 const QUEUE: Test = Test("stockraft-state", "queue", "");
 const SIGNATURES: Test = Test("stockraft-channels", "signatures", "");
 
-const BUGS: [Bug; 20] = [
+const BUGS: [Bug; 21] = [
     Bug {
         breaks: "a repeated delivery is applied once",
         file: "state/src/dedup.rs",
@@ -134,8 +134,15 @@ const BUGS: [Bug; 20] = [
     Bug {
         breaks: "who was replaced as the owner of a channel pushes nothing",
         file: "state/src/pushes.rs",
-        right: "owner.is_some_and(|owner| owner.epoch == epoch)",
-        wrong: "owner.is_some_and(|owner| owner.epoch >= epoch)",
+        right: "owner.filter(|owner| owner.epoch == epoch)",
+        wrong: "owner.filter(|owner| owner.epoch >= epoch)",
+        caught_by: SCRIPTS,
+    },
+    Bug {
+        breaks: "a reading from before units were put back does not hide them",
+        file: "state/src/listing.rs",
+        right: "quantity < bound && self.restocked_at > intent",
+        wrong: "false",
         caught_by: SCRIPTS,
     },
     Bug {
