@@ -186,7 +186,7 @@ impl Node {
         node.tasks.spawn(ingest::serve(public, Arc::new(webhooks), stop()));
         let looks = Arc::new(tokio::sync::Semaphore::new(admin::LOOKS_MAX));
         let topics = Topics::start(member, &node.tasks, stop());
-        let admin = Admin { config, replica, raft, inbox, measures, looks, topics };
+        let admin = Admin { config, replica, raft, inbox, measures, topics, looks };
         node.tasks.spawn(admin::serve(api, admin, stop()));
         node.tasks.close();
         Ok(node)

@@ -1,5 +1,5 @@
 //! Promise: the README's programs for curl, Python and Node do what they say.
-#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests fail by panicking")]
 
 mod support;
 

@@ -6,7 +6,7 @@ use axum::extract::State;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
-use state::command::Fact;
+use state::command::Letter;
 use state::order::Removal;
 use state::queue::ask::Answer;
 use state::reply::Kept;
@@ -211,10 +211,7 @@ pub(super) async fn forget(admin: &Admin, id: &str) -> Result<u64, Problem> {
     concerned(admin, vec![(place, None)]).await
 }
 
-async fn concerned(
-    admin: &Admin,
-    letters: Vec<((u64, u32), Option<Vec<Fact>>)>,
-) -> Result<u64, Problem> {
+async fn concerned(admin: &Admin, letters: Vec<Letter>) -> Result<u64, Problem> {
     let (index, reply) = admin.propose(&Command::Letters(letters)).await?;
     admin.caught_up(index).await?;
     match reply {

@@ -172,7 +172,9 @@ impl World {
         self.jobs.kept(index, &effects);
         if let state::Reply::Queue(answers) = &reply {
             let parts = workers::reached(&asks, answers);
-            parts.iter().for_each(|part| self.tally.reach(part));
+            for part in &parts {
+                self.tally.reach(part);
+            }
         }
         if self.story.is_some()
             && let Ok(command) = codec::decode::<Command>(&command)
@@ -187,7 +189,9 @@ impl World {
         self.account(&effects);
         if let Some(command) = known {
             let parts = names::of_parts(&command, &reply);
-            parts.into_iter().for_each(|part| self.tally.reach(part));
+            for part in parts {
+                self.tally.reach(part);
+            }
             self.remember(&command, &reply, index);
         }
         let (command, agreed) = (command.into(), self.now);

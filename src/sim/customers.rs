@@ -200,7 +200,9 @@ pub(super) fn edit(sim: &Sim, world: &mut World, m: usize) {
     world.tell(|| format!("market {m} is edited by hand: {sku} {quantity}"));
     world.market(m).edited.insert(sku.into());
     world.log.truth.late(sku, agreed);
-    parts(sku).iter().for_each(|(part, _)| world.log.truth.late(part, agreed));
+    for (part, _) in parts(sku) {
+        world.log.truth.late(part, agreed);
+    }
     let changed = world.market(m).tick(now);
     let webhook = Webhook::of_market(world, m, shop::shown(m, sku, quantity, changed));
     senders::send(sim, world, webhook);

@@ -83,6 +83,7 @@ struct Body {
 
 /// The book of all producers and workers.
 #[derive(Default)]
+#[expect(clippy::struct_field_names, reason = "it is jobs that it has")]
 pub(super) struct Jobs {
     /// By number, which is the body.
     jobs: BTreeMap<u64, Job>,

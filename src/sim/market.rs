@@ -100,7 +100,7 @@ impl Market {
 
     fn order(&self, id: &str) -> Result<Option<Told>, String> {
         let order = id.parse().ok().and_then(|id: u64| self.orders.get(&id));
-        poll::order(&shop::one(order.map(|order| order.node(self.number))))
+        poll::order(&shop::one(order.map(|order| order.node(self.number)).as_ref()))
     }
 
     fn changes(&self, since: u64, page: Option<&str>) -> Result<Page, String> {
@@ -114,7 +114,8 @@ impl Market {
         let orders = found.iter().filter_map(|(_, id)| self.orders.get(id));
         let orders: Vec<_> = orders.map(|order| order.node(self.number)).collect();
         let last = found.last().filter(|_| found.len() == PAGE);
-        poll::orders(&shop::page(&orders, last.map(|(changed, id)| format!("{changed}/{id}"))))
+        let next = last.map(|(changed, id)| format!("{changed}/{id}"));
+        poll::orders(&shop::page(&orders, next.as_deref()))
     }
 }
 
@@ -339,6 +340,8 @@ fn noticed(world: &mut World, m: usize, listing: &str) {
     let Some(sku) = market.sku(listing) else { return };
     if market.edited.remove(sku) {
         world.log.truth.late(sku, now);
-        parts(sku).iter().for_each(|(part, _)| world.log.truth.late(part, now));
+        for (part, _) in parts(sku) {
+            world.log.truth.late(part, now);
+        }
     }
 }

@@ -234,12 +234,12 @@ impl Order {
 }
 
 /// The API's answer to the question for one order.
-pub(super) fn one(order: Option<Value>) -> Vec<u8> {
+pub(super) fn one(order: Option<&Value>) -> Vec<u8> {
     json!({ "data": { "order": order } }).to_string().into_bytes()
 }
 
 /// A page of the API's answer to the question for what changed.
-pub(super) fn page(orders: &[Value], next: Option<String>) -> Vec<u8> {
+pub(super) fn page(orders: &[Value], next: Option<&str>) -> Vec<u8> {
     let page_info = json!({ "hasNextPage": next.is_some(), "endCursor": next });
     let orders = json!({ "nodes": orders, "pageInfo": page_info });
     json!({ "data": { "orders": orders } }).to_string().into_bytes()

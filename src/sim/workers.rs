@@ -127,7 +127,9 @@ fn publish(sim: &Sim, node: usize, dice: &mut Random) {
 
 async fn send(sim: &Sim, node: usize, numbers: &[u64], what: &What, guard: Guard) {
     let asks = |world: &mut World| {
-        numbers.iter().for_each(|n| world.jobs.asked(*n, guard != Guard::Nothing));
+        for n in numbers {
+            world.jobs.asked(*n, guard != Guard::Nothing);
+        }
     };
     sim.with(asks);
     let id = key(format!("publish {numbers:?}").as_bytes());
@@ -154,7 +156,9 @@ async fn redrive(sim: &Sim) {
         let known = topic.and_then(|topic| topic.groups.get(name(group)));
         let dead = known.into_iter().flat_map(|group| group.dead.iter());
         let dead: Vec<MessageId> = dead.map(|(id, _)| MessageId(id)).collect();
-        dead.iter().for_each(|id| world.jobs.redrives(group, *id));
+        for id in &dead {
+            world.jobs.redrives(group, *id);
+        }
         (n, group, dead)
     });
     if !messages.is_empty() {
@@ -243,7 +247,9 @@ async fn tell(sim: &Sim, (node, group): (usize, usize), what: &What) {
     let (is_ack, extends) = (matches!(what, What::Ack(_)), matches!(what, What::Extend { .. }));
     let (idempotency, tries) = sim.with(|world| {
         if !extends {
-            leases.iter().for_each(|lease| world.jobs.releases(group, lease));
+            for lease in leases {
+                world.jobs.releases(group, lease);
+            }
         }
         let id = key(format!("tell {}", world.book.serial()).as_bytes());
         let keeps_on = if world.faulty { TRIES } else { u32::MAX };

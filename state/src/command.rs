@@ -101,8 +101,11 @@ pub enum Command {
     /// What was asked of topics, by many at once.
     Queue(Vec<Ask>),
     /// Applies dead letters again, by what was understood of them, or forgets them where nothing is said.
-    Letters(Vec<((u64, u32), Option<Vec<Fact>>)>),
+    Letters(Vec<Letter>),
 }
+
+/// A dead letter by its log index and number, and what of it is applied now; nothing forgets it.
+pub type Letter = ((u64, u32), Option<Vec<Fact>>);
 
 /// What may be asked through the API.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

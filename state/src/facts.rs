@@ -7,7 +7,7 @@ mod orders;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use crate::command::{Delivery, Fact, Segment};
+use crate::command::{Delivery, Fact, Letter, Segment};
 use crate::data::{DeadLetter, Reload};
 use crate::dedup::{Seen, Verdict};
 use crate::machine::{Stamp, State, Work};
@@ -216,11 +216,7 @@ impl State {
     }
 
     /// Applies dead letters again, or forgets them. One that cannot be applied now either stays where it is.
-    pub(crate) fn letters(
-        &mut self,
-        work: &mut Work,
-        letters: Vec<((u64, u32), Option<Vec<Fact>>)>,
-    ) -> Reply {
+    pub(crate) fn letters(&mut self, work: &mut Work, letters: Vec<Letter>) -> Reply {
         if letters.len() > limits::REQUEST_MESSAGES_MAX {
             return Reply::Rejected("too many dead letters in one request".into());
         }
