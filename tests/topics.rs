@@ -302,8 +302,8 @@ async fn dead_deliveries_are_applied_again_or_forgotten() {
     });
     let letter = letter.await;
     assert!(letter["reason"].as_str().unwrap().starts_with("conflict"), "{letter}");
-    let (_, none) = post(node, &format!("{place}/redrive"), &json!({"reason": "else"})).await;
-    assert_eq!(none, json!({"messages": 0}));
+    let (_, nothing) = post(node, &format!("{place}/redrive"), &json!({"reason": "else"})).await;
+    assert_eq!(nothing, json!({"messages": 0}));
     let (_, redriven) =
         post(node, &format!("{place}/redrive"), &json!({"reason": "conflict"})).await;
     assert_eq!(redriven, json!({"messages": 1}));
