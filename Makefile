@@ -38,13 +38,16 @@ fix: ## formats, and applies what clippy can mend
 	$(CARGO) fmt --all
 	$(CARGO) fmt $(FUZZ)
 
-bench: ## the figures of the README, from this machine
+bench: ## the figures of the README, from this machine; next to redis-server where there is one
 	$(CARGO) bench --locked --bench road
+	$(CARGO) bench --locked --bench queue
 
 SIZE ?= 1000000
 bench-scale: ## what fits, and who waits for it; SIZE=20000 is a look of some seconds
 	$(CARGO) bench --locked -p stockraft-state --bench scale -- $(SIZE)
+	$(CARGO) bench --locked -p stockraft-state --bench queue -- $$((5 * $(SIZE)))
 	$(CARGO) bench --locked --bench node -- $(SIZE)
+	$(CARGO) bench --locked --bench queue -- $(SIZE)
 
 fuzz: ## any bytes for every parser, every signature and the agreed state: `make fuzz SECONDS=5`; needs a C++ compiler
 	SEED=$(SEED) fuzz/run $(SECONDS)

@@ -12,14 +12,13 @@
 
 #![expect(clippy::indexing_slicing, reason = "a bench may end when something is not there")]
 
+mod nodes;
+
 use std::convert::Infallible;
-use std::error::Error;
 use std::hint::black_box;
-use std::io::{BufRead, BufReader, Write};
-use std::net::TcpListener as StdListener;
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -33,17 +32,16 @@ use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use marketplace::load::{self, Plan, Report};
 use marketplace::{Item, Options};
+use nodes::{Fallible, Nodes};
 use sha2::Sha256;
 use stockraft::channel;
-use stockraft::client::Client;
+use stockraft::config::Config;
+use stockraft::route::Router;
 
 const SECRET: &str = "hush_bench_0123456789abcdef";
-const TOKEN: &str = "bench-token-0123456789abcdef";
 const DELIVERIES: usize = 60_000;
 const CONNECTIONS: usize = 64;
 const ROUNDS: usize = 3;
-
-type Fallible<T> = Result<T, Box<dyn Error>>;
 
 #[expect(clippy::print_stdout, reason = "a bench prints what it measured")]
 fn main() -> Fallible<()> {
@@ -119,8 +117,8 @@ async fn promise() -> Fallible<()> {
         let nothing = send(&[url], seed, DELIVERIES).await?.remove(0);
         drop(bare.stdin.take());
         bare.wait()?;
-        let node = Nodes::start(dir.path(), &format!("one-{round}"), 1).await?;
-        let kept = send(&node.webhooks, seed, DELIVERIES).await?.remove(0);
+        let node = start(dir.path(), &format!("one-{round}"), 1).await?;
+        let kept = send(&webhooks(&node), seed, DELIVERIES).await?.remove(0);
         node.stop()?;
         line("bare hyper, HMAC, nothing stored", &nothing);
         line("stockraft, on disk and synced", &kept);
@@ -137,12 +135,12 @@ async fn agreement() -> Fallible<()> {
     println!("2. committed and applied events a second, three nodes");
     let dir = tempfile::tempdir()?;
     for round in 0..ROUNDS {
-        let nodes = Nodes::start(dir.path(), &format!("three-{round}"), 3).await?;
+        let nodes = start(dir.path(), &format!("three-{round}"), 3).await?;
         let began = Instant::now();
-        let reports = send(&nodes.webhooks, 100 + u64::try_from(round)?, DELIVERIES).await?;
+        let reports = send(&webhooks(&nodes), 100 + u64::try_from(round)?, DELIVERIES).await?;
         let accepted: u64 = reports.iter().map(Report::accepted).sum();
         let answered = began.elapsed();
-        nodes.applied(accepted).await?;
+        applied(&nodes, accepted).await?;
         let applied = began.elapsed();
         let rate = |elapsed: Duration| {
             u32::try_from(accepted).map_or(0.0, f64::from) / elapsed.as_secs_f64()
@@ -182,11 +180,14 @@ fn understanding() -> Fallible<()> {
         let request = asked(requests[n].headers(), &deliveries[n].body);
         black_box(verify(&scheme, &request, None).is_ok());
     });
-    timed("verified and understood", &|n| {
+    let node = "[node]\nid = 1\nregion = \"bench\"\ndata_dir = \"data\"\n";
+    let config = Config::parse(node, Path::new("bench.toml"))?;
+    let router = Router::new(&config, |_, _| None);
+    timed("verified, understood and routed", &|n| {
         let (headers, body) = (requests[n].headers(), &deliveries[n].body);
         if let Ok(Judged::Genuine(verified)) = verify(&scheme, &asked(headers, body), None) {
             let parsed = channels::shopify::parse(headers, verified);
-            black_box(channel::deliver("bench", parsed, body, 1));
+            black_box(channel::deliver(&router, "bench", parsed, body, 1));
         }
     });
     every_channel()
@@ -292,102 +293,31 @@ async fn bare() -> Fallible<()> {
     }
 }
 
-/// Nodes of the real binary, with data on this machine's disk.
-struct Nodes {
-    children: Vec<Child>,
-    apis: Vec<Client>,
-    webhooks: Vec<String>,
+async fn start(dir: &Path, name: &str, count: usize) -> Fallible<Nodes> {
+    let channel =
+        format!("[[channel]]\nname = \"bench\"\nkind = \"shopify\"\nsecrets = [\"{SECRET}\"]\n");
+    Nodes::start(dir, name, count, &channel).await
 }
 
-impl Nodes {
-    async fn start(dir: &Path, name: &str, count: usize) -> Fallible<Self> {
-        let mut nodes = Self { children: Vec::new(), apis: Vec::new(), webhooks: Vec::new() };
-        let mut members = Vec::new();
-        for n in 1..=count {
-            let ports = free_ports()?;
-            let home = dir.join(format!("{name}-{n}"));
-            std::fs::create_dir_all(&home)?;
-            let path = home.join("node.toml");
-            let mut file =
-                std::fs::File::options().create_new(true).write(true).mode(0o600).open(&path)?;
-            write!(
-                file,
-                "[node]\nid = {n}\nregion = \"r{n}\"\ndata_dir = \"{}\"\n\
-                 [listen]\npublic = \"127.0.0.1:{}\"\nadmin = \"127.0.0.1:{}\"\npeer = \"127.0.0.1:{}\"\n\
-                 [raft]\nheartbeat = \"200ms\"\nelection = \"800ms\"\n\
-                 [admin]\ntokens = [{{ name = \"b\", secret = \"{TOKEN}\", scopes = [\"read\", \"admin\"] }}]\n\
-                 [[channel]]\nname = \"bench\"\nkind = \"shopify\"\nsecrets = [\"{SECRET}\"]\n",
-                home.join("data").display(),
-                ports[0],
-                ports[1],
-                ports[2],
-            )?;
-            let child = Command::new(env!("CARGO_BIN_EXE_stockraft"))
-                .args(["serve", "--stop-with-stdin", "--config"])
-                .arg(&path)
-                .stdin(Stdio::piped())
-                .stderr(Stdio::null())
-                .spawn()?;
-            nodes.children.push(child);
-            nodes.apis.push(Client::new(&format!("http://127.0.0.1:{}", ports[1]), TOKEN)?);
-            nodes.webhooks.push(format!("http://127.0.0.1:{}/webhooks/bench", ports[0]));
-            members.push(serde_json::json!({
-                "id": n, "region": format!("r{n}"),
-                "peer": format!("127.0.0.1:{}", ports[2]),
-                "admin": format!("127.0.0.1:{}", ports[1]),
-            }));
-        }
-        for api in &nodes.apis {
-            let deadline = Instant::now() + Duration::from_secs(20);
-            while api.call(Method::GET, "/healthz", None).await.is_err() {
-                if Instant::now() > deadline {
-                    return Err("a node does not start".into());
-                }
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        }
-        let founding = serde_json::json!({ "members": members });
-        nodes.apis[0].call(Method::POST, "/cluster/init", Some(&founding)).await?;
-        for api in &nodes.apis {
-            while api.call(Method::GET, "/readyz", None).await.is_err() {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        }
-        Ok(nodes)
-    }
-
-    /// Waits until every replica has applied so many deliveries.
-    async fn applied(&self, count: u64) -> Fallible<()> {
-        let deadline = Instant::now() + Duration::from_secs(120);
-        for api in &self.apis {
-            loop {
-                let status = api.call(Method::GET, "/cluster/status", None).await?;
-                if status["deliveries"].as_u64() >= Some(count) {
-                    break;
-                }
-                if Instant::now() > deadline {
-                    return Err(format!("not applied in time: {status}").into());
-                }
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        }
-        Ok(())
-    }
-
-    fn stop(self) -> Fallible<()> {
-        for mut child in self.children {
-            drop(child.stdin.take());
-            child.wait()?;
-        }
-        Ok(())
-    }
+fn webhooks(nodes: &Nodes) -> Vec<String> {
+    let public = nodes.ports.iter().map(|[public, ..]| public);
+    public.map(|port| format!("http://127.0.0.1:{port}/webhooks/bench")).collect()
 }
 
-fn free_ports() -> Fallible<[u16; 3]> {
-    let listeners = [(); 3].map(|()| StdListener::bind("127.0.0.1:0"));
-    let mut ports = [0; 3];
-    for (port, listener) in ports.iter_mut().zip(listeners) {
-        *port = listener?.local_addr()?.port();
+/// Waits until every replica has applied so many deliveries.
+async fn applied(nodes: &Nodes, count: u64) -> Fallible<()> {
+    let deadline = Instant::now() + Duration::from_secs(120);
+    for api in &nodes.apis {
+        loop {
+            let status = api.call(Method::GET, "/cluster/status", None).await?;
+            if status["deliveries"].as_u64() >= Some(count) {
+                break;
+            }
+            if Instant::now() > deadline {
+                return Err(format!("not applied in time: {status}").into());
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
-    Ok(ports)
+    Ok(())
 }

@@ -14,7 +14,7 @@ use crate::history::Hash;
 pub struct Digester {
     /// Counts the states that this one replaced: buckets of another count their writes anew.
     restores: u64,
-    buckets: HashMap<(&'static str, usize), (u64, Hash)>,
+    buckets: HashMap<(&'static str, u128), (u64, Hash)>,
 }
 
 impl Digester {
@@ -42,7 +42,7 @@ pub fn of_parts(data: &Data) -> BTreeMap<String, Hash> {
 struct Parts(BTreeMap<&'static str, Sha256>);
 
 impl Visitor for Parts {
-    fn bucket<T: Serialize>(&mut self, map: &'static str, _: usize, _: u64, entries: &T) {
+    fn bucket<T: Serialize>(&mut self, map: &'static str, _: u128, _: u64, entries: &T) {
         self.0.entry(map).or_default().update(Sha256::digest(codec::encode(entries)));
     }
 
@@ -57,7 +57,7 @@ struct Walk<'a> {
 }
 
 impl Visitor for Walk<'_> {
-    fn bucket<T: Serialize>(&mut self, map: &'static str, n: usize, writes: u64, entries: &T) {
+    fn bucket<T: Serialize>(&mut self, map: &'static str, n: u128, writes: u64, entries: &T) {
         let known = self.known.buckets.get(&(map, n)).filter(|(known, _)| *known == writes);
         let hash = if let Some((_, hash)) = known {
             *hash
@@ -67,7 +67,7 @@ impl Visitor for Walk<'_> {
             hash
         };
         self.sum.update(map.as_bytes());
-        self.sum.update(u64::try_from(n).unwrap_or(u64::MAX).to_le_bytes());
+        self.sum.update(n.to_le_bytes());
         self.sum.update(hash);
     }
 

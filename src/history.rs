@@ -18,6 +18,8 @@ pub type Hash = [u8; 32];
 
 const MOVEMENTS: u8 = 1;
 const BODY: u8 = 2;
+/// One record on its way: the most that one log entry leaves behind, many times over.
+const RECORD_BYTES_MAX: u64 = 256 << 20;
 /// Records written at once when a history is received.
 const IMPORT_BATCH: usize = 64;
 
@@ -150,7 +152,13 @@ impl History {
     /// Takes in what [`export`](Self::export) wrote, and makes it durable.
     pub fn import(&self, from: &mut dyn Read) -> Result<(), Error> {
         let mut batch = Batch::default();
-        while let Some((key, value)) = codec::decode_from::<Framed>(from)? {
+        loop {
+            let mut one = (&mut *from).take(RECORD_BYTES_MAX);
+            let Some((key, value)) = codec::decode_from::<Framed>(&mut one)? else { break };
+            if !is_key(&key) {
+                let why = "a record that is none of a history's";
+                return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, why).into());
+            }
             batch.put(&key, &value);
             if batch.len() >= IMPORT_BATCH {
                 self.write(std::mem::take(&mut batch))?;
@@ -183,6 +191,11 @@ pub fn put_body(batch: &mut Batch, index: u64, n: u32, kept: &Kept) {
     batch.put(&body_key(index, n), &codec::encode(kept));
 }
 
+/// Removes a body in a batch.
+pub fn drop_body(batch: &mut Batch, index: u64, n: u32) {
+    batch.remove(&body_key(index, n));
+}
+
 /// The hash of a movement that follows one with the hash `previous`.
 #[must_use]
 pub fn link(previous: &Hash, movement: &Movement) -> Hash {
@@ -192,6 +205,14 @@ pub fn link(previous: &Hash, movement: &Movement) -> Hash {
 
 fn movements_key(index: u64) -> Vec<u8> {
     [&[MOVEMENTS][..], &index.to_be_bytes()].concat()
+}
+
+fn is_key(key: &[u8]) -> bool {
+    match key.split_first() {
+        Some((&MOVEMENTS, index)) => index.len() == size_of::<u64>(),
+        Some((&BODY, index)) => index.len() == size_of::<u64>() + size_of::<u32>(),
+        _ => false,
+    }
 }
 
 fn body_key(index: u64, n: u32) -> Vec<u8> {

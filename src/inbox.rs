@@ -5,6 +5,7 @@
 //! start, under an incarnation drawn at random, so that neither an inbox that starts empty nor a disk
 //! that went back to an older image can reuse a number that the cluster has seen.
 
+mod record;
 mod store;
 mod writer;
 
@@ -14,7 +15,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cluster::durable::{self, Db, Records};
 use cluster::{Clock, codec};
-use serde::{Deserialize, Serialize};
 use state::command::Delivery;
 use state::origin::{Lane, Origin};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
@@ -23,6 +23,7 @@ use crate::clock;
 use crate::measures::Measures;
 use crate::planted::{self, Bug};
 
+use record::{Stored, segment_key};
 pub use store::Store;
 pub(crate) use writer::Writer;
 
@@ -34,7 +35,6 @@ const KEPT_BYTES_MAX: u64 = 256 << 20;
 const REMOVED_PER_WRITE: usize = 4;
 
 const LANES: [Lane; 2] = [Lane::Urgent, Lane::Normal];
-const SEGMENT: u8 = 1;
 const MARK: &[u8] = &[2];
 
 /// Where a delivery stands in the inbox.
@@ -69,14 +69,6 @@ pub struct Bounds {
     pub keep_ms: u64,
     /// Free disk that must be left.
     pub free_disk: u64,
-}
-
-/// A segment on disk.
-#[derive(Serialize, Deserialize)]
-struct Stored {
-    lane: Lane,
-    written_ms: u64,
-    deliveries: Vec<Delivery>,
 }
 
 /// The handle. Cheap to clone.
@@ -360,12 +352,16 @@ fn read_back<S: Store>(db: &S) -> Result<Queue, durable::Error> {
         None => [0; 2],
     };
     for (lane, mark) in LANES.into_iter().zip(marks) {
+        if mark > record::ID_MAX {
+            return Err(db.corrupt(format!("the mark: {mark} is no number of a segment")));
+        }
         queue.lane_mut(lane).mark = mark;
         queue.next_id = queue.next_id.max(mark + 1);
     }
-    for record in db.range(&segment_key(0), &segment_key(u64::MAX)) {
-        let (key, bytes) = record?;
-        let id = key.get(1..).and_then(|id| id.try_into().ok()).map_or(0, u64::from_be_bytes);
+    for found in db.range(&[record::SEGMENT], MARK) {
+        let (key, bytes) = found?;
+        let no_key = || db.corrupt(format!("{key:02x?} is no number of a segment"));
+        let id = record::id(&key).ok_or_else(no_key)?;
         let stored = decode(db, id, &bytes)?;
         queue.next_id = queue.next_id.max(id + 1);
         let length = u64::try_from(bytes.len()).unwrap_or(0);
@@ -387,9 +383,5 @@ fn read_back<S: Store>(db: &S) -> Result<Queue, durable::Error> {
 }
 
 fn decode<S: Store>(db: &S, id: u64, bytes: &[u8]) -> Result<Stored, durable::Error> {
-    codec::decode(bytes).map_err(|error| db.corrupt(format!("segment {id}: {error}")))
-}
-
-fn segment_key(id: u64) -> Vec<u8> {
-    [&[SEGMENT][..], &id.to_be_bytes()].concat()
+    record::read(bytes).map_err(|error| db.corrupt(format!("segment {id}: {error}")))
 }

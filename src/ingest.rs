@@ -22,6 +22,7 @@ use crate::config::{Channel, Config};
 use crate::intake::Intake;
 use crate::issuers::Issuers;
 use crate::keyring::Found;
+use crate::listen::Trust;
 use crate::measures::Measures;
 use crate::replica::Known;
 use crate::{channel, clock, listen};
@@ -45,7 +46,7 @@ pub struct Ingest {
 
 /// Serves webhooks until `stop`, then finishes what is in progress.
 pub async fn serve(listener: TcpListener, ingest: Arc<Ingest>, stop: CancellationToken) {
-    let connections_max = ingest.config.ingest.max_connections;
+    let connections_max = listen::room("webhooks", ingest.config.ingest.max_connections, 2);
     let service = service_fn(move |request| {
         let ingest = Arc::clone(&ingest);
         async move { Ok::<_, Infallible>(ingest.answer(request).await) }
@@ -99,9 +100,13 @@ impl Ingest {
         };
         let parsed = match self.judge(channel, &request).await? {
             Judged::Ping => return Ok(ignored("an activation ping")),
-            Judged::Genuine(verified) => channel::parse(channel, &head.headers, verified),
+            Judged::Genuine(verified) => {
+                Trust::prove(&head.extensions);
+                channel::parse(channel, &head.headers, verified)
+            }
         };
-        match channel::deliver(&channel.name, parsed, &body, received_ms) {
+        let router = self.intake.router();
+        match channel::deliver(router, &channel.name, parsed, &body, received_ms) {
             Meant::Ignored(why) => Ok(ignored(&why)),
             Meant::Confirm(url) => self.confirm(&channel.name, &url).await,
             Meant::Delivery(delivery, dead) => {

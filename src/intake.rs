@@ -6,10 +6,12 @@ use std::time::Duration;
 use cluster::durable::Db;
 use state::command::{Delivery, Fact};
 use state::origin::Lane;
+use tokio::sync::watch;
 
 use crate::config::{self, Ack};
 use crate::inbox::{Busy, Inbox, Store};
 use crate::planted::{self, Bug};
+use crate::route::Router;
 
 /// Keeps deliveries as the config says. Cheap to clone.
 #[derive(Clone)]
@@ -17,6 +19,8 @@ pub struct Intake<S = Db> {
     inbox: Inbox<S>,
     ack: Ack,
     quorum_timeout: Duration,
+    removed: watch::Receiver<bool>,
+    router: Router,
 }
 
 /// Why a delivery cannot be promised now: its sender must come back.
@@ -28,17 +32,36 @@ pub enum Later {
     /// It is durable here, and the cluster has not agreed on it in time.
     #[error("the cluster did not agree in time")]
     NotAgreed,
+    /// Nobody agrees with this node any more.
+    #[error("this node was removed from the cluster")]
+    Removed,
 }
 
 impl<S: Store> Intake<S> {
-    /// An intake into this inbox.
+    /// An intake into this inbox, until this node is `removed`, of deliveries that publish nothing.
     #[must_use]
-    pub const fn new(inbox: Inbox<S>, ingest: &config::Ingest) -> Self {
-        Self { inbox, ack: ingest.ack, quorum_timeout: ingest.quorum_timeout.duration() }
+    pub fn new(inbox: Inbox<S>, ingest: &config::Ingest, removed: watch::Receiver<bool>) -> Self {
+        let quorum_timeout = ingest.quorum_timeout.duration();
+        Self { inbox, ack: ingest.ack, quorum_timeout, removed, router: Router::default() }
+    }
+
+    /// The same, of deliveries that publish what this router says.
+    #[must_use]
+    pub fn publishing(self, router: Router) -> Self {
+        Self { router, ..self }
+    }
+
+    /// What deliveries publish.
+    #[must_use]
+    pub const fn router(&self) -> &Router {
+        &self.router
     }
 
     /// Makes a delivery durable: once this returns, it will be applied once, whatever crashes.
     pub async fn keep(&self, delivery: Delivery) -> Result<(), Later> {
+        if *self.removed.borrow() {
+            return Err(Later::Removed);
+        }
         let place = self.inbox.accept(lane(&delivery), delivery).await?;
         if self.ack == Ack::Quorum && !planted::has(Bug::AnsweredBeforeAgreed) {
             let agreed = tokio::time::timeout(self.quorum_timeout, self.inbox.agreed(place)).await;

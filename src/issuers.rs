@@ -4,6 +4,7 @@
 //! Nothing is fetched but what `channels::signature::wanted` allowed, and no redirect is followed.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,7 +14,7 @@ use crate::channel::api::{Api, Call};
 use crate::channel::ebay::{self, Ebay};
 use crate::clock;
 use crate::config::Channel;
-use crate::keyring::{Bounds, Fetch, Found, Keyring};
+use crate::keyring::{Bounds, Fetch, Found, Keyring, Names};
 
 /// How long eBay's keys are used before they are fetched again: eBay asks for an hour.
 const EBAY_LIFE: Duration = Duration::from_secs(3600);
@@ -30,15 +31,23 @@ pub struct Issuers {
 }
 
 impl Issuers {
-    /// The issuers that these channels need.
+    /// The issuers that these channels need. The names of their keys are kept in this directory.
     #[must_use]
-    pub fn new(channels: &[Channel]) -> Self {
+    pub fn new(channels: &[Channel], dir: &Path) -> Self {
+        let names = |whose: &str| Names::open(dir.join(format!("keys-{whose}")));
         let ebay = channels.iter().filter(|channel| channel.kind == "ebay");
         let keyring = |channel: &Channel| {
             let ebay = Ebay::new(&ebay::Settings::of(channel.api.as_ref()?)?).ok()?;
-            Some((channel.name.clone(), Keyring::new(ebay, Bounds::living(EBAY_LIFE))))
+            Some((
+                channel.name.clone(),
+                Keyring::new(
+                    ebay,
+                    Bounds::living(EBAY_LIFE),
+                    names(&format!("ebay-{}", channel.name)),
+                ),
+            ))
         };
-        let sns = Keyring::new(Sns, Bounds::living(SNS_LIFE));
+        let sns = Keyring::new(Sns, Bounds::living(SNS_LIFE), names("sns"));
         Self { ebay: ebay.filter_map(keyring).collect(), sns }
     }
 
@@ -138,7 +147,7 @@ mod tests {
     /// A subscription whose token is lost on the way is never confirmed, and nothing is delivered.
     #[tokio::test]
     async fn a_subscription_is_confirmed_by_the_whole_url() {
-        let (there, issuers) = (Fake::always(200, "<ok/>").await, Issuers::new(&[]));
+        let (there, issuers) = (Fake::always(200, "<ok/>").await, Issuers::new(&[], Path::new("")));
         let url = format!("{}/?Action=ConfirmSubscription&TopicArn=arn:a&Token=2f%3D", there.url);
         issuers.confirm(&url).await.unwrap();
         assert_eq!(

@@ -3,7 +3,9 @@
 //! A stranger chooses the name: it stands in a request that is not verified yet. So all is bounded: how
 //! many keys are kept, how many names are known to stand for nothing, how often anything is fetched. A
 //! flood of forged names uses up the fetches of new names alone: keys that are held are renewed apart
-//! from it.
+//! from it, and those that were held before a restart are fetched apart from it too.
+
+mod names;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,10 +16,15 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
 use tokio::time::Instant;
 
+pub use names::Names;
+
 /// No name of a key is longer.
 const NAME_LEN_MAX: usize = 2048;
 /// How long after a failed renewal none is tried again.
 const RETRY: Duration = Duration::from_secs(10);
+/// How long the renewal of a key that still serves is waited for: a key that was withdrawn is noticed at once,
+/// and a slow issuer holds nobody up.
+const RENEWAL: Duration = Duration::from_secs(1);
 
 /// Who issues keys.
 pub trait Fetch<K>: Send + Sync + 'static {
@@ -112,6 +119,9 @@ struct Book<K> {
     unknown: BTreeMap<String, Instant>,
     /// Fetches under way, which all who want the same name share.
     flights: BTreeMap<String, Flight<K>>,
+    /// Names that stood for a key before, and of those that are not held, when they may be fetched.
+    names: Names,
+    retries: BTreeMap<String, Instant>,
     /// When all fetches of the burst will be allowed again.
     rested_at: Instant,
 }
@@ -127,13 +137,15 @@ struct Held<K> {
 }
 
 impl<K: Send + Sync + 'static, F: Fetch<K>> Keyring<K, F> {
-    /// An empty keyring.
+    /// An empty keyring, and the names of what it held before.
     #[must_use]
-    pub fn new(issuer: F, bounds: Bounds) -> Self {
+    pub fn new(issuer: F, bounds: Bounds, names: Names) -> Self {
         let book = Book {
             held: BTreeMap::new(),
             unknown: BTreeMap::new(),
             flights: BTreeMap::new(),
+            names,
+            retries: BTreeMap::new(),
             rested_at: Instant::now(),
         };
         Self(Arc::new(Ring { issuer, bounds, book: Mutex::new(book) }))
@@ -143,17 +155,21 @@ impl<K: Send + Sync + 'static, F: Fetch<K>> Keyring<K, F> {
     /// when the caller gives up, so that an issuer slower than the sender's patience is heard for the
     /// sender's next try.
     pub async fn get(&self, name: &str) -> Found<K> {
-        let flight = match self.0.look(name, Instant::now()) {
-            Look::Found(found) => return found,
-            Look::Wait(flight) => flight,
-        };
-        flight.await
+        match self.0.look(name, Instant::now()) {
+            Look::Found(found) => found,
+            Look::Wait(flight, Found::Known(old)) => {
+                let renewed = tokio::time::timeout(RENEWAL, flight).await;
+                renewed.unwrap_or(Found::Known(old))
+            }
+            Look::Wait(flight, _) => flight.await,
+        }
     }
 }
 
 enum Look<K> {
     Found(Found<K>),
-    Wait(Flight<K>),
+    /// A fetch, and what serves meanwhile.
+    Wait(Flight<K>, Found<K>),
 }
 
 impl<K: Send + Sync + 'static, F: Fetch<K>> Ring<K, F> {
@@ -163,31 +179,36 @@ impl<K: Send + Sync + 'static, F: Fetch<K>> Ring<K, F> {
 
     fn look(self: &Arc<Self>, name: &str, now: Instant) -> Look<K> {
         let mut book = self.book();
-        let is_held = match book.held.get_mut(name) {
-            Some(held) => {
-                held.used = now;
-                if now < held.fetched + self.bounds.life || now < held.retry_at {
-                    return Look::Found(self.usable(held, now));
-                }
-                true
+        let mut old = None;
+        if let Some(held) = book.held.get_mut(name) {
+            held.used = now;
+            let usable = self.usable(held, now);
+            if now < held.fetched + self.bounds.life || now < held.retry_at {
+                return Look::Found(usable);
             }
-            None => false,
-        };
+            old = Some(usable);
+        }
         let unknown = book.unknown.get(name).is_some_and(|until| now < *until);
         if unknown || name.len() > NAME_LEN_MAX {
             return Look::Found(Found::Unknown);
         }
         if let Some(flight) = book.flights.get(name) {
-            return Look::Wait(flight.clone());
+            return Look::Wait(flight.clone(), old.unwrap_or(Found::Unavailable));
         }
-        if !is_held && !self.allowed(&mut book.rested_at, now) {
+        let allowed = old.is_some()
+            || if book.names.known.contains(name) {
+                book.retries.get(name).is_none_or(|at| now >= *at)
+            } else {
+                self.allowed(&mut book.rested_at, now)
+            };
+        if !allowed {
             return Look::Found(Found::Unavailable);
         }
         let (ring, wanted) = (Arc::clone(self), name.to_string());
         let task = tokio::spawn(async move { ring.fetch(wanted).await });
         let flight = async move { task.await.unwrap_or(Found::Unavailable) }.boxed().shared();
         book.flights.insert(name.into(), flight.clone());
-        Look::Wait(flight)
+        Look::Wait(flight, old.unwrap_or(Found::Unavailable))
     }
 
     /// A key that is held, unless even its time of grace is over.
@@ -216,7 +237,13 @@ impl<K: Send + Sync + 'static, F: Fetch<K>> Ring<K, F> {
     }
 
     fn settle(&self, name: &str, fetched: Result<Option<K>, String>, now: Instant) -> Found<K> {
-        let mut book = self.book();
+        let mut guard = self.book();
+        let book = &mut *guard;
+        if let Ok(key) = &fetched {
+            let held = |name: &str| book.held.contains_key(name);
+            book.names.change(name, key.is_some(), self.bounds.keys_max, held);
+            book.retries.remove(name);
+        }
         match fetched {
             Ok(Some(key)) => {
                 let key = Arc::new(key);
@@ -235,7 +262,13 @@ impl<K: Send + Sync + 'static, F: Fetch<K>> Ring<K, F> {
             Err(why) => {
                 let shown: String = name.chars().take(200).collect();
                 tracing::warn!(name = ?shown, why, "the key of a sender cannot be fetched");
-                let Some(held) = book.held.get_mut(name) else { return Found::Unavailable };
+                let Some(held) = book.held.get_mut(name) else {
+                    if book.names.known.contains(name) {
+                        book.retries.retain(|_, at| *at > now);
+                        book.retries.insert(name.into(), now + RETRY);
+                    }
+                    return Found::Unavailable;
+                };
                 held.retry_at = now + RETRY;
                 self.usable(held, now)
             }

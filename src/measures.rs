@@ -12,6 +12,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram as Buckets, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 use state::notices::shortfalls;
+use state::reply::{Body, Kept};
 use state::{Effects, State};
 
 use crate::sqs;
@@ -20,6 +21,13 @@ use crate::sqs;
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct OfChannel {
     channel: String,
+}
+
+/// What an endpoint made of a message, as labels.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct Posted {
+    endpoint: String,
+    outcome: &'static str,
 }
 
 /// A webhook's answer as a label.
@@ -56,6 +64,8 @@ pub struct Measures {
     pub fetch_failures: Family<OfChannel, Counter>,
     /// Messages of channels' queues.
     queues: Queues,
+    /// Messages posted to endpoints.
+    posts: Family<Posted, Counter>,
     /// Seconds from a receipt to its 200.
     pub ack_seconds: Buckets,
     /// Deliveries waiting to be agreed on.
@@ -159,6 +169,7 @@ impl Measures {
             polls: Family::default(),
             fetch_failures: Family::default(),
             queues: Queues::default(),
+            posts: Family::default(),
             ack_seconds: Buckets::new(exponential_buckets(0.000_25, 2.0, 16)),
             backlog: Gauge::default(),
             evicted_keys: Gauge::default(),
@@ -188,6 +199,8 @@ impl Measures {
         let failures = "Questions to a channel's API that failed";
         to.register("fetch_failures", failures, self.fetch_failures.clone());
         self.queues.register(to);
+        let posts = "Messages posted to endpoints, by what became of it";
+        to.register("endpoint_posts", posts, self.posts.clone());
         self.held.register(to);
         let ack = "From the receipt of a webhook to its 200";
         to.register_with_unit("webhook_ack", ack, Unit::Seconds, self.ack_seconds.clone());
@@ -212,7 +225,9 @@ impl Measures {
         self.applied.inc_by(effects.applied);
         self.duplicates.inc_by(effects.duplicates);
         self.movements.inc_by(u64::try_from(effects.movements.len()).unwrap_or(0));
-        self.dead.inc_by(u64::try_from(effects.bodies.len()).unwrap_or(0));
+        let dead = |body: &&Body| matches!(body.kept, Kept::Body(_) | Kept::Facts(_));
+        let dead = effects.bodies.iter().filter(dead).count();
+        self.dead.inc_by(u64::try_from(dead).unwrap_or(0));
         for confirmed in &effects.confirmed {
             self.pushed.get_or_create(&of(&confirmed.channel)).inc();
             let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
@@ -225,6 +240,12 @@ impl Measures {
     /// Counts a webhook's answer.
     pub fn answered(&self, channel: &str, status: u16) {
         self.webhooks.get_or_create(&Answer { channel: channel.into(), status }).inc();
+    }
+
+    /// Counts a message that was posted to an endpoint.
+    pub fn posted(&self, endpoint: &str, taken: bool) {
+        let outcome = if taken { "taken" } else { "failed" };
+        self.posts.get_or_create(&Posted { endpoint: endpoint.into(), outcome }).inc();
     }
 
     /// What the consumer of a channel's queue counts.

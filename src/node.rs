@@ -8,6 +8,7 @@ use std::time::Duration;
 use cluster::durable;
 use cluster::{Clock, Member, PeerTls, Raft, Role, Timing};
 use serde::{Deserialize, Serialize};
+use state::packed::Packed;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -17,6 +18,7 @@ use crate::channel::shopify::client::Client;
 use crate::channel::source::Source;
 use crate::channel::{self, Meant};
 use crate::config::{Channel, Config};
+use crate::endpoint::{self, Endpoint};
 use crate::inbox::{self, Inbox};
 use crate::ingest::{self, Ingest};
 use crate::intake::Intake;
@@ -25,7 +27,9 @@ use crate::measures::Measures;
 use crate::poll::{self, Poller};
 use crate::propagate::{self, Pusher};
 use crate::replica::{Replica, Shared};
+use crate::route::Router;
 use crate::sqs::{self, Consumer, Take, Taken};
+use crate::topics::Topics;
 use crate::{agreed, audit, chores, clock, history, listen, submit};
 
 /// How long what is going on may take to end; leadership is handed over in any case.
@@ -121,8 +125,8 @@ impl Node {
         let config = Arc::new(config);
         let dir = &config.node.data_dir;
         own_dir(dir, &config)?;
-        let public = listen("webhooks", config.listen.public).await?;
-        let api = listen("the API", config.listen.admin).await?;
+        let public = listen("webhooks", config.listen.public)?;
+        let api = listen("the API", config.listen.admin)?;
         let measures = Arc::new(Measures::new());
         let ingest = &config.ingest;
         let bounds = inbox::Bounds {
@@ -149,7 +153,8 @@ impl Node {
         node.tasks.spawn(audit::run(config.node.id, Arc::clone(&replica), raft.clone(), stop()));
         let on_time = Arc::clone(&clock);
         node.tasks.spawn(chores::run(Arc::clone(&config), member.clone(), on_time, stop()));
-        let intake = Intake::new(inbox.clone(), &config.ingest);
+        let intake = Intake::new(inbox.clone(), &config.ingest, raft.removed());
+        let intake = intake.publishing(router(&config, &replica));
         let known = replica.read().unwrap_or_else(PoisonError::into_inner).known();
         for channel in &config.channels {
             let shared = Sources {
@@ -161,15 +166,27 @@ impl Node {
             };
             shared.start(channel, &node.tasks, &stop);
         }
+        for endpoint in &config.endpoints {
+            let endpoint = Endpoint {
+                config: endpoint.clone(),
+                node: config.node.id,
+                cluster: member.clone(),
+                clock: Arc::clone(&clock),
+                measures: Arc::clone(&measures),
+            };
+            node.tasks.spawn(endpoint::run(endpoint, stop()));
+        }
         let webhooks = Ingest {
             config: Arc::clone(&config),
             intake,
             known,
-            issuers: Arc::new(Issuers::new(&config.channels)),
+            issuers: Arc::new(Issuers::new(&config.channels, dir)),
             measures: Arc::clone(&measures),
         };
         node.tasks.spawn(ingest::serve(public, Arc::new(webhooks), stop()));
-        let admin = Admin { config, replica, raft, inbox, measures };
+        let looks = Arc::new(tokio::sync::Semaphore::new(admin::LOOKS_MAX));
+        let topics = Topics::start(member, &node.tasks, stop());
+        let admin = Admin { config, replica, raft, inbox, measures, looks, topics };
         node.tasks.spawn(admin::serve(api, admin, stop()));
         node.tasks.close();
         Ok(node)
@@ -268,7 +285,8 @@ impl Take for Keeper {
     async fn take(&self, body: &str) -> Taken {
         let raw = body.as_bytes();
         let parsed = channels::amazon::notification(raw);
-        match channel::deliver(&self.channel, parsed, raw, clock::now_ms()) {
+        let router = self.intake.router();
+        match channel::deliver(router, &self.channel, parsed, raw, clock::now_ms()) {
             Meant::Ignored(_) | Meant::Confirm(_) => Taken::Durable,
             Meant::Delivery(delivery, _) => match self.intake.keep(*delivery).await {
                 Ok(()) => Taken::Durable,
@@ -296,9 +314,18 @@ impl Node {
     }
 }
 
-async fn listen(what: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
-    let failed = |source| StartError::Listen { what, address, source };
-    TcpListener::bind(address).await.map_err(failed)
+/// What decides which messages deliveries become: it asks this node's replica what it knows of an order.
+fn router(config: &Config, replica: &Shared) -> Router {
+    let replica = Arc::clone(replica);
+    Router::new(config, move |channel, order| {
+        let replica = replica.read().unwrap_or_else(PoisonError::into_inner);
+        let place = (channel.into(), order.into());
+        replica.state().data().orders.get(&place).map(Packed::get)
+    })
+}
+
+fn listen(what: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
+    listen::on(address).map_err(|source| StartError::Listen { what, address, source })
 }
 
 /// Makes the data directory this node's, or refuses it.

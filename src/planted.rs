@@ -15,6 +15,8 @@ pub(crate) enum Bug {
     UnknownIsRefused,
     /// An intent that may have been agreed on is forgotten.
     IntentForgotten,
+    /// An ack is answered before it is agreed on.
+    AckIsEarly,
 }
 
 #[cfg(feature = "planted-bugs")]
@@ -32,6 +34,7 @@ mod on {
         ("answered-before-agreed", Bug::AnsweredBeforeAgreed),
         ("unknown-is-refused", Bug::UnknownIsRefused),
         ("intent-forgotten", Bug::IntentForgotten),
+        ("ack-is-early", Bug::AckIsEarly),
     ];
 
     /// Plants a bug in this process; whether there is one of this name.

@@ -22,6 +22,7 @@ use crate::home::home;
 use crate::inbox::Store;
 use crate::intake::{Intake, Later};
 use crate::measures::{self, Measures};
+use crate::route::Router;
 
 /// How often this node looks whether an order waits to be fetched, while something changes.
 const LOOK: Duration = Duration::from_millis(250);
@@ -286,7 +287,8 @@ impl<O: Orders, A: Agreed, S: Store> Poller<O, A, S> {
     async fn keep_told(&self, told: Told) -> Result<(), Later> {
         let Told { topic, raw, understood } = told;
         let parsed = Parsed::new(topic, understood);
-        match channel::deliver(&self.channel.name, parsed, &raw, (self.clock)()) {
+        let router = self.intake.router();
+        match channel::deliver(router, &self.channel.name, parsed, &raw, (self.clock)()) {
             Meant::Delivery(delivery, _) if !self.is_known(&delivery) => {
                 self.intake.keep(*delivery).await
             }
@@ -302,7 +304,9 @@ impl<O: Orders, A: Agreed, S: Store> Poller<O, A, S> {
     async fn note(&self, id: String, fact: Fact) -> Result<(), Later> {
         let parsed =
             Parsed { id: Some(id), ..Parsed::new("poll/note", Understood::Facts(vec![fact])) };
-        match channel::deliver(&self.channel.name, parsed, &[], (self.clock)()) {
+        // It is about this node's own work, and nobody's message.
+        let router = Router::default();
+        match channel::deliver(&router, &self.channel.name, parsed, &[], (self.clock)()) {
             Meant::Delivery(delivery, _) => self.intake.keep(*delivery).await,
             _ => Ok(()),
         }

@@ -84,8 +84,8 @@ impl<Q: Quantities, A: Agreed> Pusher<Q, A> {
                 let command =
                     Command::Claim { channel: self.channel.name.clone(), node: self.node };
                 match self.propose(&command).await {
-                    Ok(Reply::Claimed { epoch }) => return epoch,
-                    Ok(reply) => tracing::debug!(?reply, "the channel cannot be claimed yet"),
+                    Ok((_, Reply::Claimed { epoch })) => return epoch,
+                    Ok((_, reply)) => tracing::debug!(?reply, "the channel cannot be claimed yet"),
                     Err(error) => tracing::debug!(%error, "the channel was not claimed"),
                 }
                 tokio::time::sleep(CLAIM_AGAIN).await;
@@ -113,10 +113,11 @@ impl<Q: Quantities, A: Agreed> Pusher<Q, A> {
         pace.ready().await;
         let channel = self.channel.name.clone();
         let skus = self.due(Q::ROWS_MAX.min(INTENT_SKUS_MAX));
-        let intended = match self.propose(&Command::Intend { channel, epoch, skus }).await {
-            Ok(Reply::Intended(intended)) => intended,
+        let (intent, intended) = match self.propose(&Command::Intend { channel, epoch, skus }).await
+        {
+            Ok((index, Reply::Intended(intended))) => (index, intended),
             Err(ProposeError::Unknown(_)) if planted::has(Bug::IntentForgotten) => return Ok(()),
-            Ok(Reply::Fenced) | Err(ProposeError::Unknown(_)) => return Err(Lost),
+            Ok((_, Reply::Fenced)) | Err(ProposeError::Unknown(_)) => return Err(Lost),
             Ok(_) | Err(_) => {
                 pace.failed();
                 return Ok(());
@@ -126,7 +127,7 @@ impl<Q: Quantities, A: Agreed> Pusher<Q, A> {
         let unknown = unknown.map(|next| self.ask(&next.sku, 0));
         let mut outcomes = self.read_back(unknown.collect(), pace).await;
         outcomes.extend(self.push(&intended, pace).await);
-        self.settle(epoch, outcomes).await
+        self.settle(epoch, intent, outcomes).await
     }
 
     /// Waits until something is due, for a while.
@@ -281,16 +282,17 @@ impl<Q: Quantities, A: Agreed> Pusher<Q, A> {
         all(RowOutcome::Unknown)
     }
 
-    async fn settle(&self, epoch: u64, outcomes: Vec<Outcome>) -> Result<(), Lost> {
+    async fn settle(&self, epoch: u64, intent: u64, outcomes: Vec<Outcome>) -> Result<(), Lost> {
         if outcomes.is_empty() {
             return Ok(());
         }
-        let command = Command::Settle { channel: self.channel.name.clone(), epoch, outcomes };
+        let channel = self.channel.name.clone();
+        let command = Command::Settle { channel, epoch, intent, outcomes };
         loop {
             match self.propose(&command).await {
-                Ok(Reply::Done) => return Ok(()),
+                Ok((_, Reply::Done)) => return Ok(()),
                 Ok(_) | Err(ProposeError::TooLarge { .. }) => return Err(Lost),
-                // Settling twice is as good as once.
+                // The state takes what became of an intent once.
                 Err(error) => tracing::debug!(%error, "a push is not settled yet"),
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
@@ -331,12 +333,15 @@ impl<Q: Quantities, A: Agreed> Pusher<Q, A> {
         }
     }
 
-    async fn propose(&self, command: &Command) -> Result<Reply, ProposeError> {
+    /// The log index and the reply of a command that was agreed on.
+    async fn propose(&self, command: &Command) -> Result<(u64, Reply), ProposeError> {
         let reply = self.cluster.propose(codec::encode(command), PROPOSE_TIMEOUT).await?;
         // What is due is read from this node's own replica. While that lags behind, what was agreed on
         // already would be due there still, and be proposed again for nothing.
         self.cluster.applied(reply.index).await;
-        codec::decode(&reply.bytes).map_err(|error| ProposeError::Unknown(error.to_string()))
+        let decoded = codec::decode(&reply.bytes);
+        let decoded = decoded.map_err(|error| ProposeError::Unknown(error.to_string()))?;
+        Ok((reply.index, decoded))
     }
 }
 

@@ -63,7 +63,8 @@ pub struct Frozen {
     pub chain: Hash,
     /// Log index of the last command.
     pub index: u64,
-    restores: u64,
+    /// How often the state was replaced by a snapshot before.
+    pub(crate) restores: u64,
 }
 
 impl Frozen {
@@ -161,6 +162,9 @@ impl Replica {
         for body in &effects.bodies {
             history::put_body(batch, index, body.n, &body.kept);
         }
+        for (index, n) in &effects.dropped {
+            history::drop_body(batch, *index, *n);
+        }
         self.measures.applied(&effects, self.state.data().now);
         history::put_movements(batch, &mut self.chain, index, effects.movements);
     }
@@ -256,14 +260,15 @@ impl Shelf {
     /// Makes a generation the one that counts, and removes all others.
     fn switch(&self, generation: u64, history: History) {
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = (generation, history);
-        let removed = self.generations().and_then(|all| {
-            let mut others = all.into_iter().filter(|other| *other != generation);
-            others.try_for_each(|other| std::fs::remove_dir_all(generation_dir(&self.dir, other)))
-        });
-        if let Err(error) = removed {
+        if let Err(error) = self.remove_all_but(generation) {
             // It is tried again at the next start.
             tracing::warn!(%error, "an old history cannot be removed");
         }
+    }
+
+    fn remove_all_but(&self, generation: u64) -> Result<(), std::io::Error> {
+        let mut others = self.generations()?.into_iter().filter(|other| *other != generation);
+        others.try_for_each(|other| std::fs::remove_dir_all(generation_dir(&self.dir, other)))
     }
 
     fn generations(&self) -> Result<Vec<u64>, std::io::Error> {
@@ -292,8 +297,10 @@ impl Transfer for Shelf {
     fn import(&self, from: &mut dyn Read, local: &mut dyn Write) -> Result<(), Halt> {
         let import = |from: &mut dyn Read, local: &mut dyn Write| -> Result<(), history::Error> {
             let header: Header = codec::decode_from(from)?;
-            let newest = self.generations()?.into_iter().max().unwrap_or(0);
-            let generation = newest + 1;
+            // What an import that came to nothing left behind goes now; there is one at a time.
+            let (current, _) = self.current();
+            self.remove_all_but(current)?;
+            let generation = current + 1;
             // Closed again before the state that names it is restored.
             History::open(&generation_dir(&self.dir, generation))?.import(from)?;
             codec::encode_into(&Header { generation, ..header }, local)?;

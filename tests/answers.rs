@@ -130,7 +130,7 @@ async fn authentic_webhooks_are_answered_2xx_and_kept() {
     assert_eq!((&stock["available"], &stock["shortfall"]), (&json!(-3), &json!(3)), "{stock}");
     assert_eq!(node.list("/v1/stock/MUG/movements", 10).await.len(), 1);
 
-    let shown = Webhook::new("products/delete", "shown", r#"{"id": 4}"#);
+    let shown = Webhook::new("shop/redact", "shown", r#"{"id": 4}"#);
     let answer = node.webhook(&shown).await.unwrap();
     assert_eq!(answer.status, 200);
     assert!(answer.json()["ignored"].is_string(), "{}", answer.text());

@@ -94,5 +94,6 @@ fn delivery(n: u8) -> Delivery {
         received_ms: 1,
         facts: vec![Fact::Image { order: n.to_string(), version: 1, whole: true, lines }],
         raw: Vec::new(),
+        publish: Vec::new(),
     }
 }

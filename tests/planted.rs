@@ -53,8 +53,8 @@ fn said(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-// Each of these is one line in the product, looks harmless, and loses or sells twice what nobody would
-// ever trace.
+// Each of these is one line in the product, looks harmless, and loses, sells or does twice what nobody
+// would ever trace.
 #[test]
 fn the_simulator_names_the_invariant_that_a_bug_breaks() {
     for (bug, invariant, options) in [
@@ -64,6 +64,7 @@ fn the_simulator_names_the_invariant_that_a_bug_breaks() {
         ("answered-before-agreed", "I1", "--seed 2 --hours 1 --events 300"),
         ("unknown-is-refused", "I4", "--seed 2 --hours 1 --events 300"),
         ("intent-forgotten", "I8", "--seed 2 --hours 1 --events 300"),
+        ("ack-is-early", "I7", "--seed 2 --hours 1 --events 300"),
     ] {
         let said = simulated(bug, &format!("--as-is {options}"));
         assert!(said.contains(&format!("{invariant} BROKEN")), "{bug}: {said}");

@@ -36,9 +36,10 @@ const SENSIBLE: Test =
     Test("stockraft-state", "properties", "sensible_commands_keep_what_must_hold");
 const RULES: Test = Test("stockraft-state", "rules", "");
 const EXPOSURE: Test = Test("stockraft-state", "exposure", "");
+const QUEUE: Test = Test("stockraft-state", "queue", "");
 const SIGNATURES: Test = Test("stockraft-channels", "signatures", "");
 
-const BUGS: [Bug; 16] = [
+const BUGS: [Bug; 21] = [
     Bug {
         breaks: "a repeated delivery is applied once",
         file: "state/src/dedup.rs",
@@ -133,8 +134,15 @@ const BUGS: [Bug; 16] = [
     Bug {
         breaks: "who was replaced as the owner of a channel pushes nothing",
         file: "state/src/pushes.rs",
-        right: "owner.is_some_and(|owner| owner.epoch == epoch)",
-        wrong: "owner.is_some_and(|owner| owner.epoch >= epoch)",
+        right: "owner.filter(|owner| owner.epoch == epoch)",
+        wrong: "owner.filter(|owner| owner.epoch >= epoch)",
+        caught_by: SCRIPTS,
+    },
+    Bug {
+        breaks: "a reading from before units were put back does not hide them",
+        file: "state/src/listing.rs",
+        right: "quantity < bound && self.restocked_at > intent",
+        wrong: "false",
         caught_by: SCRIPTS,
     },
     Bug {
@@ -143,6 +151,34 @@ const BUGS: [Bug; 16] = [
         right: "let now = stamp.now.max(self.data.now).min(limits::TIME_MAX);",
         wrong: "let now = stamp.now.min(limits::TIME_MAX);",
         caught_by: RULES,
+    },
+    Bug {
+        breaks: "an ack with an old lease is refused",
+        file: "state/src/queue/lease.rs",
+        right: "Place::Leased { token, .. } if token == lease.token)",
+        wrong: "Place::Leased { token, .. } if token >= lease.token)",
+        caught_by: QUEUE,
+    },
+    Bug {
+        breaks: "a message that is tried again keeps the place of its key",
+        file: "state/src/queue/lists.rs",
+        right: "        if held.place == Place::Parked {\n            of_key.parked.insert(id);",
+        wrong: "        if matches!(held.place, Place::Retry { .. }) {\n            return;\n        }\n        if held.place == Place::Parked {\n            of_key.parked.insert(id);",
+        caught_by: QUEUE,
+    },
+    Bug {
+        breaks: "a message is given up after so many attempts",
+        file: "state/src/queue/lease.rs",
+        right: "if attempts >= self.topic.settings.attempts {",
+        wrong: "if attempts > self.topic.settings.attempts {",
+        caught_by: QUEUE,
+    },
+    Bug {
+        breaks: "a message stays while a group holds it",
+        file: "state/src/queue/desk.rs",
+        right: "if !kept && !self.topic.groups.values().any(|group| group.pins(id)) {",
+        wrong: "if !kept && !self.topic.groups.values().all(|group| group.pins(id)) {",
+        caught_by: QUEUE,
     },
     Bug {
         breaks: "a signature of another body is refused",

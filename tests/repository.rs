@@ -103,7 +103,7 @@ fn the_commented_settings_of_the_default_config_work() {
     for file in ["ca.pem", "node-1.pem", "node-1.key"] {
         fs::write(dir.path().join(file), "x").unwrap();
     }
-    fs::write(dir.path().join("secret"), "a-secret-of-a-test-0123").unwrap();
+    fs::write(dir.path().join("secret"), "whsec_YSBzZWNyZXQgb2YgYSB0ZXN0IDAxMjM0").unwrap();
     let text = fs::read_to_string(Path::new(ROOT).join("config.default.toml")).unwrap();
     let is_setting = |line: &&str| {
         let Some(commented) = line.strip_prefix("# ") else { return false };
@@ -126,7 +126,10 @@ fn the_commented_settings_of_the_default_config_work() {
     let text: String = text.collect();
     let config = Config::parse(&text, &dir.path().join("node.toml")).unwrap();
     let shown = format!("{config:#?}");
-    assert!(!shown.contains("a-secret-of-a-test-0123"), "a secret is shown: {shown}");
+    assert!(
+        !shown.contains("whsec_YSBzZWNyZXQgb2YgYSB0ZXN0IDAxMjM0"),
+        "a secret is shown: {shown}"
+    );
     // Each kind has keys of its own: every key must be set for one channel at least.
     let keys = |value: &str| -> BTreeSet<String> {
         let set = shown.lines().filter(|line| line.contains(&format!(": {value}")));

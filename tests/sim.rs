@@ -24,15 +24,22 @@ fn count(said: &str, name: &str) -> u64 {
 // happens. A run in which nothing fails, or nothing is sold, would show nothing.
 #[test]
 fn every_invariant_holds_while_everything_fails() {
-    let mut faults = 0;
+    let (mut faults, mut under_leases) = (0, 0);
     for seed in [2, 3] {
         let (kept, said) = sim(&format!("--seed {seed} --hours 2 --events 250"));
         assert!(kept, "{said}");
         assert!(count(&said, "sale") > 40 && count(&said, "raise taken") > 20, "{said}");
         assert!(count(&said, "webhook answered 200") > 40, "{said}");
+        assert!(count(&said, "ack done") > 40 && count(&said, "ack gone") > 10, "{said}");
+        assert!(count(&said, "worker died with leases") > 10, "{said}");
         faults += count(&said, "node-killed") + count(&said, "power-lost");
+        let given_up = count(&said, "message given up") + count(&said, "redrive done");
+        assert!(given_up > 0, "{said}");
+        under_leases += count(&said, "node-killed under a lease");
+        under_leases += count(&said, "power-lost under a lease");
     }
     assert!(faults > 4, "{faults} nodes died");
+    assert!(under_leases > 0, "no node died while a worker had a lease");
 }
 
 // One source of chance that is not the seed's, one map whose order hangs on an address, and no failure

@@ -7,10 +7,15 @@
 use std::io::{Read, Write};
 
 use bincode::config::{Configuration, Limit, standard};
+use bincode::de::read::Reader;
 use bincode::error::{DecodeError, EncodeError};
-use bincode::serde as binary;
+use bincode::serde::{self as binary, OwnedSerdeDecoder};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+
+mod bounded;
+
+use bounded::{Bounded, Tap};
 
 /// The first byte of every encoded value.
 pub const FORMAT: u8 = 1;
@@ -87,18 +92,26 @@ pub fn encode_into<T: Serialize + ?Sized>(value: &T, to: &mut dyn Write) -> Resu
 
 /// Decodes one value from a stream and leaves the stream behind it.
 ///
-/// There is no limit here, because a snapshot may be larger than any: read only from what has been
-/// verified by its checksum, never from a peer or a user.
+/// There is no limit here, because a snapshot may be larger than any. What is allocated has come from the
+/// stream, whatever it claims; bounding the stream is the caller's.
 pub fn decode_from<T: DeserializeOwned>(from: &mut dyn Read) -> Result<T, Error> {
-    let mut from = from;
     let mut format = [0];
     from.read_exact(&mut format)?;
     let [format] = format;
     check_format(format)?;
-    match binary::decode_from_std_read(&mut from, standard()) {
+    let tap = Tap::new(from);
+    let mut decoder = OwnedSerdeDecoder::from_reader(&tap, standard());
+    match T::deserialize(Bounded { inner: decoder.as_deserializer(), tap: &tap }) {
         Ok(value) => Ok(value),
         Err(DecodeError::Io { inner, .. }) => Err(Error::Io(inner)),
         Err(error) => Err(Error::Malformed(error)),
+    }
+}
+
+impl Reader for &Tap<'_> {
+    fn read(&mut self, bytes: &mut [u8]) -> Result<(), DecodeError> {
+        let additional = bytes.len();
+        self.exact(bytes).map_err(|inner| DecodeError::Io { inner, additional })
     }
 }
 
@@ -141,6 +154,42 @@ mod tests {
         bytes.extend_from_slice(&(1_u64 << 60).to_le_bytes());
         assert!(matches!(decode::<Vec<u8>>(&bytes), Err(Error::Malformed(_))));
         assert!(matches!(decode::<String>(&bytes), Err(Error::Malformed(_))));
+    }
+
+    // A snapshot from a peer has a checksum of that peer's making: its lengths are as good as the peer. The
+    // process would end at the allocation, before anything could be refused.
+    #[test]
+    fn a_stream_is_not_believed_what_it_claims() {
+        #[derive(Debug, serde::Deserialize)]
+        enum Deep {
+            Unit,
+            Held { _texts: std::collections::BTreeMap<String, Option<Text>> },
+        }
+        #[derive(Debug, serde::Deserialize)]
+        struct Text(#[expect(dead_code, reason = "decoding it is all")] Vec<(u8, String)>);
+
+        let claims = |before: &[u8], claimed: u64| {
+            let mut bytes = [&[FORMAT][..], before, &[253]].concat();
+            bytes.extend_from_slice(&claimed.to_le_bytes());
+            bytes.extend_from_slice(&[b'x'; 100]);
+            bytes
+        };
+        for claimed in [1 << 40, 1 << 60, u64::MAX] {
+            let bytes = claims(&[], claimed);
+            assert!(decode_from::<String>(&mut bytes.as_slice()).is_err());
+            assert!(decode_from::<crate::types::Blob>(&mut bytes.as_slice()).is_err());
+            assert!(decode_from::<Vec<u64>>(&mut bytes.as_slice()).is_err());
+            // Variant 1, one key "k", Some, one item (7, ...).
+            let bytes = claims(&[1, 1, 1, b'k', 1, 1, 7], claimed);
+            assert!(decode_from::<Deep>(&mut bytes.as_slice()).is_err());
+        }
+        assert!(matches!(decode_from::<Deep>(&mut [FORMAT, 0].as_slice()), Ok(Deep::Unit)));
+        let long = "x".repeat(300_000);
+        let read: String = decode_from(&mut encode(&long).as_slice()).unwrap();
+        assert!(read == long, "a long string is read in pieces");
+        let mut cut = encode(&long);
+        cut.pop();
+        assert!(decode_from::<String>(&mut cut.as_slice()).is_err());
     }
 
     // A snapshot is written as a row of values; each must stop exactly where the next begins.

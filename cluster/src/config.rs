@@ -19,6 +19,9 @@ pub const COMMAND_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// and 5 s is still far below any deadline that is measured in agreed time.
 pub const CLOCK_SKEW_MS_MAX: u64 = 5_000;
 
+/// Entries that are sent to a follower at once.
+pub(crate) const ENTRIES_MAX: u64 = 4096;
+
 /// A wall clock in milliseconds since 1970. This crate reads no other.
 pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
 
@@ -37,7 +40,8 @@ pub struct Config {
     pub timing: Timing,
     /// A snapshot is built after so many entries.
     pub snapshot_every: u64,
-    /// So many entries before the newest snapshot are kept, for followers that lag a little.
+    /// So many entries before the newest snapshot are kept, for followers that lag a little. While a
+    /// follower is sent a snapshot, those that come after it are kept too, up to a bound.
     pub keep_log: u64,
     /// Bytes of entries on their way to one follower at once: at least bandwidth × round trip, or the
     /// link is not used; more only fills queues.
@@ -125,10 +129,10 @@ impl Config {
             election_timeout_max: self.timing.election_ms_max,
             // The transport notices by itself when a transfer stalls; this only ends one that runs wild.
             install_snapshot_timeout: 24 * 60 * 60 * 1000,
-            max_payload_entries: 4096,
+            max_payload_entries: ENTRIES_MAX,
             snapshot_policy: openraft::SnapshotPolicy::LogsSinceLast(self.snapshot_every),
-            max_in_snapshot_log_to_keep: self.keep_log,
-            purge_batch_size: (self.keep_log / 8).max(1),
+            // Never by itself: see `purge`.
+            max_in_snapshot_log_to_keep: u64::MAX,
             enable_pre_vote: Some(true),
             // A member that lost its disk is brought up to date. The other choice stops the leader,
             // and then the next one.

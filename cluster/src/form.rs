@@ -10,10 +10,21 @@ use serde::{Deserialize, Serialize};
 use crate::types::{self, Blob, Command, Member, Membership, StoredMembership};
 
 /// Where an entry stands in the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct LogId {
     pub(crate) term: u64,
     pub(crate) index: u64,
+}
+
+/// Terms and indexes beyond this never come about: at a million a second it takes a hundred thousand years.
+/// What is counted on from here does not overflow.
+const POSSIBLE_MAX: u64 = 1 << 62;
+
+impl LogId {
+    /// Whether a log can have come so far.
+    pub(crate) const fn is_possible(self) -> bool {
+        self.term <= POSSIBLE_MAX && self.index <= POSSIBLE_MAX
+    }
 }
 
 impl From<types::LogId> for LogId {
@@ -34,6 +45,13 @@ pub(crate) struct Vote {
     pub(crate) term: u64,
     pub(crate) node: u64,
     pub(crate) committed: bool,
+}
+
+impl Vote {
+    /// Whether elections can have come so far.
+    pub(crate) const fn is_possible(self) -> bool {
+        self.term <= POSSIBLE_MAX
+    }
 }
 
 impl From<types::Vote> for Vote {
@@ -113,7 +131,8 @@ impl TryFrom<Members> for Membership {
     type Error = Invalid;
 
     fn try_from(members: Members) -> Result<Self, Invalid> {
-        Self::new(members.voters, members.members).map_err(|error| Invalid(error.to_string()))
+        Self::new(members.voters, members.members)
+            .map_err(|error| Invalid(format!("an impossible membership: {error}")))
     }
 }
 
@@ -138,10 +157,10 @@ impl TryFrom<MembersAt> for StoredMembership {
     }
 }
 
-/// A membership that no cluster can have: a voter that is no member, say.
+/// What no cluster can have: a voter that is no member, say.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("an impossible membership: {0}")]
-pub(crate) struct Invalid(String);
+#[error("{0}")]
+pub(crate) struct Invalid(pub(crate) String);
 
 #[cfg(test)]
 mod tests {

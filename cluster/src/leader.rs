@@ -86,8 +86,12 @@ impl Leader {
 
     async fn propose(&self, command: Blob, until: Instant) -> Result<Led, Refusal> {
         let unavailable = |why: &str| Refusal::Unavailable(why.to_owned());
-        let bytes = command.0.len().min(COMMAND_BYTES_MAX + 1);
-        let share = u32::try_from(bytes).unwrap_or(u32::MAX).max(1);
+        // Checked where it was proposed; from a peer that does not, it would come to stand in the log and fit
+        // no frame to any follower.
+        if command.0.len() > COMMAND_BYTES_MAX {
+            return Err(Refusal::Refused("the command is too large".to_owned()));
+        }
+        let share = u32::try_from(command.0.len()).unwrap_or(u32::MAX).max(1);
         let enter = async {
             let room = Arc::clone(&self.room).acquire_many_owned(share).await.ok()?;
             let (done, answer) = oneshot::channel();

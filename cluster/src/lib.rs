@@ -42,10 +42,12 @@
 //! | --- | --- |
 //! | what "durable" means | `durable` |
 //! | how values are encoded | `codec`; the shapes themselves are in `form` (disk) and `transport::message` (peers) |
-//! | the log, purging, what is kept in memory | `log` |
+//! | the log, what is kept of it in memory | `log` |
+//! | when the log is purged | `purge` |
 //! | how snapshots lie on disk | `machine::files` |
 //! | who may connect, and with what | `transport::serve`, `transport::tls` |
 //! | stamping, membership, leadership | `leader`, `clock` |
+//! | how a node learns that it was removed | `removal` |
 //!
 //! # Why not the obvious way
 //!
@@ -79,7 +81,9 @@ mod form;
 mod leader;
 mod log;
 mod machine;
+mod purge;
 mod raft;
+mod removal;
 mod route;
 mod status;
 mod transport;

@@ -152,16 +152,7 @@ impl Closed {
 impl State {
     fn load(db: &Db) -> Result<Self, Error> {
         let purged = read::<form::LogId>(db, key::PURGED)?.map(types::LogId::from);
-        let newest = db.last(&key::entry(0), key::ENTRIES_END)?;
-        let newest = newest.map(|(_, value)| decode_entry(&value)).transpose();
-        let newest = newest.map_err(|error| Error::Log(error.to_string()))?;
-        let last = newest.map(|entry| entry.log_id).max(purged);
-        if last > purged && db.get(&key::entry(next(purged)))?.is_none() {
-            let first = next(purged);
-            return Err(Error::Log(format!(
-                "entry {first} is missing, though later ones are there"
-            )));
-        }
+        let last = last_entry(db, purged)?;
         Ok(Self {
             vote: read::<form::Vote>(db, key::VOTE)?.map(Into::into),
             committed: read::<form::LogId>(db, key::COMMITTED)?.map(Into::into),
@@ -170,6 +161,28 @@ impl State {
             tail: Tail::starting_at(next(last)),
         })
     }
+}
+
+/// The last entry, once all of them were read: one that is damaged, or missing between others, would be found
+/// when it is applied or sent, by a node that others rely on by then.
+fn last_entry(db: &Db, purged: Option<types::LogId>) -> Result<Option<types::LogId>, Error> {
+    let mut last = purged;
+    for entry in db.range(&key::entry(next(purged)), key::ENTRIES_END) {
+        let (key, value) = entry?;
+        let index = next(last);
+        if key::index(&key) != Some(index) {
+            return Err(Error::Log(format!(
+                "entry {index} is missing, though later ones are there"
+            )));
+        }
+        let entry = decode_entry(&value).map_err(|e| Error::Log(format!("entry {index}: {e}")))?;
+        let id = entry.log_id;
+        if id.index != index || last.is_some_and(|last| last.leader_id > id.leader_id) {
+            return Err(Error::Log(format!("entry {index} is another's: {id}")));
+        }
+        last = Some(id);
+    }
+    Ok(last)
 }
 
 fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
@@ -183,7 +196,8 @@ fn next(id: Option<types::LogId>) -> u64 {
 
 fn read<T: serde::de::DeserializeOwned>(db: &Db, key: &[u8]) -> Result<Option<T>, Error> {
     let Some(bytes) = db.get(key)? else { return Ok(None) };
-    codec::decode(&bytes).map(Some).map_err(|error| Error::Log(error.to_string()))
+    let named = |error| Error::Log(format!("{}: {error}", String::from_utf8_lossy(key)));
+    codec::decode(&bytes).map(Some).map_err(named)
 }
 
 fn decode_entry(bytes: &[u8]) -> io::Result<types::Entry> {

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
+use futures::FutureExt;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{InitializeError, RaftError};
 use tokio::net::TcpListener;
@@ -20,14 +21,17 @@ use crate::machine::StateMachine;
 use crate::machine::adapter::{Adapter, Progress};
 use crate::machine::files::Files;
 use crate::machine::shared::Shared;
+use crate::purge::{self, Holds, Kept};
+use crate::removal::{self, Heard, Standing};
 use crate::route::Router;
-use crate::status::{Status, status, wait_for};
+use crate::status::{Status, View, wait_for};
 use crate::transport::dial::Dialer;
 use crate::transport::message::{Change, Lead, Led, Refusal};
 use crate::transport::network::Factory;
 use crate::transport::peers::Peers;
 use crate::transport::serve::Server;
 use crate::transport::session::Services;
+use crate::transport::snapshot::Installer;
 use crate::transport::tls::Tls;
 use crate::types::{Core, Member};
 
@@ -35,8 +39,6 @@ use crate::types::{Core, Member};
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(30);
 /// The most that a node waits for its own threads to end.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Entries whose answers take longer than this are sent again, on a new connection.
-const ANSWER_TIMEOUT_MIN: Duration = Duration::from_secs(3);
 
 /// A node's part in the cluster. Cheap to clone. The node stops when all handles are gone, or with
 /// [`Raft::shutdown`].
@@ -46,8 +48,7 @@ pub struct Raft(Arc<Inner>);
 struct Inner {
     core: Core,
     router: Router,
-    peers: Arc<Peers>,
-    region: String,
+    view: View,
     status: watch::Receiver<Status>,
     progress: watch::Receiver<Progress>,
     listening: std::net::SocketAddr,
@@ -87,45 +88,49 @@ impl Raft {
         let (progress, applied) = watch::channel(Progress::default());
         let machine: Arc<dyn Shared> = machine;
         let transfer = machine.transfer().map_err(|halt| Error::Restore(halt.0))?;
-        let adapter = Adapter::new(machine, Arc::clone(&files), progress)
-            .map_err(|halt| Error::Restore(halt.0))?;
+        let adapter = Adapter::new(Arc::clone(&machine), Arc::clone(&files), progress);
+        let installer = Installer::new(machine, Arc::clone(&transfer), files);
         let stop = CancellationToken::new();
-        let heartbeat = Duration::from_millis(config.timing.heartbeat_ms);
-        let routes = config.routes.clone();
-        let dialer = Arc::new(Dialer { id, tls: tls.clone(), routes });
-        let clock = Arc::clone(&config.clock);
-        let peers = Arc::new(Peers::new(dialer, heartbeat, stop.clone()));
-        let stall = Duration::from_millis(config.timing.election_ms_max).max(ANSWER_TIMEOUT_MIN);
-        let window = config.append_window_bytes;
-        let factory = Factory { peers: Arc::clone(&peers), transfer, window, stall };
+        let peers = Arc::new(peers(&config, tls.clone(), &stop));
+        let holds = Holds::default();
+        let factory = Factory::new(&config, Arc::clone(&peers), transfer, holds.clone());
         let core = Core::build(id, raft_config, factory, log, adapter)
             .await
             .map_err(|error| Error::Restore(error.to_string()))?;
 
+        let clock = Arc::clone(&config.clock);
         let known = Arc::clone(&peers);
         let leader =
             Arc::new(Leader::new(core.clone(), Arc::clone(&clock), applied.clone(), known));
-        let services = Services { core: core.clone(), leader: Arc::clone(&leader), files, clock };
-        let tasks = TaskTracker::new();
-        let server = Server {
-            id,
-            tls,
-            services,
-            stop: stop.clone(),
-            tasks: tasks.clone(),
-            open: Mutex::new(BTreeMap::new()),
+        let heard = Heard::new();
+        let services = Services {
+            core: core.clone(),
+            leader: Arc::clone(&leader),
+            installer,
+            clock,
+            heard: heard.clone(),
         };
-        Arc::new(server).spawn(listener);
-        let region = config.member.region;
-        let (core_, peers_, region_) = (core.clone(), Arc::clone(&peers), region.clone());
-        let status = follow_status(core_, peers_, region_, &tasks, &stop);
+        let tasks = TaskTracker::new();
+        Server::new(id, tls, services, stop.clone(), tasks.clone()).spawn(listener);
+        let aside = |task| tasks.spawn(stop.clone().run_until_cancelled_owned(task));
+        aside(purge::run(core.clone(), Arc::clone(&peers), holds, Kept::of(&config)).boxed());
+        let standing = Standing::new();
+        let silence = Duration::from_millis(config.timing.election_ms_max);
+        let known = Arc::clone(&peers);
+        aside(removal::run(core.clone(), known, heard, silence, standing.clone()).boxed());
+        let view = View {
+            region: config.member.region,
+            peers: Arc::clone(&peers),
+            removed: standing.removed.subscribe(),
+        };
+        let status = view.clone().follow(core.clone(), &tasks, &stop);
         core.run();
-        let to_leader = Router::new(core.clone(), leader, Arc::clone(&peers));
+        let to_leader =
+            Router::new(core.clone(), leader, Arc::clone(&peers), standing.leader.subscribe());
         Ok(Self(Arc::new(Inner {
             core,
             router: to_leader,
-            peers,
-            region,
+            view,
             status,
             progress: applied,
             listening,
@@ -202,13 +207,19 @@ impl Raft {
     /// What this node knows now.
     #[must_use]
     pub fn status(&self) -> Status {
-        status(&self.0.core.metrics().borrow_watched(), &self.0.region, &self.0.peers)
+        self.0.view.status(&self.0.core.metrics().borrow_watched())
     }
 
     /// The same, and every change of it.
     #[must_use]
     pub fn watch(&self) -> watch::Receiver<Status> {
         self.0.status.clone()
+    }
+
+    /// Whether this node knows that it was removed; see [`Status::removed`].
+    #[must_use]
+    pub fn removed(&self) -> watch::Receiver<bool> {
+        self.0.view.removed.clone()
     }
 
     /// The index that the machine has applied, seen the moment it has.
@@ -336,6 +347,13 @@ fn why(refusal: Refusal) -> String {
     }
 }
 
+/// Those whom this node speaks to, and how.
+fn peers(config: &Config, tls: Option<Tls>, stop: &CancellationToken) -> Peers {
+    let heartbeat = Duration::from_millis(config.timing.heartbeat_ms);
+    let dialer = Dialer { id: config.member.id, tls, routes: config.routes.clone() };
+    Peers::new(Arc::new(dialer), heartbeat, stop.clone())
+}
+
 /// Opens log and snapshots, away from the threads that serve the network: it may take a while.
 async fn open(dir: &Path, id: u64) -> Result<(Log, Closed, Arc<Files>), Error> {
     let dir = dir.to_owned();
@@ -345,45 +363,4 @@ async fn open(dir: &Path, id: u64) -> Result<(Log, Closed, Arc<Files>), Error> {
         Ok((log, closed, files))
     });
     opening.await.map_err(|error| Error::Restore(error.to_string()))?
-}
-
-/// Keeps the status, and connections to whoever is a member.
-fn follow_status(
-    core: Core,
-    peers: Arc<Peers>,
-    region: String,
-    tasks: &TaskTracker,
-    stop: &CancellationToken,
-) -> watch::Receiver<Status> {
-    let mut metrics = core.metrics();
-    drop(core);
-    let mut health = peers.changes();
-    let first = status(&metrics.borrow_watched(), &region, &peers);
-    let (sender, receiver) = watch::channel(first);
-    tasks.spawn(stop.clone().run_until_cancelled_owned(async move {
-        let mut kept = None;
-        loop {
-            {
-                let metrics = metrics.borrow_and_update();
-                let now = status(&metrics, &region, &peers);
-                sender.send_if_modified(|old| {
-                    let changed = *old != now;
-                    *old = now;
-                    changed
-                });
-                let membership = &metrics.membership_config;
-                if kept.as_ref().is_none_or(|kept| !Arc::ptr_eq(kept, membership)) {
-                    kept = Some(Arc::clone(membership));
-                    let nodes = membership.nodes();
-                    let nodes = nodes.map(|(id, node)| (*id, Member { id: *id, ..node.clone() }));
-                    peers.keep(&nodes.collect());
-                }
-            }
-            tokio::select! {
-                changed = metrics.changed() => if changed.is_err() { return },
-                changed = health.changed() => if changed.is_err() { return },
-            }
-        }
-    }));
-    receiver
 }

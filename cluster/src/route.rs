@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver;
+use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
 use crate::leader::Leader;
@@ -20,11 +21,18 @@ pub(crate) struct Router {
     core: Core,
     leader: Arc<Leader>,
     peers: Arc<Peers>,
+    /// Who leads those by whom this node was removed.
+    of_others: watch::Receiver<Option<Member>>,
 }
 
 impl Router {
-    pub(crate) fn new(core: Core, leader: Arc<Leader>, peers: Arc<Peers>) -> Self {
-        Self { core, leader, peers }
+    pub(crate) fn new(
+        core: Core,
+        leader: Arc<Leader>,
+        peers: Arc<Peers>,
+        of_others: watch::Receiver<Option<Member>>,
+    ) -> Self {
+        Self { core, leader, peers, of_others }
     }
 
     /// Asks the leader, which may be this node. `ask` is told how many milliseconds are left.
@@ -52,6 +60,10 @@ impl Router {
     }
 
     async fn attempt(&self, lead: Lead, until: Instant) -> Result<Led, Refusal> {
+        let of_others = self.of_others.borrow().clone();
+        if let Some(leader) = of_others {
+            return self.ask(&leader, lead, until).await;
+        }
         let mut metrics = self.core.metrics();
         let known = wait_for(&mut metrics, |metrics| {
             metrics.current_leader.is_some() || metrics.running_state.is_err()
@@ -72,18 +84,22 @@ impl Router {
             return self.leader.lead(lead).await;
         }
         let Some(member) = member else { return Err(Refusal::NotLeader) };
-        let peer = self.peers.get(&Member { id: leader, ..member });
+        let member = Member { id: leader, ..member };
         // A change of members may remove the very leader that carries it out, and is answered by it.
         let is_change = matches!(lead, Lead::Change { .. });
         let moved = wait_for(&mut metrics, |metrics| {
             metrics.current_leader.is_some_and(|now| now != leader)
         });
-        let answer = tokio::select! {
-            answer = timeout_at(until, peer.forward.call(Ask::Lead(lead))) => answer,
+        tokio::select! {
+            answer = self.ask(&member, lead, until) => answer,
             // The old one may be gone without a word, and take the rest of the time to be missed.
-            _ = moved, if !is_change => return Err(Refusal::Unknown("another node leads now".to_owned())),
-        };
-        match answer {
+            _ = moved, if !is_change => Err(Refusal::Unknown("another node leads now".to_owned())),
+        }
+    }
+
+    async fn ask(&self, leader: &Member, lead: Lead, until: Instant) -> Result<Led, Refusal> {
+        let peer = self.peers.get(leader);
+        match timeout_at(until, peer.forward.call(Ask::Lead(lead))).await {
             Ok(Ok(Reply::Led(answer))) => answer,
             Ok(Ok(Reply::Failed(why)) | Err(CallError::NotSent(why))) => {
                 Err(Refusal::Unavailable(why))

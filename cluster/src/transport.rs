@@ -19,6 +19,7 @@ pub(crate) mod message;
 pub(crate) mod mux;
 pub(crate) mod network;
 pub(crate) mod peers;
+mod room;
 pub(crate) mod serve;
 pub(crate) mod session;
 pub(crate) mod snapshot;

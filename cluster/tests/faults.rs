@@ -7,175 +7,14 @@
 
 mod common;
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use cluster::ProposeError;
-use common::{Node, PATIENCE, Root, Seat, assert_equal, command, found, seats};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
-
-/// What becomes of the bytes of one direction.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Flow {
-    On,
-    /// Nothing arrives and nobody is told, as when packets are dropped.
-    Held,
-}
-
-/// All connections that one node dials to another.
-struct Link {
-    there: watch::Sender<Flow>,
-    back: watch::Sender<Flow>,
-}
-
-async fn relay(to: SocketAddr) -> (SocketAddr, Link) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let (there, back) = (watch::Sender::new(Flow::On), watch::Sender::new(Flow::On));
-    let link = Link { there: there.clone(), back: back.clone() };
-    tokio::spawn(async move {
-        while let Ok((near, _)) = listener.accept().await {
-            let (there, back) = (there.subscribe(), back.subscribe());
-            tokio::spawn(async move {
-                let Ok(far) = TcpStream::connect(to).await else { return };
-                near.set_nodelay(true).and_then(|()| far.set_nodelay(true)).unwrap();
-                let ((near_in, near_out), (far_in, far_out)) =
-                    (near.into_split(), far.into_split());
-                tokio::select! {
-                    () = carry(near_in, far_out, there) => {}
-                    () = carry(far_in, near_out, back) => {}
-                }
-            });
-        }
-    });
-    (address, link)
-}
-
-async fn carry(
-    mut from: impl AsyncReadExt + Unpin,
-    mut to: impl AsyncWriteExt + Unpin,
-    mut flow: watch::Receiver<Flow>,
-) {
-    let mut bytes = vec![0; 16 * 1024];
-    while let Ok(read @ 1..) = from.read(&mut bytes).await {
-        if flow.wait_for(|flow| *flow == Flow::On).await.is_err() {
-            return;
-        }
-        if to.write_all(&bytes[..read]).await.is_err() {
-            return;
-        }
-    }
-}
-
-/// Links of a cluster, by who dials whom.
-struct Links(BTreeMap<(u64, u64), Link>);
-
-impl Links {
-    async fn lay(seats: &mut [Seat]) -> Self {
-        let mut links = BTreeMap::new();
-        let all: Vec<_> = seats.iter().map(|seat| seat.member.clone()).collect();
-        for seat in seats {
-            for to in all.iter().filter(|to| to.id != seat.member.id) {
-                let (address, link) = relay(to.peer.parse().unwrap()).await;
-                seat.routes.insert(to.id, address.to_string());
-                links.insert((seat.member.id, to.id), link);
-            }
-        }
-        Self(links)
-    }
-
-    /// What `from` sends no longer reaches `to`, whoever dialled.
-    fn hold(&self, from: u64, to: u64) {
-        self.0[&(from, to)].there.send_replace(Flow::Held);
-        self.0[&(to, from)].back.send_replace(Flow::Held);
-    }
-
-    fn isolate(&self, id: u64) {
-        for &(from, to) in self.0.keys().filter(|(from, to)| *from == id || *to == id) {
-            self.hold(from, to);
-        }
-    }
-
-    fn heal(&self) {
-        for link in self.0.values() {
-            link.there.send_replace(Flow::On);
-            link.back.send_replace(Flow::On);
-        }
-    }
-}
-
-/// xorshift64*: enough to draw a plan from a seed.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) % sides
-    }
-}
-
-/// What clients were told, by id. No id is proposed twice.
-#[derive(Default)]
-struct Told {
-    ok: Vec<u64>,
-    unavailable: Vec<u64>,
-    unknown: Vec<u64>,
-}
-
-impl Told {
-    fn check(&self, applied: &BTreeMap<u64, u64>, plan: &str) {
-        for id in &self.ok {
-            assert_eq!(applied.get(id), Some(&1), "{id} was answered and not applied once; {plan}");
-        }
-        for id in &self.unavailable {
-            assert_eq!(applied.get(id), None, "{id} was refused and applied; {plan}");
-        }
-        assert!(applied.values().all(|times| *times == 1), "something was applied twice; {plan}");
-        let told = self.ok.len() + self.unavailable.len() + self.unknown.len();
-        assert!(applied.len() <= told, "something was applied that nobody proposed; {plan}");
-    }
-}
-
-/// A client of one node that proposes until told to stop.
-fn client(
-    node: &Node,
-    ids: Arc<AtomicU64>,
-    stop: Arc<AtomicBool>,
-) -> tokio::task::JoinHandle<Told> {
-    let raft = node.raft.clone();
-    tokio::spawn(async move {
-        let mut told = Told::default();
-        while !stop.load(Ordering::SeqCst) {
-            let id = ids.fetch_add(1, Ordering::SeqCst);
-            match raft.propose(command(id), Duration::from_millis(700)).await {
-                Ok(_) => told.ok.push(id),
-                Err(ProposeError::Unavailable(_)) => told.unavailable.push(id),
-                Err(ProposeError::Unknown(_)) => told.unknown.push(id),
-                Err(error @ ProposeError::TooLarge { .. }) => panic!("{error}"),
-            }
-        }
-        told
-    })
-}
-
-async fn collect(clients: Vec<tokio::task::JoinHandle<Told>>) -> Told {
-    let mut all = Told::default();
-    for client in clients {
-        let told = tokio::time::timeout(PATIENCE, client).await.unwrap().unwrap();
-        all.ok.extend(told.ok);
-        all.unavailable.extend(told.unavailable);
-        all.unknown.extend(told.unknown);
-    }
-    all
-}
+use common::client::{Dice, Told, client, collect};
+use common::links::Links;
+use common::{Node, Root, assert_equal, command, found, seats};
 
 /// Three nodes with links that can be cut, and small snapshots so that some follow by snapshot.
 async fn linked(root: &Root) -> (Vec<Node>, Links) {
@@ -280,10 +119,7 @@ async fn run_plan(seed: u64, rounds: u64) {
             clients.map(|node| client(node, Arc::clone(&ids), Arc::clone(&stop))).collect();
         trouble(&mut nodes, &links, &mut dice, &mut plan).await;
         stop.store(true, Ordering::SeqCst);
-        let told = collect(clients).await;
-        all.ok.extend(told.ok);
-        all.unavailable.extend(told.unavailable);
-        all.unknown.extend(told.unknown);
+        all.add(collect(clients).await);
     }
     let nodes: Vec<_> = nodes.into_iter().flatten().collect();
     // Whatever was on its way has come to rest before this is agreed on.

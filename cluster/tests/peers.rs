@@ -7,36 +7,10 @@ mod common;
 use std::time::Duration;
 
 use cluster::{Error, PeerTls, Raft};
+use common::authority::Authority;
 use common::{PATIENCE, Root, Seat, assert_equal, command, found, seats};
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-
-struct Authority {
-    pem: String,
-    issuer: Issuer<'static, KeyPair>,
-}
-
-impl Authority {
-    fn new() -> Self {
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().unwrap();
-        let pem = params.self_signed(&key).unwrap().pem();
-        Self { pem, issuer: Issuer::new(params, key) }
-    }
-
-    fn issue(&self, id: u64) -> PeerTls {
-        let params = CertificateParams::new(vec![format!("node-{id}.stockraft")]).unwrap();
-        let key = KeyPair::generate().unwrap();
-        let cert = params.signed_by(&key, &self.issuer).unwrap();
-        PeerTls {
-            ca: self.pem.clone().into_bytes(),
-            cert: cert.pem().into_bytes(),
-            key: key.serialize_pem().into_bytes(),
-        }
-    }
-}
 
 fn secured(count: u64, root: &Root, authority: &Authority) -> Vec<Seat> {
     let mut seats = seats(count, root.path());
@@ -121,9 +95,13 @@ async fn the_wrong_node_at_an_address_is_refused() {
     wrong.peer.clone_from(&stranger.seat.member.peer);
     nodes[0].raft.add_learner(wrong).await.unwrap();
     nodes[0].propose(1).await;
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    // By the time that one who was added later has everything, the other was tried.
+    let rightful = Seat::new(4, root.path()).start().await;
+    nodes[0].raft.add_learner(rightful.seat.member.clone()).await.unwrap();
+    rightful.until("its entries", |status| !status.members.is_empty()).await;
     assert!(stranger.raft.status().members.is_empty(), "node 2 took what was meant for node 3");
     stranger.stop().await;
+    rightful.stop().await;
     root.end(nodes).await;
 }
 

@@ -20,7 +20,8 @@ pub(crate) fn command(input: &[u8]) {
         let snapshot = codec::encode(other.data());
         other = State::new(codec::decode(&snapshot).expect("it was encoded here"));
         assert_eq!(one.data(), other.data(), "two nodes differ");
-        if let Err(why) = invariant::lists_are_derived(&one) {
+        let sound = invariant::lists_are_derived(&one);
+        if let Err(why) = sound.and_then(|()| invariant::queue_is_sound(one.data())) {
             panic!("{why}");
         }
     }

@@ -35,7 +35,7 @@ impl Admin {
 }
 
 /// Hashes of the caller's key and of what was sent under it.
-fn idempotency(headers: &HeaderMap, body: &[u8]) -> Result<Option<(Key, Key)>, Problem> {
+pub(super) fn idempotency(headers: &HeaderMap, body: &[u8]) -> Result<Option<(Key, Key)>, Problem> {
     let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
     let text = value.to_str().ok().filter(|text| (1..=NAME_LEN_MAX).contains(&text.len()));
     let text = text.ok_or_else(|| {

@@ -6,11 +6,15 @@ use axum::extract::State;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
+use state::command::Fact;
 use state::order::Removal;
+use state::queue::ask::Answer;
 use state::reply::Kept;
+use state::{Command, Reply};
 use utoipa::ToSchema;
 
-use super::extract::{Json, Path, Query};
+use super::dead::Redrive;
+use super::extract::{Json, Path};
 use super::view::{self, Page, Paging};
 use super::{Admin, Problem};
 use crate::clock::rfc3339;
@@ -18,7 +22,10 @@ use crate::history::History;
 use crate::replica::Frozen;
 
 /// The topic under which webhooks that could not be applied are listed.
-const TOPIC: &str = "deliveries";
+pub(super) const TOPIC: &str = "deliveries";
+
+/// Dead letters applied again by one command: an order has up to a thousand lines.
+const LETTERS: usize = 50;
 
 /// Bytes of bodies after which a page of dead letters ends.
 const PAGE_BYTES_MAX: usize = 8 << 20;
@@ -103,18 +110,8 @@ pub(super) struct Dead {
     understood: Option<String>,
 }
 
-/// Deliveries that could not be applied, oldest first, with their bodies. The topic is `deliveries`.
-#[utoipa::path(get, path = "/v1/topics/{topic}/dead", operation_id = "list_dead_deliveries",
-    tag = "deliveries",     params(("topic" = String, Path), Paging),
-    responses((status = 200, body = Page<Dead>), (status = 404, body = Problem)))]
-pub(super) async fn dead(
-    State(admin): State<Admin>,
-    Path(topic): Path<String>,
-    Query(paging): Query<Paging>,
-) -> Result<Json<Page<Dead>>, Problem> {
-    if topic != TOPIC {
-        return Err(Problem::missing(format!("there is no topic {topic:?}, only {TOPIC:?}")));
-    }
+/// Deliveries that could not be applied, oldest first, with their bodies.
+pub(super) async fn dead(admin: &Admin, paging: Paging) -> Result<Json<Page<Dead>>, Problem> {
     let after = paging.cursor.as_deref().map(view::place).transpose()?;
     admin
         .look(move |frozen, history| letters(frozen, history, after, paging.limit()))
@@ -165,11 +162,66 @@ fn body(
 ) -> Result<(Option<String>, bool, Option<String>), Problem> {
     let kept = history.body(index, n).map_err(|error| Problem::internal(error.to_string()))?;
     Ok(match kept {
-        None => (None, false, None),
+        None | Some(Kept::Message { .. } | Kept::Notice(_)) => (None, false, None),
         Some(Kept::Facts(facts)) => (None, false, Some(format!("{facts:?}"))),
         Some(Kept::Body(bytes)) => match String::from_utf8(bytes) {
             Ok(text) => (Some(text), false, None),
             Err(error) => (Some(STANDARD.encode(error.as_bytes())), true, None),
         },
     })
+}
+
+/// Applies dead letters again by what was understood of them. Those of which nothing was understood, or that
+/// cannot be applied now either, stay.
+pub(super) async fn redrive(admin: &Admin, asked: &Redrive) -> Result<u64, Problem> {
+    let wrong = || Problem::unprocessable("invalid", "ids: ids of dead letters");
+    let ids = asked.ids.as_ref().map(|ids| ids.iter().map(|id| view::place(id)).collect());
+    let ids: Option<Vec<(u64, u32)>> = ids.transpose().map_err(|_: Problem| wrong())?;
+    let (which, filter) = (asked.which.clone(), asked.filter.clone());
+    let letters = admin.look(move |frozen, history| {
+        let known = frozen.data.dead.entries().iter();
+        let wanted = known.filter(|(id, letter)| match &ids {
+            Some(ids) => ids.contains(id),
+            None => which.takes(&letter.reason, letter.time) && filter.takes_letter(letter),
+        });
+        let mut letters = Vec::new();
+        for ((index, n), _) in wanted {
+            let kept = history.body(*index, *n);
+            if let Some(Kept::Facts(facts)) =
+                kept.map_err(|error| Problem::internal(error.to_string()))?
+            {
+                letters.push(((*index, *n), Some(facts)));
+            }
+        }
+        letters.sort_unstable_by_key(|(place, _)| *place);
+        Ok(letters)
+    });
+    let letters = letters.await?;
+    let mut redriven = 0;
+    for some in letters.chunks(LETTERS) {
+        redriven += concerned(admin, some.to_vec()).await?;
+    }
+    Ok(redriven)
+}
+
+/// Forgets a dead letter.
+pub(super) async fn forget(admin: &Admin, id: &str) -> Result<u64, Problem> {
+    let place = view::place(id);
+    let place = place.map_err(|_| Problem::missing(format!("there is no dead letter {id:?}")))?;
+    concerned(admin, vec![(place, None)]).await
+}
+
+async fn concerned(
+    admin: &Admin,
+    letters: Vec<((u64, u32), Option<Vec<Fact>>)>,
+) -> Result<u64, Problem> {
+    let (index, reply) = admin.propose(&Command::Letters(letters)).await?;
+    admin.caught_up(index).await?;
+    match reply {
+        Reply::Queue(answers) => match answers.first() {
+            Some(Answer::Count(count)) => Ok(*count),
+            other => Err(Problem::internal(format!("unexpected answer {other:?}"))),
+        },
+        other => Err(Problem::internal(format!("unexpected reply {other:?}"))),
+    }
 }

@@ -31,7 +31,7 @@ pub(super) async fn healthz() -> Json<Health> {
     Json(Health { ok: true })
 }
 
-/// This node can make webhooks durable and its replica is not far behind. With `?leader` a known
+/// This node is a member, can make webhooks durable, and its replica is not far behind. With `?leader` a known
 /// leader is asked for too.
 #[utoipa::path(get, path = "/readyz", operation_id = "readyz",
     tag = "probes", security(()),
@@ -46,6 +46,9 @@ pub(super) async fn readyz(State(admin): State<Admin>, RawQuery(query): RawQuery
     let status = admin.raft.status();
     if status.role == Role::Uninitialised || !admin.read().state().data().seeded {
         reasons.push("this node is not part of a cluster yet".into());
+    }
+    if status.removed {
+        reasons.push("this node was removed from the cluster".into());
     }
     let behind = status.committed.unwrap_or(0).saturating_sub(status.applied.unwrap_or(0));
     if behind > admin.config.ready.max_lag {

@@ -2,8 +2,10 @@
 
 mod access;
 mod ask;
+mod bodies;
 mod channels;
 mod cluster_api;
+mod dead;
 mod deliveries;
 mod describe;
 pub(crate) mod export;
@@ -11,15 +13,18 @@ mod extract;
 mod health;
 mod listings;
 mod locations;
+mod messages;
 pub(crate) mod movements;
 mod notices;
 mod pages;
 mod past;
 mod problem;
 mod reservations;
+mod schedules;
 mod shortfalls;
 mod skus;
 mod stock;
+mod topics;
 mod verify;
 mod view;
 
@@ -32,6 +37,7 @@ use cluster::{ProposeError, Raft, codec};
 use hyper_util::service::TowerToHyperService;
 use state::{Command, Reply};
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -42,12 +48,16 @@ use crate::inbox::Inbox;
 use crate::listen;
 use crate::measures::Measures;
 use crate::replica::{Frozen, Replica, Shared};
+use crate::topics::Topics;
 use problem::Problem;
 
 /// How long a request may wait for the cluster's agreement.
 const AGREEMENT: Duration = Duration::from_secs(5);
 /// Connections at once; further ones wait.
 const CONNECTIONS_MAX: usize = 512;
+/// Who may look through the state at once. Further ones wait: readers together must not take the processors
+/// from webhooks.
+pub const LOOKS_MAX: usize = 4;
 /// Bytes of a request's body.
 const BODY_BYTES_MAX: usize = 4 << 20;
 /// Items of one page of a list.
@@ -67,6 +77,10 @@ pub struct Admin {
     pub inbox: Inbox,
     /// What is measured.
     pub measures: Arc<Measures>,
+    /// Where topics are asked.
+    pub topics: Topics,
+    /// Turns of those who look through the state.
+    pub looks: Arc<Semaphore>,
 }
 
 impl Admin {
@@ -80,11 +94,17 @@ impl Admin {
         &self,
         work: impl FnOnce(&Frozen, &History) -> Result<T, Problem> + Send + 'static,
     ) -> Result<T, Problem> {
+        let turn = Arc::clone(&self.looks).acquire_owned().await;
         let (frozen, history) = {
             let replica = self.read();
             (replica.freeze(), replica.history())
         };
-        let done = tokio::task::spawn_blocking(move || work(&frozen, &history)).await;
+        let done = tokio::task::spawn_blocking(move || {
+            // Held to the end of the work, also when nobody waits for it any more.
+            let _turn = turn;
+            work(&frozen, &history)
+        })
+        .await;
         done.map_err(|error| Problem::internal(error.to_string()))?
     }
 
@@ -153,7 +173,10 @@ fn routes() -> [(OpenApiRouter<Admin>, Option<Scope>); 4] {
         .routes(routes!(locations::get))
         .routes(routes!(export::export))
         .routes(routes!(deliveries::order))
-        .routes(routes!(deliveries::dead))
+        .routes(routes!(topics::list))
+        .routes(routes!(topics::get))
+        .routes(routes!(dead::messages))
+        .routes(routes!(dead::dead))
         .routes(routes!(channels::list))
         .routes(routes!(channels::get))
         .routes(routes!(channels::policies))
@@ -169,12 +192,28 @@ fn routes() -> [(OpenApiRouter<Admin>, Option<Scope>); 4] {
         .routes(routes!(reservations::confirm))
         .routes(routes!(reservations::release))
         .routes(routes!(reservations::extend))
+        .routes(routes!(messages::publish))
+        .routes(routes!(messages::lease))
+        .routes(routes!(messages::ack))
+        .routes(routes!(messages::nack))
+        .routes(routes!(messages::extend))
+        .routes(routes!(dead::redrive))
+        .routes(routes!(dead::forget))
+        .routes(routes!(dead::remove))
+        .routes(routes!(topics::pause))
+        .routes(routes!(topics::resume))
+        .routes(routes!(topics::begin))
+        .routes(routes!(schedules::put))
+        .routes(routes!(schedules::delete))
         .routes(routes!(skus::put))
         .routes(routes!(locations::put))
         .routes(routes!(listings::post))
         .routes(routes!(channels::put))
         .routes(routes!(channels::put_policies));
     let operate = OpenApiRouter::new()
+        .routes(routes!(topics::put))
+        .routes(routes!(topics::delete))
+        .routes(routes!(topics::disband))
         .routes(routes!(verify::verify))
         .routes(routes!(cluster_api::init))
         .routes(routes!(cluster_api::add))
@@ -220,7 +259,8 @@ pub async fn serve(listener: TcpListener, admin: Admin, stop: CancellationToken)
         .layer(axum::extract::DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(admin);
     let service = TowerToHyperService::new(app);
-    listen::serve("the API", listener, CONNECTIONS_MAX, service, stop).await;
+    let connections_max = listen::room("the API", CONNECTIONS_MAX, 4);
+    listen::serve("the API", listener, connections_max, service, stop).await;
 }
 
 #[cfg(test)]

@@ -11,6 +11,9 @@ use crate::clock;
 use crate::history::{Error, History};
 use crate::replica::Frozen;
 
+/// Lines of the ledger that are taken back for one answer.
+const LINES_MAX: usize = 50_000;
+
 /// A time in the past, in milliseconds.
 pub(super) fn moment(text: &str) -> Result<u64, Problem> {
     let at = clock::parse_rfc3339(text).map_err(|why| {
@@ -24,8 +27,18 @@ pub(super) fn moment(text: &str) -> Result<u64, Problem> {
 }
 
 /// A SKU as it was at a time; `None` if nobody knows it today. `as_of` names the newest movement that
-/// counts, so that a count against it is stale if anything moved since.
+/// counts, so that a count against it is stale if anything moved since. Refused if that is too far back.
 pub(super) fn stock(
+    frozen: &Frozen,
+    history: &History,
+    sku: &str,
+    at: u64,
+) -> Result<Option<view::Stock>, Problem> {
+    within(LINES_MAX, frozen, history, sku, at)
+}
+
+fn within(
+    mut lines: usize,
     frozen: &Frozen,
     history: &History,
     sku: &str,
@@ -41,14 +54,27 @@ pub(super) fn stock(
         let Some(stock) = then.stock.get_mut(known.as_str()) else { continue };
         let stock = Arc::make_mut(stock);
         stock.listings = Few::default();
-        let newest = take_back(history, &known, stock, at);
-        index = newest.map_err(|error| Problem::internal(error.to_string()))?.max(index);
+        let newest = take_back(history, &known, stock, at, &mut lines);
+        let newest = newest.map_err(|error| Problem::internal(error.to_string()))?;
+        let newest = newest.ok_or_else(|| {
+            let why =
+                "at: too much was booked since: read the movements, newest first, as far back";
+            Problem::unprocessable("too_far_back", why)
+        })?;
+        index = newest.max(index);
     }
     Ok(view::stock(&then, index, sku))
 }
 
-/// Takes back what was booked after a time. The log index of the newest movement before that; 0 without.
-fn take_back(history: &History, sku: &str, stock: &mut Stock, at: u64) -> Result<u64, Error> {
+/// Takes back what was booked after a time. The log index of the newest movement before that; 0 without;
+/// `None` if that would be more lines than are left.
+fn take_back(
+    history: &History,
+    sku: &str,
+    stock: &mut Stock,
+    at: u64,
+    left: &mut usize,
+) -> Result<Option<u64>, Error> {
     let newest = std::mem::take(&mut stock.newest);
     for line in history.of_sku(sku, newest) {
         let (index, movement, _) = line?;
@@ -56,7 +82,73 @@ fn take_back(history: &History, sku: &str, stock: &mut Stock, at: u64) -> Result
             stock.newest = index;
             break;
         }
+        let Some(rest) = left.checked_sub(1) else { return Ok(None) };
+        *left = rest;
         stock.unbook(&movement);
     }
-    Ok(stock.newest)
+    Ok(Some(stock.newest))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests fail by panicking")]
+
+    use std::path::Path;
+
+    use cluster::durable::Batch;
+    use state::command::{Asked, Command, MovementRequest, Movements};
+    use state::ledger::Kind;
+    use state::{Stamp, State};
+
+    use super::*;
+    use crate::history::put_movements;
+
+    /// A receipt of one unit at each time from 1 on.
+    fn booked(dir: &Path, receipts: u64) -> (Frozen, History) {
+        let (history, mut state) = (History::open(dir).unwrap(), State::default());
+        let (mut batch, mut chain) = (Batch::default(), [0; 32]);
+        for index in 1..=receipts {
+            let request = MovementRequest {
+                key: [u8::try_from(index).unwrap(); 16],
+                body: [0; 16],
+                id: index.to_string(),
+                kind: Kind::Receipt,
+                sku: "MUG".into(),
+                quantity: 1,
+                location: "main".into(),
+                to_location: None,
+                channel: None,
+                reference: None,
+                reason: None,
+                occurred_ms: None,
+                count: None,
+            };
+            let asked = Asked::Movements(Movements { atomic: false, movements: vec![request] });
+            let command = Command::Request { idempotency: None, asked };
+            let (_, effects) = state.apply(Stamp { index, now: index }, command);
+            put_movements(&mut batch, &mut chain, index, effects.movements);
+        }
+        history.write(batch).unwrap();
+        let data = state.data().clone();
+        (Frozen { data, chain, index: receipts, restores: 0 }, history)
+    }
+
+    // A reader who asks for a past behind a million movements would keep the node's disk and processor busy
+    // for minutes, as often as he likes.
+    #[test]
+    fn how_much_one_answer_takes_back_is_bounded() {
+        let dir = tempfile::tempdir().unwrap();
+        let (frozen, history) = booked(dir.path(), 9);
+        for at in 0..=9 {
+            let found = within(5, &frozen, &history, "MUG", at);
+            // As many lines are taken back as came later.
+            if 9 - at > 5 {
+                let told = serde_json::to_value(found.err().unwrap()).unwrap();
+                assert_eq!((&told["status"], &told["type"]), (&422.into(), &"too_far_back".into()));
+            } else {
+                let told = serde_json::to_value(found.unwrap().unwrap()).unwrap();
+                assert_eq!(told["on_hand"], at);
+            }
+        }
+    }
 }

@@ -3,6 +3,7 @@
 use axum::extract::State;
 use serde::Deserialize;
 use state::allocation::matches;
+use state::limits::NAME_LEN_MAX;
 use state::{Data, Id};
 use utoipa::{IntoParams, ToSchema};
 
@@ -11,6 +12,9 @@ use super::view::{self, Line, Page, Paging, Quantities, Stock};
 use super::{Admin, Problem, past};
 use crate::history::History;
 use crate::replica::Frozen;
+
+/// SKUs of which more than the name is looked at for one page. Whoever filters a million reads on by cursor.
+const LOOKED_AT_MAX: usize = 50_000;
 
 /// How fresh a reading must be.
 #[derive(Clone, Copy, Debug, Default, Deserialize, ToSchema)]
@@ -48,7 +52,7 @@ impl Reading {
 #[utoipa::path(get, path = "/v1/stock/{sku}", operation_id = "get_stock",
     tag = "stock", params(("sku" = String, Path), Reading),
     responses((status = 200, body = Stock), (status = 404, body = Problem),
-        (status = 422, description = "`at` is no time, or has not come yet", body = Problem),
+        (status = 422, description = "`at` is no time, has not come yet, or is too far back", body = Problem),
         (status = 503, body = Problem)))]
 pub(super) async fn get(
     State(admin): State<Admin>,
@@ -87,11 +91,25 @@ pub(super) struct Wanted {
 }
 
 impl Wanted {
+    /// What all SKUs begin with that the glob can match: telling that costs next to nothing.
+    fn begins_with(&self) -> &str {
+        let glob = self.sku.as_deref().unwrap_or_default();
+        glob.split(['*', '?']).next().unwrap_or_default()
+    }
+
+    fn takes_any_quantity(&self) -> bool {
+        self.location.is_none() && self.below.is_none() && !self.shortfall
+    }
+
+    fn takes_all(&self) -> bool {
+        self.sku.is_none() && self.takes_any_quantity()
+    }
+
     fn takes(&self, data: &Data, sku: &str) -> bool {
         if !self.sku.as_deref().is_none_or(|glob| matches(glob, sku)) {
             return false;
         }
-        if self.location.is_none() && self.below.is_none() && !self.shortfall {
+        if self.takes_any_quantity() {
             return true;
         }
         let Some(found) = view::quantities(data, sku) else { return false };
@@ -106,27 +124,43 @@ impl Wanted {
     }
 }
 
-/// All SKUs, or those that are asked for, by name.
+/// All SKUs, or those that are asked for, by name. A page may hold fewer than were asked for, or none, and
+/// still have a next one.
 #[utoipa::path(get, path = "/v1/stock", operation_id = "list_stock",
     tag = "stock", params(Wanted),
-    responses((status = 200, body = Page<Stock>)))]
+    responses((status = 200, body = Page<Stock>),
+        (status = 422, description = "the glob is longer than any SKU", body = Problem)))]
 pub(super) async fn list(
     State(admin): State<Admin>,
     Query(wanted): Query<Wanted>,
 ) -> Result<Json<Page<Stock>>, Problem> {
-    admin.look(move |frozen, _| Ok(page(frozen, &wanted))).await.map(Json)
+    if wanted.sku.as_ref().is_some_and(|glob| glob.len() > NAME_LEN_MAX) {
+        let why = format!("sku: at most {NAME_LEN_MAX} bytes");
+        return Err(Problem::unprocessable("too_long", why));
+    }
+    admin.look(move |frozen, _| Ok(page(frozen, &wanted, LOOKED_AT_MAX))).await.map(Json)
 }
 
-fn page(frozen: &Frozen, wanted: &Wanted) -> Page<Stock> {
-    let data = &frozen.data;
+/// One page, for which at most so many SKUs are looked at closely.
+fn page(frozen: &Frozen, wanted: &Wanted, most: usize) -> Page<Stock> {
+    let (data, limit) = (&frozen.data, view::limit(wanted.limit));
     let after = wanted.cursor.as_deref().map(Id::from);
-    let skus = data.stock.iter().map(|(sku, _)| sku);
-    // What was shown already need not be looked at closely.
-    let skus = skus
-        .filter(|sku| after.as_ref().is_none_or(|after| *sku > after) && wanted.takes(data, sku));
-    let (skus, more) = view::first(skus, after.as_ref(), view::limit(wanted.limit));
-    let next = skus.last().filter(|_| more).map(ToString::to_string);
-    let items = skus.iter().filter_map(|sku| view::stock(data, frozen.index, sku)).collect();
+    let (skus, more) = {
+        let (begins, all) = (wanted.begins_with(), wanted.takes_all());
+        let skus = data.stock.iter().map(|(sku, _)| sku).filter(|sku| sku.starts_with(begins));
+        view::first(skus, after.as_ref(), if all { limit } else { most })
+    };
+    let mut next = skus.last().filter(|_| more);
+    let mut found: Vec<&&Id> = Vec::new();
+    for sku in skus.iter().filter(|sku| wanted.takes(data, sku)) {
+        if found.len() == limit {
+            next = found.last().copied();
+            break;
+        }
+        found.push(sku);
+    }
+    let next = next.map(ToString::to_string);
+    let items = found.iter().filter_map(|sku| view::stock(data, frozen.index, sku)).collect();
     Page { items, next }
 }
 
@@ -166,4 +200,70 @@ pub(super) async fn movements(
         Ok(Page { items, next: None })
     };
     admin.look(read).await.map(Json)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+
+    use state::command::{Command, SkuSettings};
+    use state::{Stamp, State as Agreed};
+
+    use super::*;
+
+    fn walked(frozen: &Frozen, wanted: &mut Wanted, most: usize) -> (Vec<String>, usize) {
+        let (mut found, mut pages) = (Vec::new(), 0);
+        loop {
+            let page = serde_json::to_value(page(frozen, wanted, most)).unwrap();
+            let items = page.get("items").and_then(serde_json::Value::as_array).unwrap();
+            let name = |item: &serde_json::Value| Some(item.get("sku")?.as_str()?.to_string());
+            found.extend(items.iter().filter_map(name));
+            pages += 1;
+            wanted.cursor = page.get("next").and_then(|next| Some(next.as_str()?.into()));
+            if wanted.cursor.is_none() {
+                return (found, pages);
+            }
+        }
+    }
+
+    // Whoever asks again and again for what no SKU is would have the node look through all of them each time;
+    // and where one page stops early, what lies behind it must not be left out.
+    #[test]
+    fn what_is_looked_at_for_a_page_is_bounded_and_nothing_is_left_out() {
+        let mut state = Agreed::default();
+        for n in 0..60_u64 {
+            let sku = format!("{}-{n:02}", if n % 3 == 0 { "CUP" } else { "MUG" });
+            let map = Command::Map { sku, settings: SkuSettings::default() };
+            state.apply(Stamp { index: n + 1, now: 1 }, map);
+        }
+        let data = state.data().clone();
+        let frozen = Frozen { data, chain: [0; 32], index: 60, restores: 0 };
+        let all: Vec<String> = {
+            let mut all: Vec<_> =
+                frozen.data.stock.iter().map(|(sku, _)| sku.to_string()).collect();
+            all.sort();
+            all
+        };
+        for (glob, shortfall, pages) in [
+            (None, false, 12),
+            (Some("*-*"), false, 12),
+            (Some("CUP-*"), false, 4),
+            // Seven SKUs a page, of which none is: the last page ends with the last SKU.
+            (Some("*-x"), false, 9),
+            (None, true, 9),
+            (Some("NONE*"), false, 1),
+        ] {
+            let mut wanted = Wanted {
+                sku: glob.map(Into::into),
+                location: None,
+                below: None,
+                shortfall,
+                limit: Some(5),
+                cursor: None,
+            };
+            let takes = |sku: &&String| !shortfall && glob.is_none_or(|glob| matches(glob, sku));
+            let expected: Vec<String> = all.iter().filter(takes).cloned().collect();
+            assert_eq!(walked(&frozen, &mut wanted, 7), (expected, pages), "{glob:?} {shortfall}");
+        }
+    }
 }

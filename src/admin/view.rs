@@ -58,6 +58,9 @@ pub(super) fn first<'a, T: Ord>(
 ) -> (Vec<&'a T>, bool) {
     let mut first: BTreeSet<&T> = BTreeSet::new();
     for place in places.filter(|place| after.is_none_or(|after| *place > after)) {
+        if first.len() > limit && first.last().is_some_and(|last| place > *last) {
+            continue;
+        }
         first.insert(place);
         if first.len() > limit + 1 {
             first.pop_last();

@@ -18,7 +18,7 @@ use crate::channel::check_base_url;
 use crate::client::{Https, https, root};
 use crate::config::Secret;
 
-pub use answer::{Answer, millis, retry_after_ms};
+pub use answer::{Answer, millis, retry_after_ms, retry_after_within_ms};
 pub use call::Call;
 
 /// How long a call may take, if nothing else is said.

@@ -22,6 +22,7 @@ use state::Key;
 use state::command::{Delivery, Fact};
 
 use crate::config;
+use crate::route::Router;
 
 pub use outcome::{Answered, PushError, Quantities, Row, RowOutcome};
 pub use source::Orders;
@@ -52,20 +53,27 @@ pub enum Meant {
     Confirm(String),
 }
 
-/// Makes a delivery of what was understood of a body. Pure: the time is an argument.
+/// Makes a delivery of what was understood of a body, with what it publishes. Pure but for what the router
+/// knows of orders: the time is an argument. What changes nothing is kept all the same where it is published.
 #[must_use]
-pub fn deliver(channel: &str, parsed: Parsed, raw: &[u8], received_ms: u64) -> Meant {
-    let (facts, dead) = match parsed.understood {
-        Understood::Facts(facts) => (facts, None),
-        Understood::Ignored(why) => return Meant::Ignored(why),
+pub fn deliver(
+    router: &Router,
+    channel: &str,
+    parsed: Parsed,
+    raw: &[u8],
+    received_ms: u64,
+) -> Meant {
+    let (facts, dead, ignored) = match parsed.understood {
+        Understood::Facts(facts) => (facts, None, None),
+        Understood::Ignored(why) => (Vec::new(), None, Some(why)),
         Understood::Confirm(url) => return Meant::Confirm(url),
         Understood::Dead(reason) => {
-            (vec![Fact::Dead { reason: reason.clone(), body: raw.to_vec() }], Some(reason))
+            (vec![Fact::Dead { reason: reason.clone(), body: raw.to_vec() }], Some(reason), None)
         }
     };
     let sender_id = parsed.id.unwrap_or_else(|| hex(&Sha256::digest(raw)));
     let id = format!("{channel}:{sender_id}");
-    let delivery = Delivery {
+    let mut delivery = Delivery {
         key: key(id.as_bytes()),
         body: key(parsed.essence.as_deref().unwrap_or(raw)),
         id,
@@ -74,8 +82,13 @@ pub fn deliver(channel: &str, parsed: Parsed, raw: &[u8], received_ms: u64) -> M
         received_ms,
         raw: if facts.iter().any(may_wait) { raw.to_vec() } else { Vec::new() },
         facts,
+        publish: Vec::new(),
     };
-    Meant::Delivery(Box::new(delivery), dead)
+    delivery.publish = router.publish(&delivery, raw);
+    match ignored {
+        Some(why) if delivery.publish.is_empty() => Meant::Ignored(why),
+        _ => Meant::Delivery(Box::new(delivery), dead),
+    }
 }
 
 /// Whether something in it names no SKU, and may have to wait for a mapping.

@@ -6,6 +6,7 @@ mod channel;
 mod cluster_command;
 mod export;
 mod import;
+mod queue;
 mod reservation;
 mod rows;
 mod serve;
@@ -77,6 +78,12 @@ enum Command {
         #[command(subcommand)]
         command: reservation::Command,
     },
+    /// Looks into topics, tries again what was given up, and pauses.
+    #[command(after_help = "Example:\n  stockraft queue dlq orders.created")]
+    Queue {
+        #[command(subcommand)]
+        command: queue::Command,
+    },
     /// Lists the channels, and maps their listings to SKUs.
     #[command(after_help = "Example:\n  stockraft channel map listings.csv")]
     Channel {
@@ -146,6 +153,7 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Cluster { command } => cluster_command::run(command).await,
         Command::Stock { command } => stock::run(command).await,
         Command::Reservation { command } => reservation::run(command).await,
+        Command::Queue { command } => queue::run(command).await,
         Command::Channel { command } => channel::run(command).await,
         Command::Cert { command } => cert::run(command),
     }

@@ -4,6 +4,7 @@ mod api;
 mod channels;
 mod faults;
 mod policies;
+mod queue;
 mod secret;
 mod sources;
 mod values;
@@ -22,6 +23,7 @@ pub use channels::{Channel, Meaning};
 pub(crate) use faults::nearest;
 pub use faults::{Fault, Faults};
 pub use policies::Policy;
+pub use queue::{Builtin, Endpoint, Queue, Route, Topic};
 #[cfg(feature = "planted-bugs")]
 pub use secret::planted_bug;
 pub use secret::{Secret, log_filter};
@@ -69,6 +71,18 @@ pub struct Config {
     /// Allocation policies, first match wins.
     #[serde(default, rename = "policy")]
     pub policies: Vec<Policy>,
+    /// What deliveries publish where no route matches.
+    #[serde(default)]
+    pub queue: Queue,
+    /// What deliveries publish, first match wins.
+    #[serde(default, rename = "route")]
+    pub routes: Vec<Route>,
+    /// Topics that are made where they are not there yet.
+    #[serde(default, rename = "topic")]
+    pub topics: Vec<Topic>,
+    /// Where messages are pushed to.
+    #[serde(default, rename = "endpoint")]
+    pub endpoints: Vec<Endpoint>,
 }
 
 /// Where stock lies. Seeds a new cluster, which decides for itself after that.
@@ -318,6 +332,7 @@ impl Config {
             channel.location.clone_from(&main);
         }
         channels::check(&mut config.channels, path, private, &mut fault);
+        queue::check(&mut config, path, private, &mut fault);
         config.check_node(path, &mut fault);
         if faults.is_empty() { Ok(config) } else { Err(Faults::of(path, faults)) }
     }

@@ -11,7 +11,8 @@ use state::origin::Lane;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::{Answer, LANES, MARK, Place, Segment, Shared, Store, Stored, Waiting, segment_key};
+use super::record::{Stored, segment_key};
+use super::{Answer, LANES, MARK, Place, Segment, Shared, Store, Waiting};
 use crate::planted::{self, Bug};
 
 /// Deliveries in one segment at the most.

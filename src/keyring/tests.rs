@@ -32,7 +32,7 @@ impl Issuer {
     }
 
     fn ring(&self) -> Keyring<u32, Self> {
-        Keyring::new(self.clone(), Bounds::living(HOUR))
+        Keyring::new(self.clone(), Bounds::living(HOUR), Names::default())
     }
 }
 
@@ -183,6 +183,84 @@ async fn the_key_least_recently_used_goes() {
     assert_eq!(issuer.asked(), 65);
     ring.get(&names[1]).await;
     assert_eq!(issuer.asked(), 66);
+}
+
+/// Every message that comes while an expired key is renewed would be held up for as long as a slow issuer
+/// takes, longer than its sender waits.
+#[tokio::test(start_paused = true)]
+async fn a_slow_renewal_holds_nobody_up() {
+    let issuer = Issuer::with(&["a"]);
+    let ring = issuer.ring();
+    ring.get("a").await;
+    tokio::time::advance(HOUR).await;
+    issuer.state().takes = 8 * SECOND;
+    let began = Instant::now();
+    assert_eq!(ring.get("a").await, known());
+    assert!(began.elapsed() <= 2 * SECOND, "{:?}", began.elapsed());
+    // The renewal goes on: what it finds counts.
+    issuer.state().known.clear();
+    tokio::time::sleep(8 * SECOND).await;
+    assert_eq!(ring.get("a").await, Found::Unknown);
+    assert_eq!(issuer.asked(), 2);
+}
+
+/// A node that was just restarted holds no key: strangers who name keys that nobody issued would use up the
+/// fetches that the real one needs, and its channel's messages would be sent back for as long as they like.
+#[tokio::test(start_paused = true)]
+async fn a_flood_after_a_restart_does_not_keep_a_known_key_away() {
+    let dir = tempfile::tempdir().unwrap();
+    let issuer = Issuer::with(&["a", "b"]);
+    let start = || {
+        let names = Names::open(dir.path().join("keys"));
+        Keyring::new(issuer.clone(), Bounds::living(HOUR), names)
+    };
+    let before = start();
+    for name in ["a", "b", "forged"] {
+        before.get(name).await;
+    }
+    for _ in 0..2 {
+        let ring = start();
+        let asked = issuer.asked();
+        for number in 0..100 {
+            ring.get(&format!("forged {number}")).await;
+        }
+        assert_eq!(ring.get("forged").await, Found::Unavailable);
+        assert_eq!(ring.get("a").await, known());
+        assert_eq!(issuer.asked() - asked, 11);
+    }
+    // Who names a known key while its issuer is down makes no more of it than others do.
+    let ring = start();
+    issuer.state().down = true;
+    let asked = issuer.asked();
+    for _ in 0..100 {
+        assert_eq!(ring.get("b").await, Found::Unavailable);
+    }
+    assert_eq!(issuer.asked() - asked, 1);
+    issuer.state().down = false;
+    tokio::time::advance(RETRY).await;
+    assert_eq!(ring.get("b").await, known());
+    // A key that was withdrawn is as unknown as any.
+    issuer.state().known.clear();
+    tokio::time::advance(HOUR).await;
+    assert_eq!(ring.get("b").await, Found::Unknown);
+    assert_eq!(Names::open(dir.path().join("keys")).known, ["a".to_string()].into());
+}
+
+/// What lies there instead of the names of keys would keep a node from starting, or fill its memory.
+#[test]
+fn names_that_cannot_be_read_are_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("keys");
+    for (bytes, found) in [
+        (b"\xff\xfe".to_vec(), 0),
+        (vec![b'a'; 10 << 20], 0),
+        (b"a\n\nb\na\n".to_vec(), 2),
+        ("x\n".repeat(100_000).into_bytes(), 1),
+    ] {
+        std::fs::write(&path, bytes).unwrap();
+        assert_eq!(Names::open(path.clone()).known.len(), found);
+    }
+    assert!(Names::open(dir.path().to_path_buf()).known.is_empty());
 }
 
 /// A fetch that never ends, or breaks, would leave all who want that key waiting for ever.

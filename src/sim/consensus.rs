@@ -15,7 +15,7 @@ use super::faults::Fault;
 use super::replica::{Entry, Replica, Snapshot};
 use super::truth::Truth;
 use super::world::{NODES, SKEW_MAX, Sim, World};
-use super::{names, node};
+use super::{names, node, workers};
 use crate::agreed::Agreed;
 use crate::history::Hash;
 
@@ -166,8 +166,14 @@ impl World {
             }
             _ => None,
         };
+        let asks = if let Command::Queue(asks) = &meant { asks.clone() } else { Vec::new() };
         let (reply, effects) = self.log.head.apply(Stamp { index, now: at_ms }, meant);
         self.tally.reach(names::of_reply(&reply));
+        self.jobs.kept(index, &effects);
+        if let state::Reply::Queue(answers) = &reply {
+            let parts = workers::reached(&asks, answers);
+            parts.iter().for_each(|part| self.tally.reach(part));
+        }
         if self.story.is_some()
             && let Ok(command) = codec::decode::<Command>(&command)
         {
@@ -384,6 +390,7 @@ fn status(world: &mut World, own: usize) -> Status {
         applied,
         snapshot: None,
         purged: None,
+        removed: false,
         members: members.collect(),
     }
 }

@@ -88,6 +88,12 @@ impl Fault {
         ALL.iter().find(|(fault, ..)| *fault == self).map_or("", |(_, name, _)| name)
     }
 
+    /// Whether it is one that workers of a topic may notice.
+    pub(super) fn strikes_topics(self) -> bool {
+        let (of_nodes, of_channels) = (Self::AnswerLost.., Self::CallLost..);
+        of_nodes.contains(&self) && !of_channels.contains(&self)
+    }
+
     /// How many of a thousand chances come true.
     pub(super) fn per_mille(self) -> u64 {
         ALL.iter().find(|(fault, ..)| *fault == self).map_or(0, |(.., chances)| *chances)

@@ -1,12 +1,13 @@
 //! The simulator: one seed, one thread, one clock. It runs the product above the consensus library (the
-//! inbox, the submitter, the state, pushes and polls) over simulated disks, networks, clocks, marketplaces
+//! inbox, the submitter, the topics, the state, pushes and polls) over simulated disks, networks, clocks, marketplaces
 //! and a simulated consensus, breaks all of them, and holds what comes of it against what really happened.
 //!
 //! ```text
-//!  customers, clients, nemesis ─► world ◄─ market, senders       what really happens, and what fails
-//!  inbox · submit · propagate · poll · chores · State::apply     the product's own code
+//!  customers, clients, workers ─► world ◄─ market, senders       what really happens
+//!                     nemesis, faults                            what fails
+//!  inbox · submit · topics · propagate · poll · chores · State   the product's own code
 //!  disk · consensus (Store, Agreed) · Shop (Quantities, Orders)  what stands in for the world
-//!  truth, book, check                                            who knows better
+//!  truth, book, jobs, check                                      who knows better
 //! ```
 //!
 //! Time is tokio's, paused: it goes on when nothing else can. All chances come from one generator. So the
@@ -19,6 +20,7 @@ mod consensus;
 mod customers;
 mod disk;
 mod faults;
+mod jobs;
 mod market;
 mod names;
 mod nemesis;
@@ -29,6 +31,7 @@ mod senders;
 mod shop;
 mod shrink;
 mod truth;
+mod workers;
 mod world;
 
 use std::collections::BTreeSet;
@@ -164,6 +167,7 @@ async fn whole(plan: &Plan, config: Config) -> Outcome {
     sim.with(|world| world.story = plan.telling.then(Vec::new));
     open(&sim).await;
     tokio::spawn(nemesis::run(sim.clone()));
+    workers::start(&sim);
     let began = tokio::time::Instant::now();
     let is_broken = || sim.with(|world| world.broken.is_some());
     for event in (1..=plan.events).filter(|event| !plan.without.contains(event)) {
@@ -172,6 +176,7 @@ async fn whole(plan: &Plan, config: Config) -> Outcome {
             break;
         }
         customers::act(&sim, plan.seed, event);
+        workers::act(&sim, plan.seed, event);
     }
     if !is_broken() {
         sleep_until(began + Duration::from_secs(plan.hours * 3_600)).await;
@@ -215,6 +220,7 @@ async fn open(sim: &Sim) {
             MARKETS.iter().enumerate().map(spec)
         });
         commands.push(codec::encode(&Command::List(rows.collect())));
+        commands.push(jobs::opening());
         world.book.received = OPENING;
         for command in commands {
             let at_ms = world.now;

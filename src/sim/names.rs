@@ -21,6 +21,8 @@ pub(super) const fn of_command(command: &Command) -> &'static str {
         Command::PutLocations(_) => "command put locations",
         Command::Checkpoint => "command checkpoint",
         Command::Report { .. } => "command report",
+        Command::Queue(_) => "command queue",
+        Command::Letters(_) => "command letters",
     }
 }
 
@@ -35,6 +37,7 @@ pub(super) const fn of_reply(reply: &Reply) -> &'static str {
             "reply insufficient stock"
         }
         Reply::Answered { answer: Answered::Refused(_), .. } => "reply refused",
+        Reply::Queue(_) | Reply::Answered { answer: Answered::Queue(_), .. } => "reply queue",
         Reply::KeyReused => "reply key reused",
         Reply::Claimed { .. } => "reply claimed",
         Reply::Fenced => "reply fenced",

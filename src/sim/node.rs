@@ -10,6 +10,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::consensus::{self, Peer, SNAPSHOT_EVERY};
 use super::disk::{Disk, Platter};
@@ -23,6 +24,7 @@ use crate::intake::Intake;
 use crate::measures::Measures;
 use crate::poll::{self, Poller};
 use crate::propagate::{self, Pusher};
+use crate::topics::Topics;
 use crate::{chores, submit};
 
 /// Between taking a snapshot and having it on disk.
@@ -51,6 +53,8 @@ pub(super) struct Node {
     /// Where webhooks are taken, while it is up.
     pub(super) door: Option<Door>,
     pub(super) inbox: Option<Inbox<Disk>>,
+    /// Where topics are asked, while it is up.
+    pub(super) topics: Option<Topics>,
     /// Something was agreed on.
     pub(super) agreed: Arc<Notify>,
     /// Those who want to know what was applied here.
@@ -117,12 +121,14 @@ pub(super) fn start(sim: &Sim, n: usize) {
     };
     let stop = CancellationToken::new();
     let ingest = &sim.config().ingest;
-    let local = Intake::new(inbox.clone(), ingest);
+    let removed = watch::channel(false).1;
+    let local = Intake::new(inbox.clone(), ingest, removed.clone());
     let waits = Ingest { ack: Ack::Quorum, ..ingest.clone() };
-    let quorum = Intake::new(inbox.clone(), &waits);
+    let quorum = Intake::new(inbox.clone(), &waits, removed);
     let process =
         Process { sim, n, id, clock, measures, intake: local.clone(), stop: stop.clone() };
     let mut tasks = process.run(inbox.clone());
+    let topics = Topics::start(Peer::new(sim, n), &TaskTracker::new(), stop.clone());
     let of_writer = sim.clone();
     let written = async move {
         if writer.write_all().await.is_err() {
@@ -135,6 +141,7 @@ pub(super) fn start(sim: &Sim, n: usize) {
         let node = world.node(n);
         (node.door, node.inbox, node.tasks) =
             (Some(Door { local, quorum, stop }), Some(inbox), tasks);
+        node.topics = Some(topics);
         world.elect();
     });
 }
@@ -230,6 +237,7 @@ pub(super) async fn fall(sim: Sim, n: usize, death: Death, down: Duration) {
             door.stop.cancel();
         }
         (node.up, node.cut, node.inbox, node.freezing) = (false, false, None, None);
+        node.topics = None;
         node.boot += 1;
         node.watched.clear();
         world.tally.reach("node down");

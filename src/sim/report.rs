@@ -39,12 +39,16 @@ pub struct Options {
 const STORY_LINES: usize = 80;
 
 /// The invariants that a run holds against what really happened.
-const INVARIANTS: [(&str, &str); 8] = [
+const INVARIANTS: [(&str, &str); 9] = [
     ("I1", "each delivery answered 200 is applied once"),
     ("I2", "levels are the sums of their movements"),
     ("I3", "what is granted is there"),
     ("I4", "no raise causes an oversell"),
     ("I6", "replicas are equal"),
+    (
+        "I7",
+        "a message comes until it is finished, in its key's order, or is dead after exactly so many attempts",
+    ),
     ("I8", "every listing shows what the ledger says, never an older value after a newer"),
     ("I10", "what is forged is refused"),
     ("I11", "a snapshot and the log after it are the whole log"),

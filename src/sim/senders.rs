@@ -18,6 +18,7 @@ use super::truth::LineId;
 use super::world::{NODES, Sim, World};
 use super::{TILLS, is_till, shop};
 use crate::channel::{self, Meant, key};
+use crate::route::Router;
 
 /// How often a webhook is tried, and the pauses between: about four hours, as Shopify does.
 const ATTEMPTS: u32 = 10;
@@ -153,7 +154,9 @@ async fn attempt(sim: &Sim, n: usize, webhook: &Webhook) -> bool {
         (node.door.clone().filter(|_| known), now, node.clock(now))
     });
     let Some(door) = door else { return false };
-    let Some(meant) = webhook.headers(now).and_then(|headers| judge(sim, webhook, &headers, clock))
+    let Some(meant) = webhook
+        .headers(now)
+        .and_then(|headers| judge(sim, (webhook, &headers), clock, door.local.router()))
     else {
         return false;
     };
@@ -182,7 +185,12 @@ pub(super) fn is_agreed_first(channel: &str) -> bool {
 }
 
 /// What a node makes of a request; nothing if it is refused.
-fn judge(sim: &Sim, webhook: &Webhook, headers: &HeaderMap, clock: u64) -> Option<Meant> {
+fn judge(
+    sim: &Sim,
+    (webhook, headers): (&Webhook, &HeaderMap),
+    clock: u64,
+    router: &Router,
+) -> Option<Meant> {
     let config = sim.config();
     let channel = config.channel(&webhook.channel)?;
     let scheme = channel.scheme.as_deref()?;
@@ -208,7 +216,7 @@ fn judge(sim: &Sim, webhook: &Webhook, headers: &HeaderMap, clock: u64) -> Optio
         return None;
     };
     let parsed = channel::parse(channel, headers, verified);
-    Some(channel::deliver(&channel.name, parsed, &webhook.body, clock))
+    Some(channel::deliver(router, &channel.name, parsed, &webhook.body, clock))
 }
 
 fn answered(world: &mut World, n: usize, webhook: &Webhook, kept: bool) {

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::book::Book;
 use super::consensus::Log;
 use super::faults::{Fault, Kinds, Tally};
+use super::jobs::Jobs;
 use super::market::Market;
 use super::node::Node;
 use crate::config::Config;
@@ -56,6 +57,7 @@ pub(super) struct World {
     nodes: Vec<Node>,
     pub(super) markets: Vec<Market>,
     pub(super) book: Book,
+    pub(super) jobs: Jobs,
     pub(super) broken: Option<Broken>,
     /// Events so far.
     pub(super) events: u64,
@@ -80,6 +82,7 @@ impl Sim {
             nodes,
             markets,
             book: Book::default(),
+            jobs: Jobs::default(),
             broken: None,
             events: 0,
             busy: 0,
@@ -164,6 +167,9 @@ impl World {
     pub(super) fn count(&mut self, fault: Fault) {
         *self.tally.faults.entry(fault).or_default() += 1;
         self.note(fault.name().as_bytes());
+        if fault.strikes_topics() && self.is_leased() {
+            self.tally.reach(&format!("{} under a lease", fault.name()));
+        }
         self.tell(|| format!("fault: {}", fault.name()));
     }
 

@@ -111,8 +111,8 @@ impl State {
         let Some(channel) = booking.channel else { return };
         let place = (channel.into(), booking.sku.into());
         self.change_listing(&place, |listing| match booking.kind {
-            Kind::Sale => listing.sold(booking.quantity, stamp.now),
-            Kind::Cancellation | Kind::Return => listing.restocked(booking.quantity, stamp.now),
+            Kind::Sale => listing.sold(booking.quantity, stamp),
+            Kind::Cancellation | Kind::Return => listing.restocked(booking.quantity, stamp),
             _ => {}
         });
     }

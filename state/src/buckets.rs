@@ -164,8 +164,8 @@ impl<K: Ord + Hash + Clone, V: Clone> Buckets<K, V> {
     }
 
     /// The buckets that hold something: number, writes so far, entries.
-    pub fn buckets(&self) -> impl Iterator<Item = (usize, u64, &[(K, V)])> {
-        let filled = self.buckets.iter().enumerate().filter(|(_, b)| !b.entries.is_empty());
+    pub fn buckets(&self) -> impl Iterator<Item = (u128, u64, &[(K, V)])> {
+        let filled = (0..).zip(&self.buckets).filter(|(_, b)| !b.entries.is_empty());
         filled.map(|(n, bucket)| (n, bucket.writes, bucket.entries.as_slice()))
     }
 }
@@ -222,12 +222,16 @@ where
     }
 }
 
-fn bucket_of<K: Hash + ?Sized>(key: &K) -> usize {
+/// A hash that is the same everywhere.
+pub(crate) fn hash_of<K: Hash + ?Sized>(key: &K) -> u64 {
     let mut fnv = Fnv(0xcbf2_9ce4_8422_2325);
     key.hash(&mut fnv);
     // Mixed once more (the finaliser of MurmurHash3): FNV's low bits alone are uneven.
-    let mixed = (fnv.0 ^ (fnv.0 >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
-    usize::try_from((mixed >> 33) % 4096).unwrap_or(0)
+    (fnv.0 ^ (fnv.0 >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd)
+}
+
+fn bucket_of<K: Hash + ?Sized>(key: &K) -> usize {
+    usize::try_from((hash_of(key) >> 33) % 4096).unwrap_or(0)
 }
 
 /// FNV-1a: the same on every machine, whatever its word size or byte order.

@@ -38,6 +38,8 @@ pub struct Owner {
     pub node: NodeId,
     /// Grows with each claim. An intent under an older epoch is refused.
     pub epoch: u64,
+    /// Log index of the last intent whose outcomes were told; 0 before the first.
+    pub settled: u64,
 }
 
 /// A channel in the agreed state.

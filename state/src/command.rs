@@ -13,6 +13,7 @@ use crate::kits::Parts;
 use crate::ledger::Kind;
 use crate::order::{LineImage, RemovalLine};
 use crate::origin::{Lane, Origin};
+use crate::queue::ask::{Ask, Publish};
 use crate::{Key, Millis, NodeId};
 
 /// One entry of the log, as this room understands it.
@@ -74,6 +75,9 @@ pub enum Command {
         channel: String,
         /// The owner's epoch.
         epoch: u64,
+        /// Log index of the intent that they are of. Nothing was read before it, and all that became of it
+        /// is told at once: what is told a second time, or after a later intent's, says nothing.
+        intent: u64,
         /// What became of each.
         outcomes: Vec<Outcome>,
     },
@@ -94,6 +98,10 @@ pub enum Command {
         /// What it found.
         report: Report,
     },
+    /// What was asked of topics, by many at once.
+    Queue(Vec<Ask>),
+    /// Applies dead letters again, by what was understood of them, or forgets them where nothing is said.
+    Letters(Vec<((u64, u32), Option<Vec<Fact>>)>),
 }
 
 /// What may be asked through the API.
@@ -206,6 +214,8 @@ pub struct Delivery {
     pub facts: Vec<Fact>,
     /// The body as it was received, where a line in it may have to wait for a mapping; else empty.
     pub raw: Vec<u8>,
+    /// What is published because of it, in the same step, by topic.
+    pub publish: Vec<(String, Publish)>,
 }
 
 /// One thing that a channel says has happened.

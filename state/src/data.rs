@@ -18,6 +18,7 @@ use crate::names::Names;
 use crate::notices::Notice;
 use crate::order::Order;
 use crate::origin::Origins;
+use crate::queue::Queue;
 use crate::reservation::Reservation;
 use crate::{Id, Key, Millis, NodeId, Packed, Reply};
 
@@ -56,6 +57,8 @@ pub struct Data {
     pub reservations: Expiring<String, Reservation>,
     /// Notices by log index and number in the entry.
     pub notices: Expiring<(u64, u32), Notice>,
+    /// Topics.
+    pub queue: Queue,
     /// Locations in the order in which they are drawn from where nothing else says which.
     pub locations: Vec<String>,
     /// What the nodes' replicas were at the newest checkpoints, by log index.
@@ -106,7 +109,7 @@ pub struct DeadLetter {
 /// Walks over all data in an order that is the same on every node; see [`Data::visit`].
 pub trait Visitor {
     /// A bucket of a map; `writes` changes whenever its entries may have.
-    fn bucket<T: Serialize>(&mut self, map: &'static str, n: usize, writes: u64, entries: &T);
+    fn bucket<T: Serialize>(&mut self, map: &'static str, n: u128, writes: u64, entries: &T);
     /// A part that is not in buckets.
     fn part<T: Serialize>(&mut self, name: &'static str, part: &T);
 }
@@ -156,6 +159,7 @@ impl Data {
         for (n, writes, entries) in self.notices.entries().buckets() {
             visitor.bucket("notices", n, writes, &entries);
         }
+        self.queue.visit(visitor);
         visitor.part("locations", &self.locations);
         visitor.part("checkpoints", &self.checkpoints);
         visitor.part("seeded", &self.seeded);

@@ -1,6 +1,6 @@
 //! What has been seen before, for as long as its window.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::borrow::Borrow;
@@ -8,7 +8,7 @@ use core::hash::Hash;
 
 use serde::{Deserialize, Serialize};
 
-use crate::buckets::{Buckets, make_room};
+use crate::buckets::Buckets;
 use crate::{Key, Millis, limits};
 
 /// The mark of one delivery or one movement asked for.
@@ -41,8 +41,9 @@ pub enum Verdict {
 ))]
 pub struct Expiring<K: Ord + Hash + Clone, V: Clone> {
     entries: Buckets<K, V>,
-    /// Keys by the ten minutes in which they expire, so that expiry is a walk over what is due.
-    due: BTreeMap<u64, Arc<Vec<K>>>,
+    /// Keys by the ten minutes in which they expire, so that expiry is a walk over what is due,
+    /// what came first before what came later.
+    due: BTreeMap<u64, Arc<VecDeque<K>>>,
     evicted: u64,
 }
 
@@ -81,7 +82,7 @@ impl<K: Ord + Hash + Clone, V: Clone> Expiring<K, V> {
 
     /// The slots that say when what expires.
     #[must_use]
-    pub const fn due(&self) -> &BTreeMap<u64, Arc<Vec<K>>> {
+    pub const fn due(&self) -> &BTreeMap<u64, Arc<VecDeque<K>>> {
         &self.due
     }
 
@@ -110,8 +111,11 @@ impl<K: Ord + Hash + Clone, V: Clone> Expiring<K, V> {
     fn keep_until(&mut self, key: K, expires: Millis) {
         let slot = self.due.entry(expires / SLOT_MS + 1).or_default();
         let slot = Arc::make_mut(slot);
-        make_room(slot);
-        slot.push(key);
+        // An eighth at a time: what doubles is a third empty.
+        if slot.len() == slot.capacity() {
+            slot.reserve_exact(slot.len() / 8 + 1);
+        }
+        slot.push_back(key);
     }
 
     /// Drops what is due, a bounded number of entries, and gives it back. `until` says how long an entry
@@ -134,7 +138,7 @@ impl<K: Ord + Hash + Clone, V: Clone> Expiring<K, V> {
             if now.is_some_and(|now| *slot.key() > now / SLOT_MS) {
                 break;
             }
-            let Some(key) = Arc::make_mut(slot.get_mut()).pop() else {
+            let Some(key) = Arc::make_mut(slot.get_mut()).pop_front() else {
                 slot.remove();
                 continue;
             };

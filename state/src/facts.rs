@@ -13,6 +13,7 @@ use crate::dedup::{Seen, Verdict};
 use crate::machine::{Stamp, State, Work};
 use crate::names::Waiter;
 use crate::origin::Turn;
+use crate::queue::ask::Answer;
 use crate::reply::{Body, Kept};
 use crate::{Millis, Reply, limits};
 
@@ -54,6 +55,7 @@ impl State {
 
     fn delivery(&mut self, work: &mut Work, mut delivery: Delivery) {
         let facts = core::mem::take(&mut delivery.facts);
+        let publish = core::mem::take(&mut delivery.publish);
         let raw = core::mem::take(&mut delivery.raw);
         match self.data.seen.verdict(&delivery.key, &delivery.body) {
             Verdict::New => {}
@@ -83,6 +85,11 @@ impl State {
             };
             let (Held::Dead(reason) | Held::Pending(reason)) = held;
             self.bury(work, &delivery, reason, kept);
+        }
+        for (topic, mut message) in publish {
+            let body = core::mem::take(&mut message.body);
+            let kept = Kept::Message { key: message.key.clone(), body };
+            self.offer(work, &topic, &message, kept);
         }
     }
 
@@ -206,6 +213,35 @@ impl State {
         let expires = now + limits::ORDER_KEEP_MS;
         self.data.dead.insert((index, n), letter, expires, limits::DEAD_LETTERS_MAX);
         work.effects.bodies.push(Body { n, kept });
+    }
+
+    /// Applies dead letters again, or forgets them. One that cannot be applied now either stays where it is.
+    pub(crate) fn letters(
+        &mut self,
+        work: &mut Work,
+        letters: Vec<((u64, u32), Option<Vec<Fact>>)>,
+    ) -> Reply {
+        if letters.len() > limits::REQUEST_MESSAGES_MAX {
+            return Reply::Rejected("too many dead letters in one request".into());
+        }
+        let mut concerned = 0;
+        for (place, facts) in letters {
+            let Some(letter) = self.data.dead.get(&place).cloned() else { continue };
+            let delivery = Delivery {
+                id: letter.delivery,
+                channel: letter.channel,
+                topic: letter.topic,
+                received_ms: letter.received,
+                ..Delivery::default()
+            };
+            let facts = facts.unwrap_or_default();
+            if facts.iter().all(|fact| self.fact(work, &delivery, fact).is_ok()) {
+                self.data.dead.remove(&place);
+                work.effects.dropped.push(place);
+                concerned += 1;
+            }
+        }
+        Reply::Queue(alloc::vec![Answer::Count(concerned)])
     }
 
     /// Moves what waited for a mapping and has one now, a bounded number with each command.

@@ -9,6 +9,7 @@ use crate::data::Data;
 use crate::ledger::{Kind, Level, Movement};
 use crate::machine::State;
 use crate::order::Order;
+use crate::queue::MessageId;
 
 /// What movements add up to, by SKU and location: on hand, committed, reserved.
 #[derive(Clone, Debug, Default)]
@@ -176,5 +177,39 @@ pub fn lists_are_derived(state: &State) -> Result<(), String> {
             && state.wakes_at() == again.wakes_at()
     });
     let same = same && state.short() == again.short() && state.holds() == again.holds();
+    if state.queue() != again.queue() {
+        return Err("a derived list differs from the topics".into());
+    }
     if same { Ok(()) } else { Err("a derived list differs from the listings".into()) }
+}
+
+/// What topics count of themselves is what is in them, and what a group holds is there to be held.
+pub fn queue_is_sound(data: &Data) -> Result<(), String> {
+    let queue = &data.queue;
+    let mut messages = 0;
+    for topic in queue.topics.values().chain(queue.leaving.values()) {
+        messages += topic.depth();
+        let lanes = topic.urgent.messages.iter().chain(topic.normal.messages.iter());
+        let delayed = topic.delayed.iter().map(|(_, delayed)| &delayed.message);
+        let sizes = lanes.map(|(_, message)| message).chain(delayed).map(|m| u64::from(m.bytes));
+        if topic.bytes != sizes.sum::<u64>() {
+            return Err(alloc::format!("topic {}: its bytes do not add up", topic.number));
+        }
+        for (name, group) in &topic.groups {
+            for (id, _) in group.held.iter() {
+                if topic.message(MessageId(id)).is_none() || group.dead.get(id).is_some() {
+                    return Err(alloc::format!("{name} holds a message that is gone or given up"));
+                }
+            }
+            let gone = |(id, _): (u64, _)| topic.message(MessageId(id)).is_none();
+            if group.dead.iter().any(|(id, dead)| gone((id, dead))) {
+                return Err(alloc::format!("{name} gave up a message that is gone"));
+            }
+        }
+    }
+    if messages == queue.messages {
+        Ok(())
+    } else {
+        Err(alloc::format!("{messages} messages are kept, {} are counted", queue.messages))
+    }
 }

@@ -50,6 +50,7 @@ pub mod order;
 pub mod origin;
 pub mod packed;
 mod pushes;
+pub mod queue;
 pub mod reply;
 mod request;
 pub mod reservation;

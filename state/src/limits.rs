@@ -66,6 +66,44 @@ pub const NOTICES_MAX: usize = 100_000;
 /// Components of a listing's settings.
 pub const LISTING_SETTINGS_MAX: usize = 16;
 
+/// Topics of the queue.
+pub const TOPICS_MAX: usize = 1_000;
+/// Groups of one topic.
+pub const GROUPS_MAX: usize = 32;
+/// Schedules of one topic.
+pub const SCHEDULES_MAX: usize = 100;
+/// Keys of one topic that are paused.
+pub const PAUSED_KEYS_MAX: usize = 10_000;
+/// Messages of all topics together.
+pub const QUEUE_MESSAGES_MAX: u64 = 10_000_000;
+/// Dedup ids of all topics together; beyond it the oldest goes early.
+pub const DEDUP_IDS_MAX: usize = 2_000_000;
+/// Messages in one request to publish, to redrive, to forget or to remove.
+pub const REQUEST_MESSAGES_MAX: usize = 1_000;
+/// Bytes of one message's body.
+pub const MESSAGE_BYTES_MAX: usize = 256 * 1024;
+/// Messages in one lease.
+pub const LEASE_MESSAGES_MAX: u32 = 1_000;
+/// The shortest and the longest lease.
+pub const LEASE_MIN_MS: Millis = SECOND_MS;
+/// See [`LEASE_MIN_MS`].
+pub const LEASE_MAX_MS: Millis = 12 * HOUR_MS;
+/// The longest delay of a message or of another attempt.
+pub const DELAY_MAX_MS: Millis = 90 * DAY_MS;
+/// Messages that one group may have begun and not finished, those that wait behind others of their key
+/// too. It begins no more then.
+pub const HELD_MAX: usize = 5_000_000;
+/// Messages that one lease looks at that are not ready.
+pub const LOOKED_AT_MAX: u32 = 4_096;
+/// Messages that one group may have given up; beyond it the oldest is forgotten, and is counted.
+pub const GIVEN_UP_MAX: usize = 100_000;
+/// Keys of one group whose rate is used up; beyond it nothing is leased until one of them is open again.
+pub const CLOSED_KEYS_MAX: usize = 100_000;
+/// How long what was given up is kept.
+pub const DEAD_KEEP_MS: Millis = 30 * DAY_MS;
+/// Messages dropped by one command because they are old, or because their topic was deleted.
+pub const WALKED_PER_COMMAND_MAX: usize = 256;
+
 /// How long a delivery's key is kept unless its channel says otherwise.
 pub const DEDUP_WINDOW_DEFAULT_MS: Millis = 7 * DAY_MS;
 /// The longest that a channel may ask for; more counts as this.

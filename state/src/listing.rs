@@ -22,7 +22,7 @@ use alloc::string::String;
 use serde::{Deserialize, Serialize};
 
 use crate::command::ListingSpec;
-use crate::{Id, Millis, limits};
+use crate::{Id, Millis, Stamp, limits};
 
 /// One SKU on one channel.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,6 +46,10 @@ pub struct Listing {
     pub put_back: i64,
     /// Until when `unheard`, `unresolved` and `put_back` count at least.
     pub uncertain_until: Millis,
+    /// Log index of the last sale there that was heard of.
+    pub sold_at: u64,
+    /// Log index of the last that was heard of units put back on sale there.
+    pub restocked_at: u64,
     /// The quantity confirmed last, and when.
     pub confirmed: Option<(i64, Millis)>,
     /// The quantity read back last, and when.
@@ -110,16 +114,23 @@ impl Listing {
         if self.counts(now) { self.unresolved } else { 0 }
     }
 
-    /// When something about it stops to count, if anything does: it must be looked at again then.
+    /// When something about it stops to count, if anything does: it must be looked at again then. The same of
+    /// what was explained by a sale that may have been another one: it was never read since.
     #[must_use]
-    pub const fn wakes_at(&self) -> Option<Millis> {
-        if self.is_uncertain() && !self.unsure { Some(self.uncertain_until) } else { None }
+    pub fn wakes_at(&self) -> Option<Millis> {
+        let waits = self.is_uncertain() || self.read_at() < self.uncertain_until;
+        (waits && !self.unsure).then_some(self.uncertain_until)
+    }
+
+    /// When it was read last; 0 before the first time.
+    fn read_at(&self) -> Millis {
+        self.observed.map_or(0, |(_, time)| time)
     }
 
     /// Forgets what no longer counts, unless a reading must come first, and asks for one: units put back
     /// may have been counted twice, once by a reading and once when they were heard of.
     pub fn wake(&mut self, now: Millis) {
-        let doubtful = now >= self.uncertain_until && self.is_uncertain();
+        let doubtful = self.wakes_at().is_some_and(|time| now >= time);
         self.forget(now);
         self.unsure |= doubtful;
     }
@@ -134,8 +145,7 @@ impl Listing {
 
     /// Whether a raise without a known outcome may have landed since the channel was read.
     fn may_have_landed(&self) -> bool {
-        let read = self.observed.map_or(0, |(_, time)| time);
-        self.is_uncertain() && read < self.lands_until
+        self.is_uncertain() && self.read_at() < self.lands_until
     }
 
     fn forget(&mut self, now: Millis) {
@@ -145,8 +155,9 @@ impl Listing {
     }
 
     /// A sale of this channel arrived: it explains missing units first, then lowers what is shown.
-    pub fn sold(&mut self, quantity: i64, now: Millis) {
-        self.forget(now);
+    pub fn sold(&mut self, quantity: i64, stamp: Stamp) {
+        self.forget(stamp.now);
+        self.sold_at = stamp.index;
         let missing = self.unheard.min(quantity);
         let doubtful = self.unresolved.min(quantity - missing);
         self.unheard -= missing;
@@ -155,10 +166,11 @@ impl Listing {
         // nothing else would ever tell.
         self.unsure |= doubtful > 0;
         let rest = quantity - missing - doubtful;
-        // A channel cannot sell below zero, but it may have sold already what the push in flight brings:
-        // below zero stands what of that is gone.
+        // Below zero stands what was sold of units of which nothing was heard: of what the push in flight
+        // brings, or put back on sale before. What else it may be, a reading tells.
         let least = self.in_flight.map_or(0, |push| (push.from - push.quantity).min(0));
-        self.shown = self.shown.map(|shown| (shown - rest).max(shown.min(least)));
+        self.shown = self.shown.map(|shown| shown.saturating_sub(rest).max(-limits::LEVEL_MAX));
+        self.unsure |= rest > 0 && self.shown.is_some_and(|shown| shown < least);
     }
 
     /// The push in flight will not be confirmed: what was sold beyond what was shown may not be of it.
@@ -169,8 +181,9 @@ impl Listing {
 
     /// The channel put units back on sale by itself: a cancellation or a return that it restocked. It
     /// explains units that a reading showed too many first, then raises what is shown.
-    pub fn restocked(&mut self, quantity: i64, now: Millis) {
-        self.forget(now);
+    pub fn restocked(&mut self, quantity: i64, stamp: Stamp) {
+        self.forget(stamp.now);
+        self.restocked_at = stamp.index;
         let explained = self.put_back.min(quantity);
         self.put_back -= explained;
         let rest = quantity - explained;
@@ -215,19 +228,28 @@ impl Listing {
     /// The channel was read and shows `quantity`. Units that should be there and are not are sales on
     /// their way; of those of which a lost push may be the reason nobody can know. Units that are there
     /// for no known reason were put back, and it will be heard why.
-    pub fn observe(&mut self, quantity: i64, now: Millis) {
+    ///
+    /// Nobody read before log index `intent`. If what was heard since may be just what the reading did not
+    /// know yet, it says nothing, and the channel is read again.
+    pub fn observe(&mut self, quantity: i64, intent: u64, now: Millis) {
         let quantity = quantity.clamp(-limits::LEVEL_MAX, limits::LEVEL_MAX);
         self.abandon(now);
         self.forget(now);
         if let Some(shown) = self.shown {
             let bound = shown + self.unheard + self.unresolved;
+            let before_a_sale = quantity > bound && self.sold_at > intent;
+            if before_a_sale || quantity < bound && self.restocked_at > intent {
+                self.unsure = true;
+                return;
+            }
             let missing = shown + self.unheard - quantity;
             self.unheard = missing.clamp(0, limits::LEVEL_MAX);
             let doubtful = bound - quantity - self.unheard;
             self.unresolved = doubtful.clamp(0, limits::LEVEL_MAX);
             let unexplained = (quantity - bound).clamp(0, limits::LEVEL_MAX);
             self.put_back = (self.put_back + unexplained).min(limits::LEVEL_MAX);
-            if self.unsure || quantity < shown || unexplained > 0 {
+            let doubtful = self.unsure && self.is_uncertain();
+            if doubtful || quantity < shown || unexplained > 0 {
                 self.uncertain_until = now + limits::UNCERTAIN_KEEP_MS;
             }
         }

@@ -13,6 +13,7 @@ use crate::ledger::Stock;
 use crate::limits;
 use crate::listing::{Due, Listing, Place, Stale};
 use crate::notices::{Before, shortfalls};
+use crate::queue::lists::Lists;
 use crate::reservation::Status;
 use crate::{Effects, Id, Millis, NodeId, Packed, Reply};
 
@@ -36,6 +37,7 @@ pub struct State {
     pub(crate) short: BTreeSet<Id>,
     /// When what is held is let go.
     pub(crate) holds: BTreeSet<(Millis, String)>,
+    pub(crate) lists: Lists,
 }
 
 /// One command being applied: where it stands, and what has come of it so far.
@@ -65,6 +67,7 @@ impl State {
     pub fn new(data: Data) -> Self {
         let mut state = Self { data, ..Self::default() };
         state.data.kits.derive();
+        state.lists = Lists::of(&state.data.queue);
         for (id, reservation) in state.data.reservations.entries().iter() {
             if reservation.status == Status::Held {
                 state.holds.insert((reservation.expires, id.clone()));
@@ -108,13 +111,19 @@ impl State {
         let named = (!self.data.names.ready().is_empty()).then_some(self.data.now);
         let woken = self.wakes.first().map(|(time, ..)| time);
         let let_go = self.holds.first().map(|(time, _)| *time);
-        named.into_iter().chain(woken).chain(let_go).min()
+        named.into_iter().chain(woken).chain(let_go).chain(self.lists.wakes_at()).min()
     }
 
     /// SKUs that are short of something somewhere.
     #[must_use]
     pub const fn short(&self) -> &BTreeSet<Id> {
         &self.short
+    }
+
+    /// What is derived of the topics.
+    #[must_use]
+    pub const fn queue(&self) -> &Lists {
+        &self.lists
     }
 
     /// When what is held is let go, by reservation.
@@ -151,20 +160,22 @@ impl State {
             Command::Intend { channel, epoch, skus } => {
                 self.intend(&mut work, &channel, epoch, skus)
             }
-            Command::Settle { channel, epoch, outcomes } => {
-                self.settle(&mut work, &channel, epoch, outcomes)
+            Command::Settle { channel, epoch, intent, outcomes } => {
+                self.settle(&mut work, &channel, (epoch, intent), outcomes)
             }
             Command::Tick => Reply::Done,
             Command::PutLocations(locations) => self.put_locations(locations),
             Command::Checkpoint => self.checkpoint(stamp),
             Command::Report { checkpoint, node, report } => self.report(checkpoint, node, report),
+            Command::Queue(asks) => self.ask_queue(&mut work, asks),
+            Command::Letters(letters) => self.letters(&mut work, letters),
         };
         self.work_off_named(&mut work);
         self.touch_related(&mut work);
-        for (sku, cause) in work.touched {
+        for (sku, cause) in core::mem::take(&mut work.touched) {
             self.refresh(&sku, cause);
         }
-        self.give_notices(stamp, work.before);
+        self.give_notices(&mut work);
         (reply, work.effects)
     }
 
@@ -218,6 +229,7 @@ impl State {
         self.data.told.expire(now, |_| 0);
         self.data.notices.expire(now, |_| 0);
         self.expire_holds(work);
+        self.wake_queue(work);
         self.data.reservations.expire(now, |known| known.kept_until(now));
         let orders =
             self.data.orders.expire(now, |order| order.get().touched + limits::ORDER_KEEP_MS);
@@ -298,7 +310,7 @@ impl State {
         let Some(known) = self.data.channels.get_mut(channel) else {
             return Reply::Rejected(alloc::format!("there is no channel {channel:?}"));
         };
-        known.owner = Some(Owner { node, epoch: index });
+        known.owner = Some(Owner { node, epoch: index, settled: 0 });
         let in_flight: Vec<Id> = self.flights.of(channel).map(|(_, sku)| sku.into()).collect();
         for sku in in_flight {
             let place = (channel.into(), sku);

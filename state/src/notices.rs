@@ -2,13 +2,20 @@
 
 use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString};
+use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
 use crate::ledger::Stock;
 use crate::limits::{NOTICE_KEEP_MS, NOTICES_MAX};
-use crate::machine::{Stamp, State, Work};
+use crate::machine::{State, Work};
+use crate::origin::Lane;
+use crate::queue::ask::Publish;
+use crate::reply::Kept;
 use crate::{Id, Millis};
+
+/// The topic of notices. Without it there are no messages of them.
+pub const TOPIC: &str = "stock.notices";
 
 /// Something that a person wants to hear of.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,10 +76,20 @@ impl Work {
 }
 
 impl State {
+    /// Publishes a notice, where somebody has made the topic for them.
+    fn publish_notice(&mut self, work: &mut Work, notice: &Notice) {
+        if self.data.queue.topic(TOPIC).is_some() {
+            let (lane, key) = (Lane::Urgent, Some(notice.sku.clone()));
+            let message = Publish { lane, key, delay_ms: 0, dedup: None, body: Vec::new() };
+            self.offer(work, TOPIC, &message, Kept::Notice(notice.clone()));
+        }
+    }
+
     /// Gives notice of what began or ended with a command.
-    pub(crate) fn give_notices(&mut self, stamp: Stamp, before: BTreeMap<String, Before>) {
+    pub(crate) fn give_notices(&mut self, work: &mut Work) {
+        let stamp = work.stamp;
         let mut n = 0;
-        for (sku, before) in before {
+        for (sku, before) in core::mem::take(&mut work.before) {
             let Some(stock) = self.data.stock.get(sku.as_str()) else { continue };
             let (available, after) = (stock.available(), shortfalls(stock));
             let low = stock.low_at.filter(|low| available <= *low && before.available > *low);
@@ -87,6 +104,7 @@ impl State {
             for event in begun.chain(ended).chain(low) {
                 let notice = Notice { time: stamp.now, sku: sku.clone(), event };
                 let expires = stamp.now + NOTICE_KEEP_MS;
+                self.publish_notice(work, &notice);
                 self.data.notices.insert((stamp.index, n), notice, expires, NOTICES_MAX);
                 n += 1;
             }

@@ -4,6 +4,7 @@ use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use crate::channel::Owner;
 use crate::command::{Outcome, Settled};
 use crate::ledger::Stock;
 use crate::limits;
@@ -21,7 +22,7 @@ impl State {
         epoch: u64,
         skus: Vec<String>,
     ) -> Reply {
-        if !self.is_owner(channel, epoch) {
+        if self.owner(channel, epoch).is_none() {
             return Reply::Fenced;
         }
         let stamp = work.stamp;
@@ -50,18 +51,21 @@ impl State {
         Reply::Intended(intended)
     }
 
-    /// Takes in what became of pushes and read-backs.
+    /// Takes in what became of an intent's pushes and read-backs, once.
     pub(crate) fn settle(
         &mut self,
         work: &mut Work,
         channel: &str,
-        epoch: u64,
+        (epoch, intent): (u64, u64),
         outcomes: Vec<Outcome>,
     ) -> Reply {
         let now = work.stamp.now;
-        if !self.is_owner(channel, epoch) {
-            return Reply::Fenced;
+        let Some(owner) = self.owner(channel, epoch) else { return Reply::Fenced };
+        // Told before: what was heard since is newer than what was read then.
+        if intent <= owner.settled {
+            return Reply::Done;
         }
+        owner.settled = intent;
         for Outcome { sku, listing: id, revision, result } in outcomes {
             let place = (channel.into(), sku.as_str().into());
             let confirmed = self.change_listing(&place, |listing| {
@@ -78,7 +82,7 @@ impl State {
                         if push.is_some() || listing.in_flight.is_none() =>
                     {
                         let stale = push.filter(|push| push.quantity == quantity);
-                        listing.observe(quantity, now);
+                        listing.observe(quantity, intent, now);
                         return stale.map(|push| push.stale);
                     }
                     (Settled::Refused, Some(push)) => listing.refuse(push),
@@ -106,8 +110,9 @@ impl State {
         Reply::Done
     }
 
-    fn is_owner(&self, channel: &str, epoch: u64) -> bool {
-        let owner = self.data.channels.get(channel).and_then(|channel| channel.owner);
-        owner.is_some_and(|owner| owner.epoch == epoch)
+    /// Who pushes to a channel, if under this epoch still.
+    fn owner(&mut self, channel: &str, epoch: u64) -> Option<&mut Owner> {
+        let owner = self.data.channels.get_mut(channel)?.owner.as_mut();
+        owner.filter(|owner| owner.epoch == epoch)
     }
 }

@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 use crate::Millis;
 use crate::command::Fact;
 use crate::ledger::Movement;
+use crate::notices::Notice;
+use crate::queue::ask::Answer;
 use crate::reservation::{Reservation, Status};
 
 /// The answer to a command. Appended only, like the commands.
@@ -47,6 +49,8 @@ pub enum Reply {
         /// Its log index.
         index: u64,
     },
+    /// The answers to what was asked of the queue, in its order.
+    Queue(Vec<Answer>),
 }
 
 /// The answer to a request.
@@ -58,6 +62,8 @@ pub enum Answered {
     Reservation(String, Reservation),
     /// It cannot be granted.
     Refused(Refused),
+    /// What a topic has to say.
+    Queue(Answer),
 }
 
 /// Why something cannot be granted.
@@ -140,17 +146,19 @@ pub enum Step {
 pub struct Effects {
     /// New lines of the ledger.
     pub movements: Vec<Movement>,
-    /// Bodies to keep, by their place in the list of dead letters.
+    /// Bodies to keep, in their order.
     pub bodies: Vec<Body>,
     /// Pushes that were confirmed.
     pub confirmed: Vec<Confirmed>,
+    /// Bodies that nobody needs any more, by log index and number.
+    pub dropped: Vec<(u64, u32)>,
     /// Deliveries that were repetitions.
     pub duplicates: u64,
     /// Deliveries applied.
     pub applied: u64,
 }
 
-/// The body of a dead letter.
+/// The body of a dead letter, or of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Body {
     /// Its number within the log entry.
@@ -159,13 +167,40 @@ pub struct Body {
     pub kept: Kept,
 }
 
-/// What is kept of a dead letter.
+/// What is kept of a dead letter, or of a message. Appended only.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Kept {
     /// The body, as it was received.
     Body(Vec<u8>),
     /// What was understood, where that cannot be applied.
     Facts(Vec<Fact>),
+    /// A message as it was published.
+    Message {
+        /// Its key.
+        key: Option<String>,
+        /// Its body.
+        body: Vec<u8>,
+    },
+    /// A notice, as a message.
+    Notice(Notice),
+}
+
+impl Kept {
+    /// Bytes of it, as they count against the bounds of a topic.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Body(body) => body.len(),
+            Self::Message { key, body } => key.as_ref().map_or(0, String::len) + body.len(),
+            Self::Facts(_) | Self::Notice(_) => 256,
+        }
+    }
+
+    /// Whether there is nothing in it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
 }
 
 /// A channel shows what the ledger says, since now.

@@ -24,12 +24,11 @@ impl State {
         idempotency: Option<(Key, Key)>,
         asked: Asked,
     ) -> Reply {
-        if let Some((key, body)) = idempotency
-            && let Some(known) = self.data.answers.get(&key)
-        {
-            return if known.body == body { known.reply.clone() } else { Reply::KeyReused };
-        }
-        let answer = match asked {
+        self.once(work, idempotency, |state, work| state.answer(work, asked))
+    }
+
+    fn answer(&mut self, work: &mut Work, asked: Asked) -> Answered {
+        match asked {
             Asked::Movements(asked) => match self.movements(work, &asked) {
                 Ok(outcomes) => Answered::Movements(outcomes),
                 Err(refused) => Answered::Refused(refused),
@@ -38,7 +37,22 @@ impl State {
             Asked::Confirm(asked) => self.confirm(work, asked),
             Asked::Release(id) => self.release(work, id),
             Asked::Extend(id, ttl_ms) => self.extend(work, id, ttl_ms),
-        };
+        }
+    }
+
+    /// Does what is asked, once per idempotency key.
+    pub(crate) fn once(
+        &mut self,
+        work: &mut Work,
+        idempotency: Option<(Key, Key)>,
+        done: impl FnOnce(&mut Self, &mut Work) -> Answered,
+    ) -> Reply {
+        if let Some((key, body)) = idempotency
+            && let Some(known) = self.data.answers.get(&key)
+        {
+            return if known.body == body { known.reply.clone() } else { Reply::KeyReused };
+        }
+        let answer = done(self, work);
         let reply = Reply::Answered { index: work.stamp.index, answer };
         if let Some((key, body)) = idempotency {
             let answer = Answer { body, reply: reply.clone(), time: work.stamp.now };

@@ -38,6 +38,8 @@ const NAMES: [&str; 3] = ["ebay", "shop", "walmart"];
 /// Everything outside arrives within this time; the state counts on `UNCERTAIN_KEEP_MS`.
 const LATEST_MS: Millis = 14 * MINUTE_MS;
 
+/// `Look` asks a channel what it shows, and the answer is agreed on later; `Repeat` tells the last outcome once
+/// more.
 #[derive(Clone, Copy, Debug)]
 enum Op {
     Sell { at: usize, quantity: i64 },
@@ -45,6 +47,8 @@ enum Op {
     Hear { at: usize, which: usize },
     Push { at: usize, fate: Fate },
     Read { at: usize },
+    Look { at: usize },
+    Repeat { at: usize },
     Land { at: usize },
     Claim { at: usize },
     Lower(i64),
@@ -91,6 +95,9 @@ struct Market {
     late: Vec<Push>,
     epoch: u64,
     unanswered: Option<u64>,
+    /// What it showed when it was asked, and the index before that.
+    reading: Option<(u64, i64)>,
+    told: Option<Command>,
 }
 
 struct World {
@@ -140,6 +147,12 @@ impl World {
             Op::Hear { at, which } => self.hear(at, which),
             Op::Push { at, fate } => self.push(at, fate)?,
             Op::Read { at } => self.read(at),
+            Op::Look { at } => self.look(at),
+            Op::Repeat { at } => {
+                if let Some(told) = self.markets[at].told.clone() {
+                    self.node.apply(told);
+                }
+            }
             Op::Land { at } => {
                 if let Some(push) = self.markets[at].late.pop() {
                     self.take(at, push)?;
@@ -224,20 +237,38 @@ impl World {
         let Reply::Claimed { epoch } = reply else { panic!("{reply:?}") };
         self.markets[at].epoch = epoch;
         self.markets[at].unanswered = None;
+        self.markets[at].reading = None;
     }
 
-    fn settle(&mut self, at: usize, revision: u64, result: Settled) {
-        let epoch = self.markets[at].epoch;
-        self.markets[at].unanswered = None;
-        self.node.apply(settle(NAMES[at], epoch, sold_as(self.each[at]), revision, result));
+    fn settle(&mut self, at: usize, intent: u64, revision: u64, result: Settled) {
+        let market = &mut self.markets[at];
+        market.unanswered = None;
+        let ids = (market.epoch, intent);
+        let command = settle(NAMES[at], ids, sold_as(self.each[at]), revision, result);
+        market.told = Some(command.clone());
+        self.node.apply(command);
     }
 
+    fn look(&mut self, at: usize) {
+        let market = &mut self.markets[at];
+        market.reading.get_or_insert((self.node.index, market.shown));
+    }
+
+    /// What a channel showed when it was asked, if it was, or else shows now.
     fn read(&mut self, at: usize) {
-        let revision = self.markets[at].unanswered.unwrap_or(0);
-        self.settle(at, revision, Settled::Observed(self.markets[at].shown));
+        self.look(at);
+        let market = &mut self.markets[at];
+        let revision = market.unanswered.unwrap_or(0);
+        if let Some((intent, shown)) = market.reading.take() {
+            self.settle(at, intent, revision, Settled::Observed(shown));
+        }
     }
 
     fn push(&mut self, at: usize, fate: Fate) -> Checked {
+        // One thing at a time.
+        if self.markets[at].reading.is_some() {
+            self.read(at);
+        }
         let (channel, epoch) = (NAMES[at].to_string(), self.markets[at].epoch);
         let (reply, _) = self.node.apply(Command::Intend {
             channel,
@@ -265,10 +296,10 @@ impl World {
         self.markets[at].unanswered = Some(revision);
         match fate {
             Fate::Answered if self.take(at, push)? => {
-                self.settle(at, revision, Settled::Confirmed);
+                self.settle(at, revision, revision, Settled::Confirmed);
             }
             Fate::Answered => {
-                self.settle(at, revision, Settled::Refused);
+                self.settle(at, revision, revision, Settled::Refused);
                 self.read(at);
             }
             Fate::AnswerLost => {
@@ -322,6 +353,12 @@ impl World {
 
     /// Time passes; what would come too late comes just in time.
     fn wait(&mut self, time: Millis) {
+        // Nobody tells so late what was read.
+        for at in 0..NAMES.len() {
+            if self.markets[at].reading.is_some() {
+                self.read(at);
+            }
+        }
         let until = self.node.now + time;
         while let Some((time, at)) = (0..NAMES.len())
             .flat_map(|at| self.markets[at].mail.iter().map(move |(sent, _)| (*sent, at)))
@@ -402,6 +439,8 @@ fn op() -> impl Strategy<Value = Op> {
         4 => (at(), any::<usize>()).prop_map(|(at, which)| Op::Hear { at, which }),
         8 => (at(), fate).prop_map(|(at, fate)| Op::Push { at, fate }),
         2 => at().prop_map(|at| Op::Read { at }),
+        2 => at().prop_map(|at| Op::Look { at }),
+        1 => at().prop_map(|at| Op::Repeat { at }),
         2 => at().prop_map(|at| Op::Land { at }),
         1 => at().prop_map(|at| Op::Claim { at }),
         1 => (1..4i64).prop_map(Op::Lower),

@@ -16,6 +16,7 @@ use state::Reply;
 use state::allocation::Mode;
 use state::channel::Definition;
 use state::command::{Command, Outcome, Settled};
+use state::dedup::Expiring;
 use state::ledger::Kind;
 use state::limits::{DAY_MS, ORDER_LINES_MAX, QUANTITY_MAX};
 use state::order::Removal;
@@ -36,9 +37,15 @@ fn a_failure_of_another_push_does_not_end_the_one_in_flight() {
     let mut node = shop(true);
     let claim = Command::Claim { channel: "shop".into(), node: 1 };
     let Reply::Claimed { epoch } = node.apply(claim).0 else { panic!() };
-    node.apply(common::settle("shop", epoch, "MUG", 0, Settled::Observed(2)));
+    node.apply(common::settle("shop", (epoch, node.index), "MUG", 0, Settled::Observed(2)));
     node.apply(Command::Intend { channel: "shop".into(), epoch, skus: vec!["MUG".into()] });
-    node.apply(common::settle("shop", epoch, "MUG", 1, Settled::Failed("gone".into())));
+    node.apply(common::settle(
+        "shop",
+        (epoch, node.index),
+        "MUG",
+        1,
+        Settled::Failed("gone".into()),
+    ));
     let listing = node.state.data().stock.get("MUG").unwrap().listings["shop"].get();
     assert_eq!(listing.in_flight.map(|push| push.quantity), Some(9));
     assert_eq!(listing.exposure(START), Some(9));
@@ -53,7 +60,7 @@ fn a_reading_of_a_former_listing_says_nothing_of_the_new_one() {
     for (listing, shown) in [("shop/a former one", None), ("shop/MUG", Some(2))] {
         let (sku, listing) = ("MUG".into(), listing.into());
         let outcomes = vec![Outcome { sku, listing, revision: 0, result: Settled::Observed(2) }];
-        node.apply(Command::Settle { channel: "shop".into(), epoch, outcomes });
+        node.apply(Command::Settle { channel: "shop".into(), epoch, intent: node.index, outcomes });
         let stock = node.state.data().stock.get("MUG").unwrap();
         assert_eq!(stock.listings["shop"].get().shown, shown);
     }
@@ -112,7 +119,13 @@ fn a_channel_may_say_that_it_shows_anything() {
         }
         let stock = node.state.data().stock.get("MUG").unwrap();
         let revision = stock.listings["shop"].get().in_flight.map_or(0, |push| push.revision);
-        node.apply(common::settle("shop", epoch, "MUG", revision, Settled::Observed(quantity)));
+        node.apply(common::settle(
+            "shop",
+            (epoch, node.index),
+            "MUG",
+            revision,
+            Settled::Observed(quantity),
+        ));
         node.check().unwrap();
         let listing = node.state.data().stock.get("MUG").unwrap().listings["shop"].get();
         assert!(listing.exposure(node.now).unwrap() >= 0);
@@ -144,4 +157,20 @@ fn agreed_time_does_not_go_back() {
     node.apply(movements(vec![request("r1", Kind::Receipt, "MUG", 1)]));
     assert_eq!(node.state.data().now, START);
     assert_eq!(node.movements[0].time, START);
+}
+
+#[test]
+fn what_does_not_fit_drops_what_came_first() {
+    // The answer that is forgotten first would be the newest: the one whose client may still repeat it.
+    let mut kept: Expiring<u64, u64> = Expiring::default();
+    let dropped: Vec<_> =
+        (0..6).filter_map(|n| kept.insert(n, n, START + DAY_MS, 4)).map(|(key, _)| key).collect();
+    assert_eq!(dropped, [0, 1]);
+    assert_eq!(kept.evicted(), 2);
+    // Restored from a snapshot, a node forgets the same ones.
+    let standard = bincode::config::standard();
+    let bytes = bincode::serde::encode_to_vec(&kept, standard).unwrap();
+    let mut restored: Expiring<u64, u64> =
+        bincode::serde::decode_from_slice(&bytes, standard).unwrap().0;
+    assert_eq!(restored.insert(6, 6, START + DAY_MS, 4), Some((2, 2)));
 }

@@ -210,7 +210,8 @@ impl Player {
             _ => Settled::Failed(rest.join(" ")),
         };
         let epoch = option(rest, "epoch").map_or_else(|| self.epoch(channel), number);
-        common::settle(channel, epoch, sku, revision, result)
+        let intent = option(rest, "intent").map_or(self.node.index, number);
+        common::settle(channel, (epoch, intent), sku, revision, result)
     }
 
     fn deliver(&self, (channel, id): (&str, &str), options: &[&str], facts: &[&str]) -> Command {
@@ -334,6 +335,7 @@ fn told(reply: &Reply, effects: &Effects) -> String {
             }
         }
         Reply::Rejected(why) => writeln!(told, "rejected: {why}").unwrap(),
+        Reply::Queue(answers) => writeln!(told, "{answers:?}").unwrap(),
     }
     for m in &effects.movements {
         let kind = m.kind.name();
@@ -379,6 +381,7 @@ fn answered(answer: &Answered) -> String {
             }
         }
         Answered::Refused(refused) => writeln!(told, "refused: {refused:?}").unwrap(),
+        Answered::Queue(answer) => writeln!(told, "{answer:?}").unwrap(),
     }
     told
 }

@@ -120,18 +120,20 @@ impl World {
         let n = self.whom(whom, step.choice).await[0];
         self.tell("full disk", &format!("{whom:?}, {}", self.names(&[n])));
         self.disks[n].fill(8 << 20);
-        until_true("a node without room refuses webhooks", async || {
+        // What its stores need at this very moment may be more than is left: then it ends before it refuses.
+        let mut ended = false;
+        until_true("a node without room refuses webhooks, or ends", async || {
+            ended |= self.nodes[n].has_ended();
             let ready = self.nodes[n].api("GET", "/readyz", &[], "").await;
-            ready.is_ok_and(|answer| answer.status == 503)
+            ended || ready.is_ok_and(|answer| answer.status == 503)
         })
         .await;
         self.disks[n].fill(0);
         sleep(step.lasts).await;
         self.disks[n].free();
         // A node that could not write ends by itself, after a while; one that did not have to goes on.
-        let mut ended = false;
         until_true("a node without room ends, or goes on", async || {
-            ended = self.nodes[n].has_ended();
+            ended |= self.nodes[n].has_ended();
             let ready = self.nodes[n].api("GET", "/readyz?leader", &[], "").await;
             ended || ready.is_ok_and(|answer| answer.status == 200)
         })

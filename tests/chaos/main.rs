@@ -96,7 +96,6 @@ async fn chaos(mut world: World, seed: u64, lasts: Duration) -> Vec<String> {
     }
 
     world.calm();
-    let since = Instant::now();
     world.say("no more faults; everything comes to rest");
     stores::close(&world).await;
     traffic.stop().await;
@@ -107,5 +106,5 @@ async fn chaos(mut world: World, seed: u64, lasts: Duration) -> Vec<String> {
         intruder: intruder.stop().await,
         watched: watch.stop().await,
     };
-    verdict::give(&world, &all, since).await
+    verdict::give(&world, &all).await
 }

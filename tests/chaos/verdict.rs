@@ -1,10 +1,8 @@
 //! What was promised, held against what the nodes and the stores say, invariant by invariant.
 
 use std::panic::AssertUnwindSafe;
-use std::time::Duration;
 
 use futures::FutureExt as _;
-use tokio::time::Instant;
 
 use crate::UNITS;
 use crate::clients::{self, Intrusion, Moved};
@@ -16,9 +14,6 @@ use crate::support::wan::Link;
 use crate::watch::Watched;
 use crate::world::World;
 
-/// A node makes a proposal again that had no answer for ten seconds; what it read before counts then, though
-/// it is older than what was heard since, until it is read again.
-const QUIET: Duration = Duration::from_secs(12);
 /// When nothing can be on its way any more that was ever sent to a store.
 const LATER_S: i64 = 16 * 60;
 const _: () = assert!(LATER_S.unsigned_abs() * 1000 > state::limits::UNCERTAIN_KEEP_MS);
@@ -51,8 +46,8 @@ impl Verdict {
     }
 }
 
-/// Judges everything, and tells; nothing failed any more `since` then. Returns what was broken.
-pub(crate) async fn give(world: &World, seen: &Seen, since: Instant) -> Vec<String> {
+/// Judges everything, and tells. Returns what was broken.
+pub(crate) async fn give(world: &World, seen: &Seen) -> Vec<String> {
     let node = &world.nodes[world.members[0]];
     // Only the answers are of interest now.
     world.wan.change(|_, link| *link = Link::default());
@@ -94,7 +89,7 @@ pub(crate) async fn give(world: &World, seen: &Seen, since: Instant) -> Vec<Stri
         })
         .await;
     verdict.judge("forgery: nothing comes of it", seen.intruder.check(world, node)).await;
-    judge_later(world, since, &mut verdict).await;
+    judge_later(world, &mut verdict).await;
     verdict.0
 }
 
@@ -121,12 +116,11 @@ async fn judge_stores(world: &World, verdict: &mut Verdict) {
 }
 
 /// What the stores show when nothing can be on its way any more.
-async fn judge_later(world: &World, since: Instant, verdict: &mut Verdict) {
+async fn judge_later(world: &World, verdict: &mut Verdict) {
     let node = &world.nodes[world.members[0]];
     if world.faketime.is_some() {
         verdict
             .judge("pushes: in the end each store shows just that", async {
-                tokio::time::sleep_until(since + QUIET).await;
                 for n in &world.members {
                     world.set_clock(*n, LATER_S);
                 }

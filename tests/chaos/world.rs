@@ -7,10 +7,11 @@ use std::time::Duration;
 use marketplace::{Store, Warehouse};
 use tokio::time::Instant;
 
+use crate::support::certificates::certify;
 use crate::support::http::{Door, Doors};
 use crate::support::power::{Disk, skipped};
 use crate::support::wan::Wan;
-use crate::support::{Node, TOKEN, found, random, stockraft, until_true};
+use crate::support::{Node, TOKEN, found, random, until_true};
 
 /// Members at any time.
 const MEMBERS: usize = 3;
@@ -266,19 +267,4 @@ impl Drop for World {
 fn faketime() -> Option<PathBuf> {
     let places = std::fs::read_dir("/usr/lib").ok()?;
     places.flatten().map(|place| place.path().join(FAKETIME)).find(|library| library.is_file())
-}
-
-/// An authority in a directory, if there is none yet, and certificates of nodes.
-pub(crate) fn certify(dir: &Path, ids: &[u64]) -> Result<(), String> {
-    let cert = |arguments: &[&str]| {
-        let output = stockraft().arg("cert").args(arguments).arg("--dir").arg(dir).output();
-        let output = output.map_err(|error| error.to_string())?;
-        let said = || String::from_utf8_lossy(&output.stderr).into_owned();
-        if output.status.success() { Ok(()) } else { Err(said()) }
-    };
-    if !dir.exists() {
-        std::fs::create_dir(dir).map_err(|error| error.to_string())?;
-        cert(&["ca"])?;
-    }
-    ids.iter().try_for_each(|id| cert(&["node", "--id", &id.to_string()]))
 }

@@ -20,6 +20,7 @@ use state::limits::DEDUP_WINDOW_DEFAULT_MS;
 use state::origin::{Lane, Origin};
 use state::{Stamp, State, invariant};
 use stockraft::channel::{Meant, deliver};
+use stockraft::route::Router;
 
 use kinds::{KINDS, Kind, Webhook};
 use life::{Order, SKUS, START_MS, STEP_MS, Step, truth};
@@ -74,7 +75,7 @@ fn verified(webhook: &Webhook, parse: impl Fn(&HeaderMap, Verified<'_>) -> Parse
 
 /// What the ledger gets to hear of: nothing of what changes nothing, and never a dead letter.
 fn heard(kind: &Kind, parsed: Parsed, raw: &[u8]) -> Option<Delivery> {
-    match deliver(kind.name, parsed, raw, START_MS) {
+    match deliver(&Router::default(), kind.name, parsed, raw, START_MS) {
         Meant::Delivery(delivery, None) => Some(*delivery),
         Meant::Delivery(_, Some(why)) => {
             panic!("{}: {why}: {}", kind.name, String::from_utf8_lossy(raw))

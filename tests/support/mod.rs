@@ -10,6 +10,7 @@
 )]
 
 pub mod book;
+pub mod certificates;
 pub mod holders;
 pub mod http;
 pub mod issuer;
@@ -17,6 +18,7 @@ pub mod linearizable;
 pub mod links;
 pub mod orders;
 pub mod payloads;
+pub mod ports;
 pub mod power;
 pub mod raw;
 pub mod senders;
@@ -25,11 +27,11 @@ pub mod wan;
 use std::fmt::Write as _;
 use std::fs;
 use std::io::Write as _;
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::Ipv4Addr;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -37,6 +39,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use http::{Answer, Door, Http};
+pub use ports::ports;
 use wan::Namespace;
 
 /// A token with every scope.
@@ -69,23 +72,6 @@ pub async fn until_true(what: &str, mut ask: impl AsyncFnMut() -> bool) {
     until(what, async || ask().await.then_some(())).await;
 }
 
-/// Three free ports in a row. They lie below those that the system gives to outgoing connections, or a
-/// node that was killed might find its port taken when it starts again.
-pub fn ports() -> [u16; 3] {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let blocks = 2_000;
-    let own = u16::try_from(std::process::id() % u32::from(blocks)).unwrap();
-    for _ in 0..blocks {
-        let block = (own * 7 + NEXT.fetch_add(1, Ordering::Relaxed)) % blocks;
-        let first = 10_000 + block * 10;
-        let all = [first, first + 1, first + 2];
-        if all.iter().all(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()) {
-            return all;
-        }
-    }
-    panic!("no free ports");
-}
-
 /// The program under test.
 pub fn stockraft() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_stockraft"));
@@ -93,6 +79,18 @@ pub fn stockraft() -> Command {
     for name in ["STOCKRAFT_TOKEN", "STOCKRAFT_NODE", "STOCKRAFT_LOG"] {
         command.env_remove(name);
     }
+    command
+}
+
+/// The same, allowed to open so many files and no more.
+fn limited(files_max: u64) -> Command {
+    let program = stockraft();
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("ulimit -n {files_max} && exec \"$0\" \"$@\"")]);
+    command.arg(program.get_program());
+    program.get_envs().for_each(|(name, _)| {
+        command.env_remove(name);
+    });
     command
 }
 
@@ -125,6 +123,8 @@ pub struct Node {
     pub more: String,
     /// Of its process.
     pub env: Vec<(String, String)>,
+    /// How many files it may open, where that is not what this process may.
+    pub files_max: Option<u64>,
     child: Option<Child>,
     http: Http,
 }
@@ -145,6 +145,7 @@ impl Node {
             raft: String::new(),
             more: String::new(),
             env: Vec::new(),
+            files_max: None,
             child: None,
             http: Http::new(),
         }
@@ -186,7 +187,7 @@ impl Node {
         let config = self.dir.join("node.toml");
         write_private(&config, &self.config());
         let log = fs::File::options().create(true).append(true).open(self.log_path()).unwrap();
-        let mut command = stockraft();
+        let mut command = self.files_max.map_or_else(stockraft, limited);
         command.args(["serve", "--stop-with-stdin", "--config"]).arg(config);
         command.envs(self.env.iter().cloned());
         command.stdin(Stdio::piped()).stdout(log.try_clone().unwrap()).stderr(log);

@@ -153,13 +153,22 @@ impl Sender {
 
     /// The same with some secret.
     pub fn sign_with(&self, secret: &str, headers: &[(&str, &str)], body: &[u8]) -> Sent {
+        self.signed(secret, clock::now_ms() / 1000, headers, body)
+    }
+
+    /// The same with the channel's own secret at a time, in seconds, where one is signed.
+    pub fn sign_at(&self, now_s: u64, headers: &[(&str, &str)], body: &[u8]) -> Sent {
+        self.signed(SECRET, now_s, headers, body)
+    }
+
+    fn signed(&self, secret: &str, now_s: u64, headers: &[(&str, &str)], body: &[u8]) -> Sent {
         let path = match self.scheme {
             Scheme::Path => format!("/webhooks/{}/{secret}", self.name),
             _ => format!("/webhooks/{}", self.name),
         };
         let own = |(name, value): &(&str, &str)| ((*name).to_string(), (*value).to_string());
         let mut sent = Sent { path, headers: headers.iter().map(own).collect(), body: body.into() };
-        let now_s = (clock::now_ms() / 1000).to_string();
+        let now_s = now_s.to_string();
         let mac = |parts: &[&[u8]]| mac(secret.as_bytes(), parts);
         let proof = match self.scheme {
             Scheme::Shopify | Scheme::WooCommerce => STANDARD.encode(mac(&[body])),

@@ -58,7 +58,7 @@ impl StoreBuilder<TypeConfig, Log, Adapter, TempDir> for Builder {
         let (log, _) = Log::open(&dir.path().join("log"), 1).unwrap();
         let files = Arc::new(Files::open(&dir.path().join("snapshots")).unwrap());
         let (progress, _) = watch::channel(crate::machine::adapter::Progress::default());
-        let adapter = Adapter::new(Arc::new(RwLock::new(Nothing)), files, progress).unwrap();
+        let adapter = Adapter::new(Arc::new(RwLock::new(Nothing)), files, progress);
         Ok((dir, log, adapter))
     }
 }

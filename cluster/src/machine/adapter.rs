@@ -9,9 +9,9 @@ use openraft::storage::{ApplyResponder, EntryResponder, RaftSnapshotBuilder, Raf
 use openraft::{OptionalSend, alias};
 use tokio::sync::watch;
 
-use super::files::{Files, Header, Received, Stored};
-use super::shared::Shared;
-use super::{Entry, Halt, Snapshot, Transfer};
+use super::files::{Files, Header, Prepared, Stored};
+use super::shared::{Shared, TakeOver};
+use super::{Entry, Halt, Snapshot};
 use crate::types::{Blob, LogId, Payload, SnapshotMeta, StoredMembership, TypeConfig};
 
 /// Entries applied under one lock.
@@ -19,11 +19,11 @@ const BATCH_ENTRIES_MAX: usize = 256;
 /// Bytes of commands applied under one lock.
 const BATCH_BYTES_MAX: usize = 1024 * 1024;
 
-/// A snapshot on its way: our own file, or what a peer sent.
+/// A snapshot on its way: our own file, or what a peer sent, read and found good before raft hears of it.
 #[derive(Debug)]
 pub(crate) enum SnapshotData {
     Local(Stored),
-    Received(Received),
+    Received(Prepared, TakeOver),
 }
 
 /// How far the machine is, for everyone who waits for it.
@@ -37,7 +37,6 @@ pub(crate) struct Progress {
 
 pub(crate) struct Adapter {
     machine: Arc<dyn Shared>,
-    transfer: Arc<dyn Transfer>,
     files: Arc<Files>,
     applied: Option<LogId>,
     members: StoredMembership,
@@ -51,10 +50,8 @@ impl Adapter {
         machine: Arc<dyn Shared>,
         files: Arc<Files>,
         progress: watch::Sender<Progress>,
-    ) -> Result<Self, Halt> {
-        let transfer = machine.transfer()?;
-        let members = StoredMembership::default();
-        Ok(Self { machine, transfer, files, applied: None, members, progress })
+    ) -> Self {
+        Self { machine, files, applied: None, members: StoredMembership::default(), progress }
     }
 
     fn header(&self) -> Header {
@@ -178,18 +175,20 @@ impl RaftStateMachine<TypeConfig> for Adapter {
 
     async fn install_snapshot(&mut self, _: &SnapshotMeta, data: SnapshotData) -> io::Result<()> {
         let (machine, files) = (Arc::clone(&self.machine), Arc::clone(&self.files));
-        let transfer = Arc::clone(&self.transfer);
         let header = blocking(move || {
-            let stored = match data {
-                SnapshotData::Received(received) => {
-                    let mut body = received.body()?;
-                    files.write(&received.header, |to| transfer.import(&mut body, to))?
+            let (stored, state) = match data {
+                SnapshotData::Received(prepared, state) => (files.name(prepared)?, state),
+                SnapshotData::Local(stored) => {
+                    let copy = |to: &mut dyn io::Write| -> Result<(), Halt> {
+                        Ok(io::copy(&mut stored.body(), to).map(drop)?)
+                    };
+                    let own = files.owns(&stored);
+                    let stored = if own { stored } else { files.write(&stored.header, copy)? };
+                    let state = machine.read(&mut stored.body())?;
+                    (stored, state)
                 }
-                SnapshotData::Local(stored) if files.owns(&stored) => stored,
-                SnapshotData::Local(stored) => files
-                    .write(&stored.header, |to| Ok(io::copy(&mut stored.body(), to).map(drop)?))?,
             };
-            machine.restore(&mut stored.body())?;
+            state.run()?;
             Ok(stored.header)
         })
         .await?;

@@ -8,7 +8,7 @@
 //! checksum was damaged later, and is refused, not skipped: an older snapshot may not reach the log.
 
 use std::fs::{self, File};
-use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufReader, BufWriter, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -62,11 +62,22 @@ pub(crate) struct Stored {
     body: (u64, u64),
 }
 
-/// What a peer sent, in transfer form. The file goes when this goes.
+/// A file that has no name yet that counts. It goes when this goes.
+#[derive(Debug)]
+struct Unfinished(PathBuf);
+
+/// What a peer sent, in transfer form.
 #[derive(Debug)]
 pub(crate) struct Received {
     pub(crate) header: Header,
-    path: PathBuf,
+    file: Unfinished,
+}
+
+/// A snapshot that is whole and durable, in local form, and not yet the newest.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    stored: Stored,
+    _file: Unfinished,
 }
 
 /// The directory of snapshots, and the newest of them.
@@ -118,19 +129,30 @@ impl Files {
         header: &Header,
         body: impl FnOnce(&mut dyn Write) -> Result<(), Halt>,
     ) -> Result<Stored, Halt> {
-        let path = self.unfinished();
-        let file = Steady { file: File::create(&path)?, unsynced: 0 };
+        self.name(self.prepare(header, body)?)
+    }
+
+    /// Writes a snapshot and returns once it is durable.
+    pub(crate) fn prepare(
+        &self,
+        header: &Header,
+        body: impl FnOnce(&mut dyn Write) -> Result<(), Halt>,
+    ) -> Result<Prepared, Halt> {
+        let unfinished = self.unfinished();
+        let file = Steady { file: File::create(&unfinished.0)?, unsynced: 0 };
         let file = Summed { to: BufWriter::new(file), crc: crc32fast::Hasher::new() };
-        let written = write_whole(file, header, body);
-        if let Err(halt) = written {
-            let _ = fs::remove_file(&path);
-            return Err(halt);
-        }
-        let (index, term) = header.order().unwrap_or_default();
+        write_whole(file, header, body)?;
+        Ok(Prepared { stored: Stored::open(&unfinished.0)?, _file: unfinished })
+    }
+
+    /// Has a snapshot become the newest, unless there is one that is newer; those before it are removed.
+    pub(crate) fn name(&self, prepared: Prepared) -> Result<Stored, Halt> {
+        let mut stored = prepared.stored;
+        let (index, term) = stored.header.order().unwrap_or_default();
         let name = self.dir.join(format!("{index:020}-{term:020}.snapshot"));
-        fs::rename(&path, &name)?;
+        fs::rename(&stored.path, &name)?;
         sync_dir(&self.dir)?;
-        let stored = Stored::open(&name)?;
+        stored.path = name;
         self.publish(&stored)?;
         Ok(stored)
     }
@@ -142,9 +164,9 @@ impl Files {
 
     /// A file to receive into.
     pub(crate) fn receive(&self, header: Header) -> io::Result<(Received, File)> {
-        let path = self.unfinished();
-        let file = File::create(&path)?;
-        Ok((Received { header, path }, file))
+        let unfinished = self.unfinished();
+        let file = File::create(&unfinished.0)?;
+        Ok((Received { header, file: unfinished }, file))
     }
 
     fn publish(&self, stored: &Stored) -> io::Result<()> {
@@ -167,9 +189,9 @@ impl Files {
         sync_dir(&self.dir)
     }
 
-    fn unfinished(&self) -> PathBuf {
+    fn unfinished(&self) -> Unfinished {
         let number = self.unfinished.fetch_add(1, Ordering::Relaxed);
-        self.dir.join(format!("{number}.{UNFINISHED}"))
+        Unfinished(self.dir.join(format!("{number}.{UNFINISHED}")))
     }
 }
 
@@ -242,15 +264,21 @@ impl Stored {
 impl Received {
     /// What was received, from its beginning.
     pub(crate) fn body(&self) -> io::Result<impl Read + use<>> {
-        let mut file = File::open(&self.path)?;
-        file.seek(SeekFrom::Start(0))?;
-        Ok(BufReader::new(file))
+        Ok(BufReader::new(File::open(&self.file.0)?))
     }
 }
 
-impl Drop for Received {
+impl Prepared {
+    /// The machine's state, in local form.
+    pub(crate) fn body(&self) -> impl Read + use<> {
+        self.stored.body()
+    }
+}
+
+impl Drop for Unfinished {
     fn drop(&mut self) {
-        let _ = fs::remove_file(&self.path);
+        // Gone already where it was given its name.
+        let _ = fs::remove_file(&self.0);
     }
 }
 

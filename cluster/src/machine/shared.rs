@@ -9,8 +9,24 @@ use super::{Entry, Halt, Snapshot, StateMachine, Transfer};
 pub(crate) trait Shared: Send + Sync {
     fn apply(&self, entries: &[Entry<'_>]) -> Result<Vec<Vec<u8>>, Halt>;
     fn snapshot(&self) -> Result<Box<dyn Snapshot>, Halt>;
-    fn restore(&self, local: &mut dyn Read) -> Result<(), Halt>;
+    /// Reads a state, which takes as long as it takes; the machine is as it was until the state is taken over.
+    fn read(self: Arc<Self>, local: &mut dyn Read) -> Result<TakeOver, Halt>;
     fn transfer(&self) -> Result<Arc<dyn Transfer>, Halt>;
+}
+
+/// A state that was read, about to replace the machine's.
+pub(crate) struct TakeOver(Box<dyn FnOnce() -> Result<(), Halt> + Send>);
+
+impl TakeOver {
+    pub(crate) fn run(self) -> Result<(), Halt> {
+        (self.0)()
+    }
+}
+
+impl std::fmt::Debug for TakeOver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("TakeOver")
+    }
 }
 
 impl<M: StateMachine> Shared for RwLock<M> {
@@ -23,17 +39,19 @@ impl<M: StateMachine> Shared for RwLock<M> {
     }
 
     fn snapshot(&self) -> Result<Box<dyn Snapshot>, Halt> {
-        Ok(self.read().map_err(poisoned)?.snapshot())
+        Ok(RwLock::read(self).map_err(poisoned)?.snapshot())
     }
 
-    fn restore(&self, local: &mut dyn Read) -> Result<(), Halt> {
-        let swap = self.read().map_err(poisoned)?.restore(local)?;
-        swap(&mut *self.write().map_err(poisoned)?);
-        Ok(())
+    fn read(self: Arc<Self>, local: &mut dyn Read) -> Result<TakeOver, Halt> {
+        let swap = RwLock::read(&self).map_err(poisoned)?.restore(local)?;
+        Ok(TakeOver(Box::new(move || {
+            swap(&mut *self.write().map_err(poisoned)?);
+            Ok(())
+        })))
     }
 
     fn transfer(&self) -> Result<Arc<dyn Transfer>, Halt> {
-        Ok(self.read().map_err(poisoned)?.transfer())
+        Ok(RwLock::read(self).map_err(poisoned)?.transfer())
     }
 }
 

@@ -14,6 +14,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::message::{Append, Appended};
 use super::wire::{self, Wire};
+use crate::form::LogId;
 use crate::types::TypeConfig;
 
 type Sink = SplitSink<Wire, Bytes>;
@@ -23,10 +24,18 @@ type Answers = Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>>;
 struct Session<'s> {
     place: &'s mut Option<Wire>,
     answers: SplitStream<Wire>,
-    /// One for each request on its way: its share of the window.
-    sent: mpsc::UnboundedReceiver<OwnedSemaphorePermit>,
+    /// One for each request on its way.
+    sent: mpsc::UnboundedReceiver<Sent>,
     writer: AbortOnDropHandle<io::Result<Sink>>,
     stall: Duration,
+}
+
+/// A request on its way.
+struct Sent {
+    previous: Option<LogId>,
+    last: Option<LogId>,
+    /// Its share of the window.
+    _share: OwnedSemaphorePermit,
 }
 
 /// Sends all of `input` over `wire`, at most `window` bytes on their way, and streams the answers.
@@ -65,7 +74,7 @@ async fn write<S>(
     mut sink: Sink,
     mut input: S,
     window: usize,
-    sending: mpsc::UnboundedSender<OwnedSemaphorePermit>,
+    sending: mpsc::UnboundedSender<Sent>,
 ) -> io::Result<Sink>
 where
     S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin,
@@ -73,10 +82,12 @@ where
     let window = u32::try_from(window).unwrap_or(u32::MAX);
     let room = Arc::new(Semaphore::new(usize::try_from(window).map_err(io::Error::other)?));
     while let Some(request) = input.next().await {
-        let frame = wire::frame(&Append::from(request));
+        let append = Append::from(request);
+        let (previous, last) = (append.previous, append.last());
+        let frame = wire::frame(&append);
         let share = u32::try_from(frame.len()).unwrap_or(u32::MAX).min(window);
-        let permit = Arc::clone(&room).acquire_many_owned(share).await.map_err(io::Error::other)?;
-        if sending.send(permit).is_err() {
+        let share = Arc::clone(&room).acquire_many_owned(share).await.map_err(io::Error::other)?;
+        if sending.send(Sent { previous, last, _share: share }).is_err() {
             break;
         }
         sink.send(frame).await?;
@@ -87,11 +98,15 @@ where
 impl Session<'_> {
     /// The next answer; `None` when all requests are answered and no more will come.
     async fn next(&mut self) -> io::Result<Option<StreamAppendResult<TypeConfig>>> {
-        let Some(_share) = self.sent.recv().await else { return Ok(None) };
+        let Some(sent) = self.sent.recv().await else { return Ok(None) };
         let frame = tokio::time::timeout(self.stall, self.answers.next()).await;
         let frame = frame.map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "no answer"))?;
         let frame = frame.ok_or(io::ErrorKind::UnexpectedEof)??;
         let appended: Appended = wire::read(&frame)?;
+        if !appended.answers(sent.previous, sent.last) {
+            let why = "an answer to what was not sent";
+            return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+        }
         Ok(Some(appended.into()))
     }
 

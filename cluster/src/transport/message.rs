@@ -1,12 +1,16 @@
 //! What peers say to each other. Fields and variants are appended only; a release that must change
 //! them raises [`PROTOCOL`] and goes on speaking the one before.
 
+use std::fmt;
+
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, StreamAppendError, StreamAppendResult,
     TransferLeaderRequest, VoteRequest, VoteResponse,
 };
-use serde::{Deserialize, Serialize};
+use serde::de::{self, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::config::ENTRIES_MAX;
 use crate::form::{Entry, Invalid, LogId, Vote};
 use crate::machine::files::Header;
 use crate::types::{Blob, Member, TypeConfig};
@@ -48,8 +52,32 @@ pub(crate) enum Welcome {
 pub(crate) struct Append {
     pub(crate) vote: Vote,
     pub(crate) previous: Option<LogId>,
+    #[serde(deserialize_with = "few")]
     pub(crate) entries: Vec<Entry>,
     pub(crate) committed: Option<LogId>,
+}
+
+/// As many entries as are sent at once. A frame has room for millions that hold nothing.
+fn few<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Entry>, D::Error> {
+    struct Few;
+    impl<'de> Visitor<'de> for Few {
+        type Value = Vec<Entry>;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "up to {ENTRIES_MAX} entries")
+        }
+        fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Vec<Entry>, A::Error> {
+            let mut entries = Vec::new();
+            for place in 0..=ENTRIES_MAX {
+                match items.next_element()? {
+                    Some(entry) if place < ENTRIES_MAX => entries.push(entry),
+                    Some(_) => break,
+                    None => return Ok(entries),
+                }
+            }
+            Err(de::Error::invalid_length(entries.len(), &self))
+        }
+    }
+    from.deserialize_seq(Few)
 }
 
 /// A follower's answer.
@@ -80,14 +108,28 @@ pub(crate) struct Ballot {
     pub(crate) transfer: bool,
 }
 
+impl Ballot {
+    /// Whether node `from` can have sent it, for itself.
+    pub(crate) fn is_of(&self, from: u64) -> bool {
+        let last = self.last.is_none_or(LogId::is_possible);
+        self.vote.node == from && self.vote.is_possible() && last
+    }
+}
+
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Ask {
     Ping,
     Vote(Ballot),
     PreVote(Ballot),
     Heartbeat(Append),
-    TakeOver { from: Vote, to: u64, last: Option<LogId> },
+    TakeOver {
+        from: Vote,
+        to: u64,
+        last: Option<LogId>,
+    },
     Lead(Lead),
+    /// What whoever asks is to the newest membership.
+    Membership,
 }
 
 /// What only a leader can do.
@@ -122,6 +164,13 @@ pub(crate) enum Reply {
     Led(Result<Led, Refusal>),
     /// The peer cannot answer; its raft has stopped, say.
     Failed(String),
+    /// Where the newest membership stands in the log, if it is agreed on, whether whoever asks is in it, and
+    /// who leads.
+    Membership {
+        agreed: Option<LogId>,
+        yours: bool,
+        leader: Option<Member>,
+    },
 }
 
 /// What a leader did.
@@ -176,7 +225,28 @@ impl From<AppendEntriesRequest<TypeConfig>> for Append {
 }
 
 impl Append {
+    /// Whether a leader can have sent this: its entries follow on each other, and nothing is later than its vote.
+    /// Raft takes what is so for granted, and would end the node over the rest.
+    fn is_sound(&self) -> bool {
+        let term = self.vote.term;
+        let possible = |id: &LogId| id.term <= term && id.is_possible();
+        let mut before = self.previous;
+        let follows = self.entries.iter().all(|entry| {
+            let (index, least) = before.map_or((0, 0), |id| (id.index + 1, id.term));
+            before = Some(entry.id);
+            possible(&entry.id) && entry.id.index == index && entry.id.term >= least
+        });
+        let ends = [self.previous, self.committed];
+        self.vote.committed
+            && self.vote.is_possible()
+            && ends.iter().flatten().all(possible)
+            && follows
+    }
+
     pub(crate) fn into_raft(self) -> Result<AppendEntriesRequest<TypeConfig>, Invalid> {
+        if !self.is_sound() {
+            return Err(Invalid("entries that no leader can have sent".to_owned()));
+        }
         let entries = self.entries.into_iter().map(Entry::into_raft).collect::<Result<_, _>>()?;
         Ok(AppendEntriesRequest {
             vote: self.vote.into(),
@@ -189,6 +259,18 @@ impl Append {
     /// The last entry that a follower has once it took these.
     pub(crate) fn last(&self) -> Option<LogId> {
         self.entries.last().map(|entry| entry.id).or(self.previous)
+    }
+}
+
+impl Appended {
+    /// Whether it answers entries between these: a follower has no more than it was sent, and rejects what it was
+    /// sent.
+    pub(crate) fn answers(&self, previous: Option<LogId>, last: Option<LogId>) -> bool {
+        match self {
+            Self::Matched(matched) => *matched <= last,
+            Self::Conflict(at) => Some(*at) == previous,
+            Self::HigherVote(vote) => vote.is_possible(),
+        }
     }
 }
 
@@ -290,6 +372,9 @@ mod tests {
         assert_eq!(encode(&Call { id: 7, ask: Ask::Lead(lead) }), [1, 7, 5, 0, 1, b'c', 8]);
         let reply = Reply::Led(Err(Refusal::Unknown(String::new())));
         assert_eq!(encode(&Answer { id: 7, reply }), [1, 7, 4, 1, 3, 0]);
+        assert_eq!(encode(&Call { id: 7, ask: Ask::Membership }), [1, 7, 6]);
+        let reply = Reply::Membership { agreed: Some(id), yours: true, leader: None };
+        assert_eq!(encode(&Answer { id: 7, reply }), [1, 7, 6, 1, 4, 9, 1, 0]);
         assert_eq!(encode(&Piece::End { bytes: 1, crc: 2 }), [1, 2, 1, 2]);
         assert_eq!(encode(&Install::Done { vote }), [1, 1, 4, 2, 1]);
     }

@@ -17,25 +17,44 @@ use openraft::raft::{
 };
 use openraft::{OptionalSend, RPCTypes};
 
-use super::message::{Ask, Purpose, Reply};
+use super::message::{Append, Ask, Purpose, Reply};
 use super::mux::CallError;
 use super::peers::{Peer, Peers};
 use super::wire::Wire;
 use super::{append, snapshot};
+use crate::config::Config;
 use crate::machine::Transfer;
 use crate::machine::adapter::SnapshotData;
+use crate::purge::Holds;
 use crate::types::{Member, TypeConfig, Vote};
+
+/// Entries whose answers take longer than this are sent again, on a new connection.
+const ANSWER_TIMEOUT_MIN: Duration = Duration::from_secs(3);
 
 type Rpc = RPCError<TypeConfig>;
 
 /// Makes the ways to peers.
 #[derive(Clone)]
 pub(crate) struct Factory {
-    pub(crate) peers: Arc<Peers>,
-    pub(crate) transfer: Arc<dyn Transfer>,
-    pub(crate) window: usize,
+    peers: Arc<Peers>,
+    transfer: Arc<dyn Transfer>,
+    window: usize,
     /// Time in which entries must be answered.
-    pub(crate) stall: Duration,
+    stall: Duration,
+    /// What the log keeps for those who are sent a snapshot.
+    holds: Holds,
+}
+
+impl Factory {
+    pub(crate) fn new(
+        config: &Config,
+        peers: Arc<Peers>,
+        transfer: Arc<dyn Transfer>,
+        holds: Holds,
+    ) -> Self {
+        let stall = Duration::from_millis(config.timing.election_ms_max).max(ANSWER_TIMEOUT_MIN);
+        Self { peers, transfer, window: config.append_window_bytes, stall, holds }
+    }
 }
 
 /// The way to one peer.
@@ -93,7 +112,7 @@ impl Network {
 
     async fn voted(&self, ask: Ask, option: &RPCOption) -> Result<VoteResponse<TypeConfig>, Rpc> {
         match self.call(RPCTypes::Vote, ask, option).await? {
-            Reply::Voted { vote, granted, last } => {
+            Reply::Voted { vote, granted, last } if vote.is_possible() => {
                 Ok(VoteResponse::new(Vote::from(vote), last.map(Into::into), granted))
             }
             _ => Err(unexpected()),
@@ -109,9 +128,10 @@ impl RaftNetworkV2<TypeConfig> for Network {
         request: AppendEntriesRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<TypeConfig>, Rpc> {
-        let ask = Ask::Heartbeat(request.into());
-        match self.call(RPCTypes::AppendEntries, ask, &option).await? {
-            Reply::Appended(appended) => Ok(appended.into()),
+        let append = Append::from(request);
+        let (previous, last) = (append.previous, append.last());
+        match self.call(RPCTypes::AppendEntries, Ask::Heartbeat(append), &option).await? {
+            Reply::Appended(appended) if appended.answers(previous, last) => Ok(appended.into()),
             _ => Err(unexpected()),
         }
     }
@@ -165,13 +185,21 @@ impl RaftNetworkV2<TypeConfig> for Network {
             let why = "only a snapshot of one's own is sent";
             return Err(StreamingError::Network(NetworkError::from_string(why)));
         };
+        let last = stored.header.last.map_or(0, |id| id.index);
+        let hold = self.factory.holds.hold(self.peer.id, last);
         let mut wire = self.dial(Purpose::Snapshot).await?;
         let transfer = Arc::clone(&self.factory.transfer);
         let sent = snapshot::send(&mut wire, vote.into(), stored, transfer);
         tokio::select! {
             closed = cancel => Err(StreamingError::Closed(closed)),
             sent = sent => match sent {
-                Ok(vote) => Ok(SnapshotResponse::new(vote.into())),
+                Ok(vote) if !vote.is_possible() => {
+                    Err(StreamingError::Network(NetworkError::from_string("an impossible vote")))
+                }
+                Ok(vote) => {
+                    hold.sent();
+                    Ok(SnapshotResponse::new(vote.into()))
+                }
                 Err(error) => {
                     tracing::warn!(peer = self.peer.id, %error, "snapshot not sent");
                     // Backs off: a peer that cannot take it now is not helped by another hundred.

@@ -61,6 +61,11 @@ impl Peers {
         peer
     }
 
+    /// The peer, if there is one of this id.
+    pub(crate) fn known(&self, id: u64) -> Option<Arc<Peer>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&id).map(Arc::clone)
+    }
+
     /// What is known of a peer's health; nothing of one that was never reached.
     pub(crate) fn health(&self, id: u64) -> Health {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,66 +1,87 @@
 //! Listening for peers.
 
-use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{CONNECTION, UPGRADE};
 use hyper::service::service_fn;
+use hyper::upgrade::OnUpgrade;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::pki_types::CertificateDer;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::dial::{DIAL_TIMEOUT, UPGRADE_TO};
 use super::message::{Hello, PROTOCOL, Purpose, Welcome};
+use super::room::{Place, Room};
 use super::session::Services;
 use super::tls::{self, Tls};
-use super::wire::{self, Io};
+use super::wire::{self, Io, Wire};
 
-/// Connections open at once, known peers or not. A cluster needs four for each member.
-const CONNECTIONS_MAX: usize = 1024;
+/// Connections of whoever has not said yet who it is.
+const STRANGERS_MAX: usize = 256;
+/// Connections of peers. A cluster needs four for each member.
+const SERVED_MAX: usize = 256;
 /// After an error of `accept` (no file handles left, say), so as not to spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// What a peer did wrong is told at the most once in this time.
+const TOLD_EVERY: Duration = Duration::from_secs(1);
 
 pub(crate) struct Server {
-    pub(crate) id: u64,
-    pub(crate) tls: Option<Tls>,
-    pub(crate) services: Services,
-    pub(crate) stop: CancellationToken,
-    pub(crate) tasks: TaskTracker,
+    id: u64,
+    tls: Option<Tls>,
+    services: Services,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+    strangers: Room<()>,
     /// The connection that each peer has for each purpose. A new one takes the place of the old, so
     /// that a peer that lost its side cannot pile them up.
-    pub(crate) open: Mutex<BTreeMap<(u64, Purpose), CancellationToken>>,
+    served: Room<(u64, Purpose)>,
+    told: Mutex<Option<Instant>>,
 }
 
+/// Whoever connects, until it has said who it is. Shared by all that is done for it meanwhile.
+type Stranger = Arc<Place<()>>;
+
 impl Server {
+    pub(crate) fn new(
+        id: u64,
+        tls: Option<Tls>,
+        services: Services,
+        stop: CancellationToken,
+        tasks: TaskTracker,
+    ) -> Arc<Self> {
+        let (strangers, served) = (Room::new(stop.clone()), Room::new(stop.clone()));
+        let told = Mutex::default();
+        Arc::new(Self { id, tls, services, stop, tasks, strangers, served, told })
+    }
+
     /// Accepts until `stop`.
-    pub(crate) fn spawn(self: Arc<Self>, listener: TcpListener) {
-        let tasks = self.tasks.clone();
-        tasks.spawn(async move {
-            let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-            let stop = self.stop.clone();
-            stop.run_until_cancelled(self.accept(&listener, &room)).await;
+    pub(crate) fn spawn(self: &Arc<Self>, listener: TcpListener) {
+        let server = Arc::clone(self);
+        self.tasks.spawn(async move {
+            let stop = server.stop.clone();
+            stop.run_until_cancelled(server.accept(&listener)).await;
         });
     }
 
-    async fn accept(self: &Arc<Self>, listener: &TcpListener, room: &Arc<Semaphore>) {
+    async fn accept(self: &Arc<Self>, listener: &TcpListener) {
         loop {
-            let Ok(permit) = Arc::clone(room).acquire_owned().await else { return };
             match listener.accept().await {
                 Ok((tcp, address)) => {
-                    let server = Arc::clone(self);
-                    let stop = self.stop.clone();
-                    self.tasks.spawn(stop.run_until_cancelled_owned(async move {
-                        if let Err(error) = server.connection(tcp, permit).await {
+                    // Whoever has waited longest makes room: a flood of connections that say nothing must not
+                    // keep a peer out, who says who it is within a few round trips.
+                    let stranger = Arc::new(self.strangers.enter((), STRANGERS_MAX));
+                    let (server, gone) = (Arc::clone(self), stranger.gone());
+                    self.tasks.spawn(gone.run_until_cancelled_owned(async move {
+                        if let Err(error) = server.connection(tcp, stranger).await {
                             tracing::debug!(%address, %error, "connection ended");
                         }
                     }));
@@ -73,11 +94,7 @@ impl Server {
         }
     }
 
-    async fn connection(
-        self: Arc<Self>,
-        tcp: TcpStream,
-        permit: OwnedSemaphorePermit,
-    ) -> io::Result<()> {
+    async fn connection(self: Arc<Self>, tcp: TcpStream, stranger: Stranger) -> io::Result<()> {
         tcp.set_nodelay(true)?;
         let (io, certificate): (Box<dyn Io>, _) = match &self.tls {
             None => (Box::new(tcp), None),
@@ -89,12 +106,11 @@ impl Server {
                 (Box::new(stream), certificate)
             }
         };
-        let permit = Arc::new(permit);
         let certificate = Arc::new(certificate);
         let service = service_fn(move |request| {
             let server = Arc::clone(&self);
-            let (certificate, permit) = (Arc::clone(&certificate), Arc::clone(&permit));
-            async move { Ok::<_, Infallible>(server.request(request, certificate, permit)) }
+            let (certificate, stranger) = (Arc::clone(&certificate), Arc::clone(&stranger));
+            async move { Ok::<_, Infallible>(server.request(request, certificate, stranger)) }
         });
         hyper::server::conn::http1::Builder::new()
             .timer(TokioTimer::new())
@@ -110,7 +126,7 @@ impl Server {
         self: Arc<Self>,
         mut request: Request<Incoming>,
         certificate: Arc<Option<CertificateDer<'static>>>,
-        permit: Arc<OwnedSemaphorePermit>,
+        stranger: Stranger,
     ) -> Response<Full<Bytes>> {
         let wants = request.headers().get(UPGRADE).is_some_and(|to| to == UPGRADE_TO);
         match (request.method(), request.uri().path()) {
@@ -119,16 +135,14 @@ impl Server {
                 let upgrade = hyper::upgrade::on(&mut request);
                 let (tasks, stop) = (self.tasks.clone(), self.stop.clone());
                 tasks.spawn(stop.run_until_cancelled_owned(async move {
-                    let _permit = permit;
-                    let served = match upgrade.await {
-                        Ok(io) => {
-                            self.peer(Box::new(TokioIo::new(io)), certificate.as_ref().as_ref())
-                                .await
-                        }
-                        Err(error) => Err(io::Error::other(error)),
-                    };
-                    if let Err(error) = served {
-                        tracing::debug!(%error, "peer connection ended");
+                    let greeted = self.greeted(upgrade, certificate.as_ref().as_ref());
+                    let greeted = stranger.gone().run_until_cancelled_owned(greeted).await;
+                    // No stranger any more: it takes no place of theirs.
+                    drop(stranger);
+                    match greeted {
+                        Some(Ok((wire, hello))) => self.serve(wire, &hello).await,
+                        Some(Err(error)) => self.tell("a peer was not let in", &error),
+                        None => {}
                     }
                 }));
                 let mut response = answer(StatusCode::SWITCHING_PROTOCOLS, "");
@@ -143,33 +157,42 @@ impl Server {
         }
     }
 
-    /// Greets a peer and serves it.
-    async fn peer(
+    /// Hears who it is that has connected, and answers whether it is served.
+    async fn greeted(
         &self,
-        io: Box<dyn Io>,
+        upgrade: OnUpgrade,
         certificate: Option<&CertificateDer<'static>>,
-    ) -> io::Result<()> {
-        let mut wire = wire::greeting(io);
+    ) -> io::Result<(Wire, Hello)> {
+        let io = upgrade.await.map_err(io::Error::other)?;
+        let mut wire = wire::greeting(Box::new(TokioIo::new(io)));
         let hello: Hello = wire::receive_within(&mut wire, DIAL_TIMEOUT).await?;
         if let Err(why) = self.check(&hello, certificate) {
             wire::send(&mut wire, &Welcome::No(why.clone())).await?;
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
         }
         wire::send(&mut wire, &Welcome::Yes).await?;
-        let only = self.only((hello.from, hello.purpose));
-        let serve = self.services.run(wire::open(wire), hello.purpose, hello.from);
-        let served = only.run_until_cancelled(serve).await;
-        served.unwrap_or_else(|| Err(io::Error::other("a newer connection took its place")))
+        Ok((wire::open(wire), hello))
     }
 
-    /// Ends the connection that was in this place, and returns the token of the new one.
-    fn only(&self, place: (u64, Purpose)) -> CancellationToken {
-        let only = self.stop.child_token();
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(old) = open.insert(place, only.clone()) {
-            old.cancel();
+    async fn serve(&self, wire: Wire, hello: &Hello) {
+        let place = self.served.replace((hello.from, hello.purpose), SERVED_MAX);
+        let serve = self.services.run(wire, hello.purpose, hello.from);
+        if let Some(Err(error)) = place.gone().run_until_cancelled_owned(serve).await {
+            self.tell(&format!("node {} was cut off", hello.from), &error);
         }
-        only
+    }
+
+    /// One line for whoever spoke wrongly. What merely ended is no news.
+    fn tell(&self, what: &str, error: &io::Error) {
+        if !matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::PermissionDenied) {
+            tracing::debug!(%error, "peer connection ended");
+            return;
+        }
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.is_none_or(|told| told.elapsed() > TOLD_EVERY) {
+            *told = Some(Instant::now());
+            tracing::warn!(%error, "{what}");
+        }
     }
 
     /// Whether whoever greets may be served; else what to tell it.

@@ -6,15 +6,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use openraft::alias::SnapshotOf;
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, MutexGuard, mpsc};
 
 use super::message::{Install, Piece};
 use super::wire::{self, Wire};
-use crate::form::Vote;
+use crate::form::{self, Vote};
 use crate::machine::adapter::{SnapshotData, blocking};
 use crate::machine::files::{Files, Header, Received, Stored};
+use crate::machine::shared::Shared;
 use crate::machine::{Halt, Transfer};
-use crate::types::TypeConfig;
+use crate::types::{LogId, TypeConfig};
 
 const PIECE_BYTES: usize = 256 * 1024;
 /// Pieces made before they are sent.
@@ -61,51 +62,98 @@ pub(crate) async fn send(
     }
 }
 
-/// Receives a snapshot into a file, whole and verified.
-pub(crate) async fn receive(
-    wire: &mut Wire,
-    files: &Arc<Files>,
-    from: u64,
-) -> io::Result<(Vote, Received)> {
-    let begin: Piece = wire::receive_within(wire, STALL).await?;
-    let Piece::Begin { vote, header } = begin else { return Err(out_of_order()) };
-    check(vote, &header, from)?;
-    let files = Arc::clone(files);
-    let (received, file) = blocking(move || Ok(files.receive(header)?)).await?;
-    let mut file = tokio::fs::File::from_std(file);
-    let (mut count, mut sum) = (0_u64, crc32fast::Hasher::new());
-    loop {
-        match wire::receive_within(wire, STALL).await? {
-            Piece::Bytes(piece) => {
-                sum.update(&piece.0);
-                count += u64::try_from(piece.0.len()).map_err(io::Error::other)?;
-                tokio::io::AsyncWriteExt::write_all(&mut file, &piece.0).await?;
-            }
-            Piece::End { bytes, crc } if bytes == count && crc == sum.finalize() => break,
-            Piece::End { .. } => return Err(io::Error::other("it does not match its checksum")),
-            Piece::Begin { .. } => return Err(out_of_order()),
-        }
-    }
-    tokio::io::AsyncWriteExt::flush(&mut file).await?;
-    Ok((vote, received))
+/// Takes in what peers send: nothing of it is raft's business before it was found good.
+#[derive(Clone)]
+pub(crate) struct Installer {
+    machine: Arc<dyn Shared>,
+    transfer: Arc<dyn Transfer>,
+    files: Arc<Files>,
+    turn: Arc<Mutex<()>>,
 }
 
-/// What was received, as raft takes it.
-pub(crate) fn into_raft(received: Received) -> io::Result<SnapshotOf<TypeConfig, SnapshotData>> {
-    let meta = received.header.meta().map_err(io::Error::other)?;
-    Ok(SnapshotOf::<TypeConfig, _> { meta, snapshot: SnapshotData::Received(received) })
+impl Installer {
+    pub(crate) fn new(
+        machine: Arc<dyn Shared>,
+        transfer: Arc<dyn Transfer>,
+        files: Arc<Files>,
+    ) -> Self {
+        Self { machine, transfer, files, turn: Arc::default() }
+    }
+
+    /// Waits for all others to be done.
+    pub(crate) async fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().await
+    }
+
+    /// Receives a snapshot into a file, whole and as it was sent.
+    pub(crate) async fn receive(&self, wire: &mut Wire, from: u64) -> io::Result<(Vote, Received)> {
+        let begin: Piece = wire::receive_within(wire, STALL).await?;
+        let Piece::Begin { vote, header } = begin else { return Err(out_of_order()) };
+        check(vote, &header, from)?;
+        let files = Arc::clone(&self.files);
+        let (received, file) = blocking(move || Ok(files.receive(header)?)).await?;
+        let mut file = tokio::fs::File::from_std(file);
+        let (mut count, mut sum) = (0_u64, crc32fast::Hasher::new());
+        loop {
+            match wire::receive_within(wire, STALL).await? {
+                Piece::Bytes(piece) => {
+                    sum.update(&piece.0);
+                    count += u64::try_from(piece.0.len()).map_err(io::Error::other)?;
+                    tokio::io::AsyncWriteExt::write_all(&mut file, &piece.0).await?;
+                }
+                Piece::End { bytes, crc } if bytes == count && crc == sum.finalize() => break,
+                Piece::End { .. } => return Err(wrong("it does not match its checksum")),
+                Piece::Begin { .. } => return Err(out_of_order()),
+            }
+        }
+        tokio::io::AsyncWriteExt::flush(&mut file).await?;
+        Ok((vote, received))
+    }
+
+    /// Builds in what was received, beside what is there, and reads the state. What cannot be read is refused
+    /// here: raft would end the node over it.
+    pub(crate) async fn prepare(
+        &self,
+        received: Received,
+        committed: Option<LogId>,
+    ) -> io::Result<SnapshotOf<TypeConfig, SnapshotData>> {
+        let last: Option<LogId> = received.header.last.map(Into::into);
+        // Later than what was agreed on, and not further: two logs, of which one is a lie.
+        let further = last.map(|id| id.index) > committed.map(|id| id.index);
+        if last > committed && !further {
+            return Err(wrong("it contradicts what was agreed on"));
+        }
+        let meta = received.header.meta().map_err(|error| wrong(&error.to_string()))?;
+        let Self { machine, transfer, files, .. } = self.clone();
+        let snapshot = blocking(move || {
+            let mut body = received.body()?;
+            let prepared = files.prepare(&received.header, |to| transfer.import(&mut body, to))?;
+            let state = machine.read(&mut prepared.body())?;
+            Ok(SnapshotData::Received(prepared, state))
+        });
+        let snapshot = snapshot.await;
+        let snapshot = snapshot.map_err(|why| wrong(&format!("it cannot be taken in: {why}")))?;
+        Ok(SnapshotOf::<TypeConfig, _> { meta, snapshot })
+    }
 }
 
 /// A leader sends under its own vote, and nothing that is later than it.
 fn check(vote: Vote, header: &Header, from: u64) -> io::Result<()> {
-    if vote.node == from && header.last.is_none_or(|last| last.term <= vote.term) {
-        return Ok(());
-    }
-    Err(io::Error::new(io::ErrorKind::PermissionDenied, "not this peer's to send"))
+    let possible = |id: form::LogId| id.term <= vote.term && id.is_possible();
+    let sound = vote.node == from
+        && vote.committed
+        && vote.is_possible()
+        && header.last.is_none_or(possible)
+        && header.members.at <= header.last;
+    if sound { Ok(()) } else { Err(wrong("not this peer's to send")) }
 }
 
 fn out_of_order() -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, "pieces out of order")
+    wrong("pieces out of order")
+}
+
+fn wrong(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what)
 }
 
 async fn within<T>(work: impl Future<Output = io::Result<T>>) -> io::Result<T> {

@@ -2,6 +2,13 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests fail by panicking")]
 #![allow(dead_code, reason = "each test file uses its own part")]
 
+pub(crate) mod authority;
+pub(crate) mod client;
+pub(crate) mod disk;
+pub(crate) mod impostor;
+pub(crate) mod links;
+pub(crate) mod stranger;
+
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use state::Millis;
 use state::command::{Command, Delivery, Fact, Segment};
 use state::origin::{Lane, Origin};
+use state::queue::ask::Publish;
 
 const HERE: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -201,12 +202,14 @@ impl Seeds {
         ];
         let end: Vec<Command> = vec![
             from(json!({"Intend": {"channel": "shop", "epoch": 1, "skus": ["TEE-M", "TEE-L"]}})),
-            from(json!({"Settle": {"channel": "shop", "epoch": 1, "outcomes": [
+            from(json!({"Settle": {"channel": "shop", "epoch": 1, "intent": 9, "outcomes": [
                 {"sku": "TEE-M", "listing": "1", "revision": 1, "result": "Confirmed"},
                 {"sku": "TEE-L", "listing": "3", "revision": 1, "result": {"Observed": 3}}]}})),
             from(json!({"Request": {"idempotency": null,
                 "asked": {"Confirm": {"id": "r", "lines": [["SET", 1]], "reference": "o"}}}})),
             from(json!({"Request": {"idempotency": null, "asked": {"Release": "r"}}})),
+            Command::Queue(asks().map(from).into()),
+            Command::Queue(after().map(from).into()),
             Command::Checkpoint,
             Command::Tick,
         ];
@@ -216,6 +219,7 @@ impl Seeds {
                 channel: "shop".into(),
                 id: "shop:1".into(),
                 facts: facts.clone(),
+                publish: vec![("orders.created".into(), message(key))],
                 ..Delivery::default()
             };
             let segment = Segment {
@@ -333,6 +337,49 @@ fn facts(target: &str, input: &[u8]) -> Option<Vec<Fact>> {
         Understood::Facts(facts) => Some(facts),
         _ => None,
     }
+}
+
+/// What a delivery publishes.
+fn message(n: u8) -> Publish {
+    let (lane, key) = (Lane::Urgent, Some("o".into()));
+    Publish { lane, key, delay_ms: 0, dedup: Some([n; 16]), body: vec![n] }
+}
+
+fn asked(topic: &str, what: &Value) -> Value {
+    json!({"idempotency": null, "topic": topic, "what": what})
+}
+
+/// What workers ask of the topic that the deliveries made, and of another one.
+fn asks() -> [Value; 6] {
+    let publish = |delay: u64| json!({"lane": "Normal", "key": "k", "delay_ms": delay, "dedup": null, "body": [1, 2]});
+    let lease = json!({"Lease": {"group": "erp", "max": 3, "lease_ms": 1000}});
+    [
+        asked("jobs", &json!({"Publish": [publish(0), publish(0), publish(1)]})),
+        asked("jobs", &lease),
+        asked("orders.created", &lease),
+        asked(
+            "jobs",
+            &json!({"Schedule": {"name": "s", "cron": "* * * * *", "next": 5, "message": publish(0)}}),
+        ),
+        asked("jobs", &json!({"Fire": {"name": "s", "at": 5, "next": 6}})),
+        asked("jobs", &json!({"Pause": 7})),
+    ]
+}
+
+/// What follows it. The sixteenth command was the one that leased.
+fn after() -> [Value; 8] {
+    let normal = |place: u64| place | 1 << 63;
+    let lease = |place: u64| json!([{"group": 1, "message": normal(place), "token": 16}]);
+    [
+        asked("jobs", &json!({"Extend": {"leases": lease(1), "lease_ms": 2000}})),
+        asked("jobs", &json!({"Nack": {"leases": lease(1), "delay_ms": 1, "reason": "no"}})),
+        asked("orders.created", &json!({"Ack": [{"group": 1, "message": 1, "token": 16}]})),
+        asked("jobs", &json!({"Redrive": {"group": "erp", "messages": [normal(1)]}})),
+        asked("jobs", &json!({"Begin": {"group": "erp", "from": "Earliest"}})),
+        asked("jobs", &json!({"Remove": [normal(2)]})),
+        asked("jobs", &json!({"Disband": "erp"})),
+        asked("jobs", &json!("Delete")),
+    ]
 }
 
 fn definition() -> Value {

@@ -12,7 +12,7 @@ use crate::clock;
 /// What is waited where the channel says that there is a limit, and not how long.
 const WAIT_MS: u64 = 2_000;
 /// No header keeps us away for longer.
-const WAIT_MS_MAX: u64 = 60_000;
+const WAIT_MS_MAX: u32 = 60_000;
 /// Characters of a channel's own words that are shown.
 const SAID_MAX: usize = 200;
 
@@ -92,19 +92,29 @@ impl Answer {
 /// What `Retry-After` says in milliseconds, a minute at the most: seconds, or a date.
 #[must_use]
 pub fn retry_after_ms(headers: &HeaderMap, now_ms: u64) -> Option<u64> {
+    retry_after_within_ms(headers, now_ms, WAIT_MS_MAX)
+}
+
+/// The same, with another bound.
+#[must_use]
+pub fn retry_after_within_ms(headers: &HeaderMap, now_ms: u64, most: u32) -> Option<u64> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     if let Ok(seconds) = text.parse::<f64>() {
-        return Some(millis(seconds));
+        return Some(bounded(seconds, most));
     }
     let date = DateTimeParser::new().relaxed_weekday(true).parse_timestamp(text).ok()?;
     let until = u64::try_from(date.as_millisecond()).ok()?;
-    Some(until.saturating_sub(now_ms).min(WAIT_MS_MAX))
+    Some(until.saturating_sub(now_ms).min(most.into()))
 }
 
 /// Seconds as milliseconds, at most a minute: no header keeps us away for longer.
 #[must_use]
 pub fn millis(seconds: f64) -> u64 {
-    let ms = (seconds * 1000.0).clamp(0.0, 60_000.0);
+    bounded(seconds, WAIT_MS_MAX)
+}
+
+fn bounded(seconds: f64, most_ms: u32) -> u64 {
+    let ms = (seconds * 1000.0).clamp(0.0, most_ms.into());
     #[expect(
         clippy::as_conversions,
         clippy::cast_possible_truncation,

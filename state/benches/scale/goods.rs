@@ -63,6 +63,7 @@ impl Goods {
             received_ms: now,
             facts: vec![Fact::Image { order, version: now, whole: true, lines }],
             raw: Vec::new(),
+            publish: Vec::new(),
         }
     }
 }

@@ -164,7 +164,8 @@ impl Bench {
                         self.apply(Command::Intend { channel: channel.clone(), epoch, skus });
                     let Reply::Intended(intended) = reply else { return };
                     let outcomes = intended.into_iter().map(settled).collect();
-                    self.apply(Command::Settle { channel, epoch, outcomes });
+                    let intent = self.index;
+                    self.apply(Command::Settle { channel, epoch, intent, outcomes });
                 }
             }
         }

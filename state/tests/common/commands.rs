@@ -210,11 +210,12 @@ fn pushes(taste: Taste) -> BoxedStrategy<Command> {
         1 => Just(Settled::Refused),
         1 => Just(Settled::Failed("gone".into())),
     ];
-    let settle = (channel(), number(taste), sku(), number(taste), settled).prop_map(
-        |(channel, epoch, sku, revision, result)| {
+    let numbers = || (number(taste), number(taste), number(taste));
+    let settle = (channel(), sku(), numbers(), settled).prop_map(
+        |(channel, sku, (epoch, intent, revision), result)| {
             let listing = format!("{channel}/{sku}");
             let outcomes = vec![Outcome { sku, listing, revision, result }];
-            Command::Settle { channel, epoch, outcomes }
+            Command::Settle { channel, epoch, intent, outcomes }
         },
     );
     let intend = (channel(), number(taste), proptest::collection::vec(sku(), 0..4))
@@ -305,7 +306,7 @@ pub fn node() -> Node {
 }
 
 /// Numbers that a command leaves at 0 become those that fit: the next sequence, the owner's epoch, the
-/// push in flight.
+/// push in flight, the newest intent.
 pub fn fit(node: &Node, mut command: Command) -> Command {
     let data = node.state.data();
     let epoch_of = |channel: &str| {
@@ -316,9 +317,12 @@ pub fn fit(node: &Node, mut command: Command) -> Command {
             segment.sequence = data.origins.last(segment.origin, segment.lane) + 1;
         }
         Command::Intend { channel, epoch, .. } if *epoch == 0 => *epoch = epoch_of(channel),
-        Command::Settle { channel, epoch, outcomes } => {
+        Command::Settle { channel, epoch, intent, outcomes } => {
             if *epoch == 0 {
                 *epoch = epoch_of(channel);
+            }
+            if *intent == 0 {
+                *intent = node.index;
             }
             for outcome in outcomes.iter_mut().filter(|outcome| outcome.revision == 0) {
                 let stock = data.stock.get(outcome.sku.as_str());

@@ -120,6 +120,7 @@ pub fn delivery(id: &str, channel: &str, received_ms: Millis, facts: Vec<Fact>) 
         received_ms,
         facts,
         raw: Vec::new(),
+        publish: Vec::new(),
     }
 }
 
@@ -182,8 +183,15 @@ pub fn movements(movements: Vec<MovementRequest>) -> Command {
     ask(Asked::Movements(Movements { atomic: false, movements }))
 }
 
-pub fn settle(channel: &str, epoch: u64, sku: &str, revision: u64, result: Settled) -> Command {
+/// What became of one listing, of an intent at this index.
+pub fn settle(
+    channel: &str,
+    (epoch, intent): (u64, u64),
+    sku: &str,
+    revision: u64,
+    result: Settled,
+) -> Command {
     let listing = format!("{channel}/{sku}");
     let outcomes = vec![Outcome { sku: sku.into(), listing, revision, result }];
-    Command::Settle { channel: channel.into(), epoch, outcomes }
+    Command::Settle { channel: channel.into(), epoch, intent, outcomes }
 }

@@ -1,0 +1,219 @@
+//! What an operator may do.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use super::ask::{From, Publish, Published, Refused};
+use super::desk::{Desk, Seat};
+use super::settings::Settings;
+use super::{Group, MessageId, Schedule};
+use crate::limits::{NAME_LEN_MAX, PAUSED_KEYS_MAX, REQUEST_MESSAGES_MAX, SCHEDULES_MAX};
+use crate::origin::Lane;
+use crate::{Id, Millis};
+
+impl Desk<'_> {
+    /// Changes how the topic behaves.
+    pub(super) fn change(&mut self, settings: Settings) {
+        let before = core::mem::replace(&mut self.topic.settings, settings);
+        let rate_changed = before.rate != self.topic.settings.rate;
+        let key_rate_changed = before.key_rate != self.topic.settings.key_rate;
+        self.each_seat(|desk, seat| {
+            if rate_changed {
+                seat.group.spent_until_us = 0;
+            }
+            if key_rate_changed {
+                desk.open_all(seat);
+            }
+            desk.unpark_all(seat);
+        });
+        self.time_walk();
+    }
+
+    /// Leases nothing, or nothing of a key.
+    pub(super) fn pause(&mut self, key: Option<u64>) -> Result<(), Refused> {
+        let Some(key) = key else {
+            self.topic.paused = true;
+            return Ok(());
+        };
+        let known = self.topic.paused_keys.contains(&key);
+        if !known && self.topic.paused_keys.len() >= PAUSED_KEYS_MAX {
+            return Err(Refused::TooMany(alloc::format!("{PAUSED_KEYS_MAX} paused keys")));
+        }
+        self.topic.paused_keys.insert(key);
+        self.each_seat(|desk, seat| desk.park(seat, key));
+        Ok(())
+    }
+
+    /// Undoes [`pause`](Self::pause).
+    pub(super) fn resume(&mut self, key: Option<u64>) {
+        let Some(key) = key else {
+            self.topic.paused = false;
+            return;
+        };
+        self.topic.paused_keys.remove(&key);
+        self.each_seat(|desk, seat| desk.unpark(seat, key));
+    }
+
+    fn each_seat(&mut self, mut with: impl FnMut(&mut Self, &mut Seat)) {
+        let names: Vec<Id> = self.topic.groups.keys().cloned().collect();
+        for name in names {
+            if let Some(mut seat) = self.sit(&name) {
+                with(self, &mut seat);
+                self.rise(seat);
+            }
+        }
+    }
+
+    /// Makes a group that begins there, or lets one go on from there: what it has begun or given up from there
+    /// on, it comes to again; what it has not come to before there, it never does.
+    pub(super) fn begin_from(&mut self, name: &str, from: From) -> Result<(), Refused> {
+        if !self.topic.groups.contains_key(name) {
+            self.begin(name)?;
+        }
+        let Some(mut seat) = self.sit(name) else { return Ok(()) };
+        seat.group.begun = self.stamp.index;
+        for lane in [Lane::Urgent, Lane::Normal] {
+            let before = self.before(lane, from);
+            *seat.group.at_mut(lane) = before;
+            let beyond = |id: &MessageId| id.lane() == lane && id.place() > before;
+            let held = seat.group.held.iter().map(|(id, _)| id);
+            let begun = held.chain(seat.group.dead.iter().map(|(id, _)| id)).map(MessageId);
+            for id in begun.filter(beyond).collect::<Vec<_>>() {
+                self.take(&mut seat, id);
+                self.forget(&mut seat, id);
+            }
+        }
+        self.unpark_all(&mut seat);
+        self.rise(seat);
+        self.time_walk();
+        Ok(())
+    }
+
+    /// The place of a lane after which something begins.
+    fn before(&self, lane: Lane, from: From) -> u64 {
+        let of_lane = self.topic.lane(lane);
+        let first = match from {
+            From::Earliest => return of_lane.floor,
+            From::Latest => return of_lane.published,
+            From::Time(time) => of_lane.messages.first_where(|message| message.time >= time),
+            // What was delayed came in an earlier command than what stands before it: nothing is in order.
+            From::Index(index) => {
+                let mut messages = of_lane.messages.iter();
+                messages.find(|(_, message)| message.index >= index).map(|(id, _)| id)
+            }
+        };
+        let before = first.map_or(of_lane.published, |id| MessageId(id).place() - 1);
+        before.max(of_lane.floor)
+    }
+
+    /// Deletes a group. What only it held goes.
+    pub(super) fn disband(&mut self, name: &str) -> Result<(), Refused> {
+        let Some(group) = self.topic.groups.remove(name) else {
+            return Err(Refused::UnknownGroup(name.into()));
+        };
+        self.lists.drop_group(self.topic, &group);
+        let Group { held, dead, .. } = group;
+        let ids = held.iter().map(|(id, _)| id).chain(dead.iter().map(|(id, _)| id));
+        ids.for_each(|id| self.settle(MessageId(id)));
+        self.time_walk();
+        Ok(())
+    }
+
+    /// Tries again what a group has given up; says how many of it there were.
+    pub(super) fn redrive(&mut self, group: &str, ids: &[MessageId]) -> Result<u64, Refused> {
+        self.with_dead(group, ids, |desk, seat, id| {
+            let known = seat.group.dead.get(id.0).is_some();
+            if known {
+                // It stays held, so nothing of it goes.
+                desk.line_up_again(seat, id);
+            }
+            known
+        })
+    }
+
+    /// Forgets what a group has given up; says how many of it there were.
+    pub(super) fn forget_all(&mut self, group: &str, ids: &[MessageId]) -> Result<u64, Refused> {
+        self.with_dead(group, ids, Self::forget)
+    }
+
+    fn with_dead(
+        &mut self,
+        group: &str,
+        ids: &[MessageId],
+        mut with: impl FnMut(&mut Self, &mut Seat, MessageId) -> bool,
+    ) -> Result<u64, Refused> {
+        not_too_many(ids)?;
+        let Some(mut seat) = self.sit(group) else {
+            return Err(Refused::UnknownGroup(group.into()));
+        };
+        let mut concerned = 0;
+        for id in ids {
+            concerned += u64::from(with(self, &mut seat, *id));
+        }
+        self.rise(seat);
+        Ok(concerned)
+    }
+
+    fn line_up_again(&mut self, seat: &mut Seat, id: MessageId) {
+        self.forget(seat, id);
+        self.line_up(seat, id, 0);
+    }
+
+    /// Deletes messages for all groups; says how many there were.
+    pub(super) fn remove(&mut self, ids: &[MessageId]) -> Result<u64, Refused> {
+        not_too_many(ids)?;
+        let mut removed = 0;
+        for id in ids {
+            if self.topic.message(*id).is_none() {
+                continue;
+            }
+            self.each_seat(|desk, seat| {
+                desk.finish(seat, *id);
+                desk.forget(seat, *id);
+            });
+            self.drop_message(*id);
+            removed += 1;
+        }
+        self.time_walk();
+        Ok(removed)
+    }
+
+    /// Publishes something again and again.
+    pub(super) fn schedule(&mut self, name: String, schedule: Schedule) -> Result<(), Refused> {
+        let known = self.topic.schedules.contains_key(&name);
+        if !known && self.topic.schedules.len() >= SCHEDULES_MAX {
+            return Err(Refused::TooMany(alloc::format!("{SCHEDULES_MAX} schedules")));
+        }
+        if !super::is_name(&name) || schedule.cron.len() > NAME_LEN_MAX {
+            return Err(Refused::Invalid(super::name_rule("schedule")));
+        }
+        super::publish::check(&schedule.message)?;
+        self.topic.schedules.insert(name, schedule);
+        Ok(())
+    }
+
+    /// A schedule is due. Another node may have said so before.
+    pub(super) fn fire(
+        &mut self,
+        name: &str,
+        (at, next): (Millis, Millis),
+    ) -> Result<Vec<Published>, Refused> {
+        let unknown = || Refused::UnknownSchedule(name.into());
+        let schedule = self.topic.schedules.get_mut(name).ok_or_else(unknown)?;
+        if schedule.next != at || next <= at {
+            return Ok(Vec::new());
+        }
+        schedule.next = next;
+        let message: Publish = schedule.message.clone();
+        let published = self.publish(alloc::vec![message]);
+        self.topic.dropped += u64::from(published.is_err());
+        published
+    }
+}
+
+fn not_too_many(ids: &[MessageId]) -> Result<(), Refused> {
+    if ids.len() <= REQUEST_MESSAGES_MAX {
+        return Ok(());
+    }
+    Err(Refused::Invalid(alloc::format!("messages: {REQUEST_MESSAGES_MAX} at the most")))
+}
