@@ -27,7 +27,7 @@ mod on {
 
     static PLANTED: OnceLock<Bug> = OnceLock::new();
 
-    const NAMES: [(&str, Bug); 6] = [
+    const NAMES: [(&str, Bug); 7] = [
         ("skip-flush", Bug::SkipFlush),
         ("same-incarnation", Bug::SameIncarnation),
         ("gap-is-applied", Bug::GapIsApplied),

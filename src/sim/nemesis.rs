@@ -15,7 +15,7 @@ const HOUR: u64 = 60 * MINUTE;
 /// Breaks something every few minutes, until faults stop.
 pub(super) async fn run(sim: Sim) {
     loop {
-        let pause = sim.with(|world| world.between(10_000, 5 * MINUTE));
+        let pause = sim.with(|world| world.between(10_000, 6 * MINUTE));
         sleep(pause).await;
         if !sim.with(|world| world.faulty) {
             return;
