@@ -13,6 +13,8 @@ use bincode::serde::{self as binary, OwnedSerdeDecoder};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+// Said in full: the fuzz targets take this file in from elsewhere.
+#[path = "codec/bounded.rs"]
 mod bounded;
 
 use bounded::{Bounded, Tap};
@@ -177,7 +179,6 @@ mod tests {
         for claimed in [1 << 40, 1 << 60, u64::MAX] {
             let bytes = claims(&[], claimed);
             assert!(decode_from::<String>(&mut bytes.as_slice()).is_err());
-            assert!(decode_from::<crate::types::Blob>(&mut bytes.as_slice()).is_err());
             assert!(decode_from::<Vec<u64>>(&mut bytes.as_slice()).is_err());
             // Variant 1, one key "k", Some, one item (7, ...).
             let bytes = claims(&[1, 1, 1, b'k', 1, 1, 7], claimed);

@@ -105,3 +105,17 @@ pub(crate) type Membership = openraft::Membership<u64, Member>;
 pub(crate) type StoredMembership = openraft::alias::StoredMembershipOf<TypeConfig>;
 pub(crate) type SnapshotMeta = openraft::alias::SnapshotMetaOf<TypeConfig>;
 pub(crate) type Payload = openraft::alias::PayloadOf<TypeConfig>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // A run of bytes that claims to be long would be allocated before anything of it has come.
+    #[test]
+    fn a_claimed_length_is_not_believed() {
+        let mut bytes = vec![crate::codec::FORMAT, 253];
+        bytes.extend_from_slice(&(1u64 << 60).to_le_bytes());
+        bytes.extend_from_slice(&[b'x'; 100]);
+        assert!(crate::codec::decode_from::<Blob>(&mut bytes.as_slice()).is_err());
+    }
+}
