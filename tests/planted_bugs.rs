@@ -213,6 +213,8 @@ fn workspace() -> PathBuf {
     let to = Path::new(env!("CARGO_TARGET_TMPDIR")).join("planted");
     let members = ["state", "channels", "cluster", "marketplace", "src", "tests", "benches"];
     for member in members {
+        // What was moved or deleted since the last run must not stand beside what there is.
+        let _ = fs::remove_dir_all(to.join(member));
         copy(&root.join(member), &to.join(member));
     }
     for file in ["Cargo.toml", "Cargo.lock"] {
