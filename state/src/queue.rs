@@ -2,7 +2,7 @@
 //! has finished with them.
 //!
 //! A topic is two lanes of messages in the order in which they came. A group goes through each lane with a
-//! mark of its own ([`Group::next`]): what lies beyond the mark costs it nothing. Only what it has begun and
+//! mark of its own ([`Group::at`]): what lies beyond the mark costs it nothing. Only what it has begun and
 //! not finished is [held](Held) by name: leased, waiting to be tried again, or waiting for an earlier message of
 //! the same key. So a depth of millions is one small record a message, whatever the number of groups.
 //!
