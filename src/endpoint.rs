@@ -11,13 +11,13 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use cluster::{Clock, Role, codec};
+use cluster::{Clock, Role};
 use futures::future::join_all;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use hyper::StatusCode;
 use sha2::Sha256;
+use state::State;
 use state::queue::ask::{Answer, Ask, LeaseId, Leased, What};
-use state::{Command, Reply, State};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -27,12 +27,13 @@ use crate::config;
 use crate::home::home;
 use crate::measures::Measures;
 use crate::notice::body_of;
+use crate::topics::Topics;
 
 /// How often this node looks whether messages wait, while nothing is applied.
 const IDLE: Duration = Duration::from_secs(1);
 /// How long it gathers what is applied at once.
 const LOOK: Duration = Duration::from_millis(20);
-/// How long the cluster may take to agree.
+/// How long this node may take to apply what was agreed on.
 const AGREE: Duration = Duration::from_secs(5);
 /// What a lease lasts longer than a post: to read bodies, and to have the outcome agreed on.
 const LEASE_SLACK_MS: u64 = 30_000;
@@ -54,6 +55,8 @@ pub(crate) struct Endpoint {
     pub(crate) node: u64,
     /// Where messages are leased, and the bodies that this node keeps.
     pub(crate) cluster: Member,
+    /// Where what it asks is carried to the cluster.
+    pub(crate) topics: Topics,
     /// This node's clock.
     pub(crate) clock: Clock,
     /// What is counted.
@@ -195,12 +198,7 @@ impl Endpoint {
 
     async fn ask(&self, what: What) -> Option<(u64, Answer)> {
         let ask = Ask { idempotency: None, topic: self.config.topic.clone(), what };
-        let command = codec::encode(&Command::Queue(vec![ask]));
-        let reply = self.cluster.propose(command, AGREE).await.ok()?;
-        match codec::decode(&reply.bytes) {
-            Ok(Reply::Queue(answers)) => Some((reply.index, answers.into_iter().next()?)),
-            _ => None,
-        }
+        self.topics.ask(ask).await.ok()
     }
 
     async fn post(&self, api: &Api, leased: &Leased) -> Outcome {

@@ -17,7 +17,7 @@ use crate::admin::{self, Admin};
 use crate::channel::shopify::client::Client;
 use crate::channel::source::Source;
 use crate::channel::{self, Meant};
-use crate::config::{Channel, Config};
+use crate::config::{self, Channel, Config};
 use crate::endpoint::{self, Endpoint};
 use crate::inbox::{self, Inbox};
 use crate::ingest::{self, Ingest};
@@ -128,12 +128,7 @@ impl Node {
         let public = listen("webhooks", config.listen.public)?;
         let api = listen("the API", config.listen.admin)?;
         let measures = Arc::new(Measures::new());
-        let ingest = &config.ingest;
-        let bounds = inbox::Bounds {
-            waiting_bytes: ingest.inbox_max.0,
-            keep_ms: ingest.inbox_keep.0,
-            free_disk: ingest.min_free_disk.0,
-        };
+        let bounds = bounds(&config.ingest);
         let inbox = Inbox::open(&dir.join("inbox"), config.node.id, bounds, Arc::clone(&measures))?;
         let replica: Shared =
             Arc::new(RwLock::new(Replica::open(&dir.join("state"), Arc::clone(&measures))?));
@@ -156,21 +151,23 @@ impl Node {
         let intake = Intake::new(inbox.clone(), &config.ingest, raft.removed());
         let intake = intake.publishing(router(&config, &replica));
         let known = replica.read().unwrap_or_else(PoisonError::into_inner).known();
+        let sources = Sources {
+            node: config.node.id,
+            member: &member,
+            clock: &clock,
+            intake: &intake,
+            measures: &measures,
+        };
         for channel in &config.channels {
-            let shared = Sources {
-                node: config.node.id,
-                member: &member,
-                clock: &clock,
-                intake: &intake,
-                measures: &measures,
-            };
-            shared.start(channel, &node.tasks, &stop);
+            sources.start(channel, &node.tasks, &stop);
         }
+        let topics = Topics::start(member.clone(), &node.tasks, stop());
         for endpoint in &config.endpoints {
             let endpoint = Endpoint {
                 config: endpoint.clone(),
                 node: config.node.id,
                 cluster: member.clone(),
+                topics: topics.clone(),
                 clock: Arc::clone(&clock),
                 measures: Arc::clone(&measures),
             };
@@ -185,7 +182,6 @@ impl Node {
         };
         node.tasks.spawn(ingest::serve(public, Arc::new(webhooks), stop()));
         let looks = Arc::new(tokio::sync::Semaphore::new(admin::LOOKS_MAX));
-        let topics = Topics::start(member, &node.tasks, stop());
         let admin = Admin { config, replica, raft, inbox, measures, topics, looks };
         node.tasks.spawn(admin::serve(api, admin, stop()));
         node.tasks.close();
@@ -311,6 +307,15 @@ impl Node {
                 tracing::info!("the others will elect a leader by themselves");
             }
         }
+    }
+}
+
+/// What the inbox may take of the disk.
+const fn bounds(ingest: &config::Ingest) -> inbox::Bounds {
+    inbox::Bounds {
+        waiting_bytes: ingest.inbox_max.0,
+        keep_ms: ingest.inbox_keep.0,
+        free_disk: ingest.min_free_disk.0,
     }
 }
 

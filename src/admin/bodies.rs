@@ -9,7 +9,7 @@ use utoipa::IntoParams;
 
 use super::Problem;
 use crate::history::History;
-use crate::notice::Notice;
+use crate::notice::body_of;
 
 /// What a message must say to be listed; all of what is given.
 #[derive(Clone, Default, Deserialize, IntoParams)]
@@ -39,9 +39,9 @@ pub(super) fn read(
     Ok(kept.map(|kept| match kept {
         Kept::Message { key, body } => (key, shown(&body)),
         Kept::Notice(notice) => {
-            let id = format!("{}.{}", message.index, message.n);
-            let shown = serde_json::to_value(Notice::new(id, &notice));
-            (Some(notice.sku), shown.unwrap_or_default())
+            let sku = notice.sku.clone();
+            let body = body_of(Kept::Notice(notice), (message.index, message.n));
+            (Some(sku), shown(&body.unwrap_or_default()))
         }
         Kept::Body(body) => (None, shown(&body)),
         Kept::Facts(facts) => (None, Value::String(format!("{facts:?}"))),
