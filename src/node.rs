@@ -14,9 +14,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admin::{self, Admin};
-use crate::channel::shopify::client::Client;
 use crate::channel::source::Source;
-use crate::channel::{self, Meant};
+use crate::channel::target;
+use crate::channel::{self, Meant, Target};
 use crate::config::{self, Channel, Config};
 use crate::endpoint::{self, Endpoint};
 use crate::inbox::{self, Inbox};
@@ -223,7 +223,7 @@ struct Sources<'a> {
 impl Sources<'_> {
     /// Starts what pushes to a channel, asks it and takes from its queue.
     fn start(&self, channel: &Channel, tasks: &TaskTracker, stop: &impl Fn() -> CancellationToken) {
-        if channel.kind == "shopify" && channel.api.is_some() {
+        if target::is_pushed(&channel.kind) && channel.api.is_some() {
             self.push(channel, tasks, stop());
         }
         if let Some(source) = Source::new(channel) {
@@ -256,7 +256,7 @@ impl Sources<'_> {
 
 impl Sources<'_> {
     fn push(&self, channel: &Channel, tasks: &TaskTracker, stop: CancellationToken) {
-        let Some(client) = Client::new(channel) else {
+        let Some(client) = Target::new(channel) else {
             tracing::warn!(channel = channel.name, "nothing is pushed: its API cannot be asked");
             return;
         };

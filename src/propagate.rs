@@ -18,7 +18,7 @@ use state::{Command, Reply};
 use tokio_util::sync::CancellationToken;
 
 use crate::agreed::Agreed;
-use crate::channel::{PushError, Quantities, Row, RowOutcome};
+use crate::channel::{Place, PushError, Quantities, Row, RowOutcome};
 use crate::config::Channel;
 use crate::home::home;
 use crate::measures::{self, Measures};
@@ -112,7 +112,7 @@ impl<Q: Quantities, A: Agreed> Pusher<Q, A> {
         // The quantities are computed once a call is allowed, so that they do not age while it is not.
         pace.ready().await;
         let channel = self.channel.name.clone();
-        let skus = self.due(Q::ROWS_MAX.min(INTENT_SKUS_MAX));
+        let skus = self.due(self.client.calls().rows_max.min(INTENT_SKUS_MAX));
         let (intent, intended) = match self.propose(&Command::Intend { channel, epoch, skus }).await
         {
             Ok((index, Reply::Intended(intended))) => (index, intended),
@@ -155,16 +155,24 @@ impl<Q: Quantities, A: Agreed> Pusher<Q, A> {
         let mut outcomes = Vec::new();
         let mut by_location: BTreeMap<String, Vec<Asked>> = BTreeMap::new();
         for asked in asked {
-            by_location.entry(asked.location.clone()).or_default().push(asked);
+            by_location.entry(asked.place.location.clone()).or_default().push(asked);
         }
-        let nowhere = by_location.remove("").unwrap_or_default().into_iter();
-        outcomes.extend(nowhere.map(|asked| asked.became(Settled::Failed(NO_LOCATION.into()))));
-        let mut parts: Vec<Vec<Asked>> = by_location.into_values().collect();
+        let calls = self.client.calls();
+        if calls.located {
+            let nowhere = by_location.remove("").unwrap_or_default().into_iter();
+            outcomes.extend(nowhere.map(|asked| asked.became(Settled::Failed(NO_LOCATION.into()))));
+        }
+        let chunks = |asked: Vec<Asked>| {
+            asked.chunks(calls.reads_max.max(1)).map(<[Asked]>::to_vec).collect::<Vec<_>>()
+        };
+        let mut parts: Vec<Vec<Asked>> = by_location.into_values().flat_map(chunks).collect();
         while let Some(mut part) = parts.pop() {
-            let Some(location) = part.first().map(|asked| asked.location.clone()) else { continue };
-            let listings: Vec<String> = part.iter().map(|asked| asked.listing.clone()).collect();
+            if part.is_empty() {
+                continue;
+            }
+            let places: Vec<Place> = part.iter().map(|asked| asked.place.clone()).collect();
             pace.take().await;
-            match self.client.read(&location, &listings).await {
+            match self.client.read(&places).await {
                 Ok(answered) => {
                     pace.succeeded(answered.wait);
                     let shown = part.into_iter().zip(answered.value);
@@ -191,8 +199,8 @@ impl<Q: Quantities, A: Agreed> Pusher<Q, A> {
     async fn push(&self, intended: &[Intended], pace: &mut Pace) -> Vec<Outcome> {
         let rows = intended.iter().filter_map(|Intended { sku, step }| match *step {
             Step::Push { quantity, from, revision } => {
-                let Asked { sku, listing, location, revision } = self.ask(sku, revision);
-                Some((Row { sku, listing, location, quantity, from }, revision))
+                let Asked { place, revision } = self.ask(sku, revision);
+                Some((Row { place, quantity, from }, revision))
             }
             Step::Observe => None,
         });
@@ -239,7 +247,7 @@ impl<Q: Quantities, A: Agreed> Pusher<Q, A> {
         }
         while !unread.is_empty() {
             let known = self.read_back(unread.clone(), pace).await;
-            unread.retain(|asked| !known.iter().any(|outcome| outcome.sku == asked.sku));
+            unread.retain(|asked| !known.iter().any(|outcome| outcome.sku == asked.place.sku));
             outcomes.extend(known);
         }
         outcomes
@@ -325,12 +333,13 @@ impl<Q: Quantities, A: Agreed> Pusher<Q, A> {
         let spec = spec.unwrap_or_default();
         let own = || self.channel.api.as_ref().and_then(|api| api.location_id.clone());
         let location = spec.settings.get("location_id").cloned().or_else(own);
-        Asked {
+        let place = Place {
             sku: sku.into(),
             listing: spec.id,
             location: location.unwrap_or_default(),
-            revision,
-        }
+            settings: spec.settings,
+        };
+        Asked { place, revision }
     }
 
     /// The log index and the reply of a command that was agreed on.
@@ -348,21 +357,18 @@ impl<Q: Quantities, A: Agreed> Pusher<Q, A> {
 /// What the channel is asked about.
 #[derive(Clone)]
 struct Asked {
-    sku: String,
-    listing: String,
-    location: String,
+    place: Place,
     /// Of the push; 0 of a reading without one.
     revision: u64,
 }
 
 impl Asked {
     fn of(row: &Row, revision: u64) -> Self {
-        let Row { sku, listing, location, .. } = row.clone();
-        Self { sku, listing, location, revision }
+        Self { place: row.place.clone(), revision }
     }
 
     fn became(self, result: Settled) -> Outcome {
-        let Self { sku, listing, revision, .. } = self;
+        let Self { place: Place { sku, listing, .. }, revision } = self;
         Outcome { sku, listing, revision, result }
     }
 

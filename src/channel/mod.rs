@@ -9,6 +9,7 @@ pub mod odoo;
 pub mod outcome;
 pub mod shopify;
 pub mod source;
+pub mod target;
 pub mod token;
 pub mod walmart;
 pub mod woocommerce;
@@ -24,8 +25,9 @@ use state::command::{Delivery, Fact};
 use crate::config;
 use crate::route::Router;
 
-pub use outcome::{Answered, PushError, Quantities, Row, RowOutcome};
+pub use outcome::{Answered, Calls, Place, PushError, Quantities, Row, RowOutcome};
 pub use source::Orders;
+pub use target::Target;
 
 /// Takes a verified webhook apart as the channel's kind means it. Pure.
 #[must_use]

@@ -1,11 +1,12 @@
 //! What a channel answers to a push, whatever its kind.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// A channel's API as a place where quantities are set and read.
 pub trait Quantities: Send + Sync + 'static {
-    /// Rows that one call takes.
-    const ROWS_MAX: usize;
+    /// What its calls take.
+    fn calls(&self) -> Calls;
 
     /// Sets quantities. One outcome a row, in order. `key` must be new unless rows are the same.
     fn set(
@@ -14,12 +15,34 @@ pub trait Quantities: Send + Sync + 'static {
         key: &str,
     ) -> impl Future<Output = Result<Answered<Vec<RowOutcome>>, PushError>> + Send;
 
-    /// Reads what the channel shows at one location; `None` for what it does not know.
+    /// Reads what the channel shows at places that share one location; `None` for what it does not know.
     fn read(
         &self,
-        location: &str,
-        listings: &[String],
+        places: &[Place],
     ) -> impl Future<Output = Result<Answered<Vec<Option<i64>>>, PushError>> + Send;
+
+    /// Sets many quantities as one job of the channel's, and waits for its report: minutes, perhaps. Asked
+    /// for only where [`Calls::feed_rows_max`] is not 0.
+    fn feed(
+        &self,
+        rows: &[Row],
+        key: &str,
+    ) -> impl Future<Output = Result<Answered<Vec<RowOutcome>>, PushError>> + Send {
+        self.set(rows, key)
+    }
+}
+
+/// What the calls of a channel take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Calls {
+    /// Rows that one call sets.
+    pub rows_max: usize,
+    /// Places that one call reads.
+    pub reads_max: usize,
+    /// Rows of one feed; 0 where there are none.
+    pub feed_rows_max: usize,
+    /// Whether it keeps quantities by location, so that a place without one cannot be addressed.
+    pub located: bool,
 }
 
 /// An answer, and how long the channel wants us to wait before the next call.
@@ -31,15 +54,24 @@ pub struct Answered<T> {
     pub wait: Duration,
 }
 
-/// One quantity to set.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Row {
+/// Something that a channel shows, as it is addressed there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Place {
     /// The SKU.
     pub sku: String,
     /// The channel's own id of what is set.
     pub listing: String,
     /// The channel's own id of where, if it has such.
     pub location: String,
+    /// What else the mapping says of the listing.
+    pub settings: BTreeMap<String, String>,
+}
+
+/// One quantity to set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// Of what.
+    pub place: Place,
     /// What it shall show.
     pub quantity: i64,
     /// What it is believed to show.

@@ -13,12 +13,11 @@ use super::secret::Secret;
 use super::sources::{Odoo, Poll, Sns, Sqs};
 use super::values::Millis;
 use super::verify::Verify;
+use crate::channel::target;
 
 /// The kinds of channel that this release speaks with.
 pub(crate) const KINDS: [&str; 7] =
     ["shopify", "woocommerce", "amazon", "ebay", "walmart", "odoo", "generic"];
-/// Those to which quantities are pushed.
-const PUSHED_KINDS: [&str; 1] = ["shopify"];
 
 /// One sales channel.
 #[derive(Clone, Debug, Deserialize)]
@@ -128,7 +127,7 @@ impl Channel {
             kind: self.kind.clone(),
             location: self.location.clone(),
             home: self.home,
-            pushes: self.api.is_some() && PUSHED_KINDS.contains(&self.kind.as_str()),
+            pushes: self.api.is_some() && target::is_pushed(&self.kind),
             fetches: self.api.is_some(),
             dedup_window_ms: self.dedup_window.map_or_else(own_window, |window| window.0),
             rate_milli: self.rate.milli().unwrap_or(1),

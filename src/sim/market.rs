@@ -13,7 +13,7 @@ use super::shop::{self, Order};
 use super::world::{Sim, World};
 use super::{LISTED, parts};
 use crate::channel::api::ApiError;
-use crate::channel::{Answered, Orders, PushError, Quantities, Row, RowOutcome};
+use crate::channel::{Answered, Calls, Orders, Place, PushError, Quantities, Row, RowOutcome};
 
 /// How long a caller waits for an answer.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -214,7 +214,9 @@ impl Shop {
 }
 
 impl Quantities for Shop {
-    const ROWS_MAX: usize = 250;
+    fn calls(&self) -> Calls {
+        Calls { rows_max: 250, reads_max: 250, feed_rows_max: 0, located: true }
+    }
 
     async fn set(&self, rows: &[Row], key: &str) -> Result<Answered<Vec<RowOutcome>>, PushError> {
         let m = self.market;
@@ -224,12 +226,9 @@ impl Quantities for Shop {
         Ok(Answered { value, wait: Duration::ZERO })
     }
 
-    async fn read(
-        &self,
-        _: &str,
-        listings: &[String],
-    ) -> Result<Answered<Vec<Option<i64>>>, PushError> {
-        let (m, listings) = (self.market, listings.to_vec());
+    async fn read(&self, places: &[Place]) -> Result<Answered<Vec<Option<i64>>>, PushError> {
+        let m = self.market;
+        let listings: Vec<String> = places.iter().map(|place| place.listing.clone()).collect();
         let read = move |world: &mut World| {
             for id in &listings {
                 noticed(world, m, id);
@@ -269,12 +268,12 @@ fn api_error(error: PushError) -> ApiError {
 fn sent(world: &mut World, m: usize, rows: &[Row]) {
     let name = world.market(m).name.clone();
     for row in rows {
-        let intent = world.log.truth.intent(&name, &row.sku, (row.quantity, row.from));
+        let intent = world.log.truth.intent(&name, &row.place.sku, (row.quantity, row.from));
         let Some(revision) = intent.map(|intent| intent.revision) else {
             world.breaks("I8", format!("{name} is sent {row:?}, which was not agreed on"));
             continue;
         };
-        let newest = world.market(m).sent.entry(row.sku.clone()).or_default();
+        let newest = world.market(m).sent.entry(row.place.sku.clone()).or_default();
         let before = *newest;
         *newest = before.max(revision);
         if revision < before {
@@ -290,7 +289,7 @@ fn take(world: &mut World, m: usize, rows: &[Row], key: &str) -> Vec<RowOutcome>
     if let Some(answer) = market.answers.get(key) {
         return answer.clone();
     }
-    let stale = |row: &Row| market.shows(&row.sku) != row.from;
+    let stale = |row: &Row| market.shows(&row.place.sku) != row.from;
     let outcomes: Vec<RowOutcome> = if rows.iter().any(stale) {
         let of = |row: &Row| if stale(row) { RowOutcome::Stale } else { RowOutcome::Untouched };
         rows.iter().map(of).collect()
@@ -306,25 +305,26 @@ fn take(world: &mut World, m: usize, rows: &[Row], key: &str) -> Vec<RowOutcome>
     }
     let name = market.name.clone();
     for (row, outcome) in rows.iter().zip(&outcomes) {
-        let Row { sku, from, quantity, .. } = row;
+        let Row { place: Place { sku, .. }, from, quantity } = row;
         world.tell(|| format!("{name} is set: {sku} {from} -> {quantity}: {outcome:?}"));
     }
     if outcomes.iter().all(|outcome| *outcome == RowOutcome::Confirmed) {
         for row in rows {
-            noticed(world, m, &row.listing);
-            world.market(m).show(&row.sku, row.quantity);
-            world.note(row.sku.as_bytes());
+            noticed(world, m, &row.place.listing);
+            world.market(m).show(&row.place.sku, row.quantity);
+            world.note(row.place.sku.as_bytes());
             world.note(&row.quantity.to_be_bytes());
             world.tally.reach(if row.quantity > row.from {
                 "raise taken"
             } else {
                 "lowering taken"
             });
-            let intent = world.log.truth.intent(&name, &row.sku, (row.quantity, row.from)).cloned();
+            let intent =
+                world.log.truth.intent(&name, &row.place.sku, (row.quantity, row.from)).cloned();
             if let Some(intent) = intent.filter(|_| row.quantity > row.from)
-                && !super::is_shared(&row.sku)
+                && !super::is_shared(&row.place.sku)
             {
-                world.raised(&row.sku, &intent);
+                world.raised(&row.place.sku, &intent);
             }
         }
     } else {

@@ -10,9 +10,11 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::channel::api::{Answer, Api, Broken, Call, millis};
-use crate::channel::outcome::{Answered, PushError, Quantities, Row, RowOutcome};
+use crate::channel::outcome::{Answered, Calls, Place, PushError, Quantities, Row, RowOutcome};
 use crate::config;
 
+/// Entries of an array that one call may carry: <https://shopify.dev/docs/api/usage/limits>.
+const ARRAY_MAX: usize = 250;
 /// Points that one mutation costs.
 const MUTATION_COST: f64 = 10.0;
 
@@ -118,15 +120,17 @@ impl Client {
 }
 
 impl Quantities for Client {
-    const ROWS_MAX: usize = 250;
+    fn calls(&self) -> Calls {
+        Calls { rows_max: ARRAY_MAX, reads_max: ARRAY_MAX, feed_rows_max: 0, located: true }
+    }
 
     async fn set(&self, rows: &[Row], key: &str) -> Result<Answered<Vec<RowOutcome>>, PushError> {
         let quantities: Vec<Value> = rows
             .iter()
             .map(|row| {
                 json!({
-                    "inventoryItemId": row.listing,
-                    "locationId": row.location,
+                    "inventoryItemId": row.place.listing,
+                    "locationId": row.place.location,
                     "quantity": row.quantity,
                     "changeFromQuantity": row.from,
                 })
@@ -142,11 +146,9 @@ impl Quantities for Client {
         Ok(Answered { value: outcomes(rows.len(), &errors)?, wait: answered.wait })
     }
 
-    async fn read(
-        &self,
-        location: &str,
-        listings: &[String],
-    ) -> Result<Answered<Vec<Option<i64>>>, PushError> {
+    async fn read(&self, places: &[Place]) -> Result<Answered<Vec<Option<i64>>>, PushError> {
+        let listings: Vec<&str> = places.iter().map(|place| place.listing.as_str()).collect();
+        let location = places.first().map_or("", |place| &place.location);
         let variables = json!({ "ids": listings, "locationId": location });
         let answered = self.call(READ, &variables).await?;
         let nodes = answered.value.get("nodes").and_then(Value::as_array);
@@ -156,8 +158,8 @@ impl Quantities for Client {
             let of_name = quantities.iter().find(|quantity| quantity["name"] == "available")?;
             of_name["quantity"].as_i64()
         };
-        let of_listing = |id: &String| {
-            nodes.iter().find(|node| node["id"].as_str() == Some(id)).and_then(quantity)
+        let of_listing = |id: &&str| {
+            nodes.iter().find(|node| node["id"].as_str() == Some(*id)).and_then(quantity)
         };
         Ok(Answered { value: listings.iter().map(of_listing).collect(), wait: answered.wait })
     }
