@@ -1,10 +1,6 @@
 //! Promise: a 200 survives `kill -9`, of one node or of all, and is applied exactly once.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests fail by panicking")]
-
-mod support;
-
-use support::Cluster;
-use support::book::{Book, Traffic};
+use crate::support::Cluster;
+use crate::support::book::{Book, Traffic};
 
 fn public(cluster: &Cluster) -> Vec<u16> {
     cluster.nodes.iter().map(|node| node.ports[0]).collect()
@@ -69,7 +65,8 @@ async fn a_node_that_was_away_for_longer_than_the_log_catches_up() {
         status["snapshot"].as_u64().unwrap_or(0)
     };
     let before = snapshot(leader).await;
-    support::until_true("the log is purged", async || snapshot(leader).await > before + 120).await;
+    crate::support::until_true("the log is purged", async || snapshot(leader).await > before + 120)
+        .await;
     cluster.nodes[away].start().await;
     traffic.more(30).await;
     // And from its own snapshot, with a short log behind it.
@@ -94,7 +91,7 @@ async fn a_leader_that_was_paused_does_no_harm() {
         let leader = cluster.leader().await;
         cluster.nodes[leader].freeze();
         let others: Vec<usize> = (0..3).filter(|n| *n != leader).collect();
-        support::until_true("another leads", async || {
+        crate::support::until_true("another leads", async || {
             let status = cluster.nodes[others[0]].get("/cluster/status").await;
             let known = status["leader"].as_u64();
             known.is_some_and(|known| known != cluster.nodes[leader].id)

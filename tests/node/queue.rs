@@ -1,13 +1,9 @@
 //! Promise: what lies in a channel's queue is applied once and deleted there only after it is durable here,
 //! though the node that takes it is killed.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests fail by panicking")]
-
-mod support;
-
+use crate::support::{Cluster, until_true};
 use marketplace::amazon::{Account, Item, Options as AccountOptions};
 use marketplace::sqs::{Faults, Options as QueueOptions, Queue};
 use serde_json::json;
-use support::{Cluster, until_true};
 
 const SKUS: [&str; 3] = ["MUG", "TEE-M", "CUP"];
 

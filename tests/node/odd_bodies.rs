@@ -1,18 +1,14 @@
 //! Promise: an authentic delivery that makes no sense is kept with its body and the reason, whatever its
 //! kind; and the node goes on.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests fail by panicking")]
-
-mod support;
-
 use std::collections::BTreeMap;
 
+use crate::support::issuer::Issuer;
+use crate::support::payloads::{CARRIERS, Carrier, Line};
+use crate::support::{Cluster, Node, TOKEN, senders, stockraft, unique, until, until_true};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use marketplace::sqs::{Options as QueueOptions, Queue};
 use serde_json::Value;
-use support::issuer::Issuer;
-use support::payloads::{CARRIERS, Carrier, Line};
-use support::{Cluster, Node, TOKEN, senders, stockraft, unique, until, until_true};
 
 /// A node with a channel of each kind, and where its deliveries come from.
 struct Shop {

@@ -1,13 +1,10 @@
 //! Promise: an endpoint gets every message of its topic, signed, in order, until it has taken it; and is left
 //! alone once it wants no more.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests fail by panicking")]
-
-mod support;
-
 use std::convert::Infallible;
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex};
 
+use crate::support::{Cluster, Node, orders, unique, until, until_true};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -20,7 +17,6 @@ use hyper::{HeaderMap, Method, Response};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use stockraft::clock;
-use support::{Cluster, Node, orders, unique, until, until_true};
 use tokio::net::TcpListener;
 
 /// What an endpoint was sent, and what it answered.
@@ -125,7 +121,7 @@ async fn sell(node: &Node) -> String {
     let order = 9_000_000_000_000_000 + unique() * 10;
     let answer = node.webhook(&orders::create(order, "MUG", 1)).await.unwrap();
     assert_eq!(answer.status, 200, "{}", answer.text());
-    let path = format!("/v1/orders/{}/{order}", support::CHANNEL);
+    let path = format!("/v1/orders/{}/{order}", crate::support::CHANNEL);
     until("an order is in the ledger", async || node.try_get(&path).await).await;
     order.to_string()
 }
@@ -170,7 +166,7 @@ async fn every_message_comes_signed_in_order_and_until_it_is_taken() {
 }
 
 fn bearer() -> String {
-    format!("Bearer {}", support::TOKEN)
+    format!("Bearer {}", crate::support::TOKEN)
 }
 
 // An endpoint that was taken down would be asked for ever; and its neighbours must not suffer with it.

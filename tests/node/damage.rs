@@ -1,8 +1,6 @@
 //! Promise: what a node finds damaged in its inbox or its history it names; it never reads it as less, or as
 //! something else. That a record's own checksum is looked at is `cluster`'s promise (`cluster/tests/durable.rs`,
 //! `stored.rs`); here records are wrong in spite of it.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests fail by panicking")]
-
 use std::path::Path;
 use std::sync::Arc;
 

@@ -1,11 +1,9 @@
 //! Promise: no delivery that is taken can stand in the way of those behind it, however large it is.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests fail by panicking")]
-
-mod support;
-
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use crate::support::orders::{self, Webhook};
+use crate::support::{CHANNEL, Cluster, until};
 use serde_json::json;
 use state::command::{Delivery, Fact};
 use state::order::LineImage;
@@ -13,8 +11,6 @@ use state::origin::Lane;
 use stockraft::clock;
 use stockraft::inbox::{Bounds, Inbox, Place};
 use stockraft::measures::Measures;
-use support::orders::{self, Webhook};
-use support::{CHANNEL, Cluster, until};
 
 /// An order of so many lines, each as large as a line can be.
 fn large(order: u64, lines: usize) -> Webhook {

@@ -1,18 +1,14 @@
 //! Promise: a file of listings is imported as a whole or not at all, and what waited for one moves by
 //! itself.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests fail by panicking")]
-
-mod support;
-
 use std::path::{Path, PathBuf};
 
-use serde_json::{Value, json};
-use support::issuer::Issuer;
-use support::orders::Webhook;
-use support::payloads::{CARRIERS, Line};
-use support::{
+use crate::support::issuer::Issuer;
+use crate::support::orders::Webhook;
+use crate::support::payloads::{CARRIERS, Line};
+use crate::support::{
     Cluster, Node, READER, TOKEN, WRITER, senders, stockraft, unique, until, until_true,
 };
+use serde_json::{Value, json};
 
 /// Writes a file of listings and imports it by the program: its exit code and what it said.
 fn import(node: &Node, text: &[u8]) -> (Option<i32>, String) {

@@ -1,7 +1,5 @@
 //! Promise: what a channel tells becomes one message of a topic, in the step in which it is booked, whichever road
 //! it came by and however often.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests fail by panicking")]
-
 use std::path::Path;
 
 use channels::{Parsed, Understood};

@@ -1,13 +1,9 @@
 //! Promise: a number that an inbox gave away before never stands in the way of what it answers now.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests fail by panicking")]
-
-mod support;
-
 use std::fs;
 use std::path::Path;
 
-use support::book::{Book, Traffic};
-use support::{Cluster, Node};
+use crate::support::book::{Book, Traffic};
+use crate::support::{Cluster, Node};
 
 async fn send(book: &Book, node: &Node, orders: usize) {
     let traffic = Traffic::start(book, &[node.ports[0]], 3);

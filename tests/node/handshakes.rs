@@ -1,16 +1,12 @@
 //! Promise: before a channel sends, it learns that the endpoint is ours; and nobody else learns anything,
 //! nor makes the node fetch what he likes.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests fail by panicking")]
-
-mod support;
-
+use crate::support::http::{Answer, Http};
+use crate::support::issuer::Issuer;
+use crate::support::senders::{self, EBAY_ENDPOINT, EBAY_TOKEN, SENDERS, SNS_TOPIC, Scheme, Sent};
+use crate::support::{Cluster, Node, PATIENCE};
 use marketplace::sender::{Kind, Options, Sender as Channel};
 use serde_json::{Value, json};
 use stockraft::clock;
-use support::http::{Answer, Http};
-use support::issuer::Issuer;
-use support::senders::{self, EBAY_ENDPOINT, EBAY_TOKEN, SENDERS, SNS_TOPIC, Scheme, Sent};
-use support::{Cluster, Node, PATIENCE};
 use tokio::net::TcpListener;
 
 async fn start() -> (Cluster, Issuer) {

@@ -1,11 +1,7 @@
 //! Promise: a node that was removed sends webhooks back as soon as it can know, and what it answered 200 before
 //! is in the ledger of the others.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests fail by panicking")]
-
-mod support;
-
-use support::book::{Book, Traffic};
-use support::{Cluster, TOKEN, agree, orders, until, until_true};
+use crate::support::book::{Book, Traffic};
+use crate::support::{Cluster, TOKEN, agree, orders, until, until_true};
 
 // Whoever was removed would go on answering 200 for orders that nobody collects any more, for as long as its
 // process lives.

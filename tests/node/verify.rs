@@ -1,12 +1,8 @@
 //! Promise: all replicas are the same, provably: `verify` finds what is not, and names it.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests fail by panicking")]
-
-mod support;
-
+use crate::support::{Cluster, TOKEN, stockraft, until};
 use cluster::durable::Batch;
 use serde_json::json;
 use stockraft::history::{self, History};
-use support::{Cluster, TOKEN, stockraft, until};
 
 /// The command and its exit code.
 fn verify(cluster: &Cluster, n: usize) -> (Option<i32>, String) {

@@ -1,13 +1,9 @@
 //! Promise: a region that is cut off goes on answering 200, and loses nothing when it comes back.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests fail by panicking")]
-
-mod support;
-
 use std::time::Instant;
 
-use support::book::{Book, Traffic};
-use support::links::{Cut, Links};
-use support::{Cluster, until_true};
+use crate::support::book::{Book, Traffic};
+use crate::support::links::{Cut, Links};
+use crate::support::{Cluster, until_true};
 
 async fn cluster_with_links() -> (Cluster, Links) {
     let mut cluster = Cluster::plan(3, |_| ());
@@ -16,7 +12,7 @@ async fn cluster_with_links() -> (Cluster, Links) {
         node.start().await;
     }
     links.know(&cluster.nodes);
-    support::found(&cluster.nodes.iter().collect::<Vec<_>>()).await;
+    crate::support::found(&cluster.nodes.iter().collect::<Vec<_>>()).await;
     (cluster, links)
 }
 

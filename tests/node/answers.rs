@@ -1,15 +1,11 @@
 //! Promise: each request gets the answer that senders and clients may rely on, and no other.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests fail by panicking")]
-
-mod support;
-
 use std::collections::BTreeSet;
 
+use crate::support::http::{Answer, Http};
+use crate::support::orders::{self, Webhook};
+use crate::support::{CHANNEL, Cluster, Node, READER, SECRET, TOKEN, WRITER, raw, unique, until};
 use marketplace::shopify::sign;
 use serde_json::{Value, json};
-use support::http::{Answer, Http};
-use support::orders::{self, Webhook};
-use support::{CHANNEL, Cluster, Node, READER, SECRET, TOKEN, WRITER, raw, unique, until};
 
 async fn alone() -> Cluster {
     Cluster::start(1, |_| ()).await
@@ -184,7 +180,7 @@ async fn before_there_is_a_cluster_senders_are_told_to_come_back() {
         let alive = Http::new().request(port, "GET", "/healthz", &[], "".into()).await.unwrap();
         assert_eq!(alive.status, 200, "the process lives");
     }
-    support::found(&[node]).await;
+    crate::support::found(&[node]).await;
     assert_eq!(node.webhook(&webhook).await.unwrap().status, 200);
     let again = node.post("/cluster/init", &json!({})).await;
     assert_eq!(again.status, 409, "a cluster is founded once: {}", again.text());

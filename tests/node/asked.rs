@@ -1,13 +1,9 @@
 //! Promise: what a channel tells without saying how, or does not tell at all, is asked for, and the ledger
 //! follows.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests fail by panicking")]
-
-mod support;
-
+use crate::support::{Cluster, Node, until_true};
 use marketplace::shopify::sign::Topic;
 use marketplace::{Costs, Faults, Item, Options, Restock, Store, Warehouse};
 use serde_json::json;
-use support::{Cluster, Node, until_true};
 
 const SKUS: [&str; 2] = ["MUG", "TEE"];
 

@@ -1,15 +1,11 @@
 //! Promise: the README's programs for curl, Python and Node do what they say.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests fail by panicking")]
-
-mod support;
-
+use crate::support::{Cluster, TOKEN};
 use serde_json::json;
-use support::{Cluster, TOKEN};
 use tokio::process::Command;
 
 /// The README's program in a language.
 fn program(language: &str) -> String {
-    let readme = include_str!("../README.md");
+    let readme = include_str!("../../README.md");
     let section =
         readme.split("## Work on messages").nth(1).unwrap().split("\n## ").next().unwrap();
     let block = section.split(&format!("```{language}\n")).nth(1).unwrap();

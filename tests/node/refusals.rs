@@ -1,12 +1,8 @@
 //! Promise: whatever is wrong with a webhook of any kind, it is refused as a whole, in one known way.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests fail by panicking")]
-
-mod support;
-
-use support::http::Answer;
-use support::issuer::Issuer;
-use support::senders::{self, SENDERS, Scheme, Sender, Sent};
-use support::{Cluster, Node, raw};
+use crate::support::http::Answer;
+use crate::support::issuer::Issuer;
+use crate::support::senders::{self, SENDERS, Scheme, Sender, Sent};
+use crate::support::{Cluster, Node, raw};
 
 /// A node that every sender knows, its limits low enough to be reached, and who gives out eBay's key.
 async fn start() -> (Cluster, Issuer) {
@@ -232,7 +228,7 @@ async fn a_body_is_kept_whole_or_not_at_all() {
         }
     }
     assert_eq!(accepted(node).await, kept);
-    let letters = support::until("every whole body is listed", async || {
+    let letters = crate::support::until("every whole body is listed", async || {
         let letters = node.list("/v1/topics/deliveries/dead", 100).await;
         // The same body again is the same delivery, where the body is its key.
         (letters.len() >= SENDERS.len() - 1).then_some(letters)
@@ -254,7 +250,7 @@ async fn a_node_that_cannot_keep_anything_tells_all_to_come_back() {
     node.start().await;
     let node = &cluster.nodes[0];
     let stranger = SENDERS[0].sign_with("another-secret-of-the-same-sort", &[], BODY);
-    support::until_true("the node knows its channels again", async || {
+    crate::support::until_true("the node knows its channels again", async || {
         stranger.to(node).await.status == 401
     })
     .await;

@@ -1,11 +1,7 @@
 //! Promise: what the ledger is asked, it answers: filters, the past, kits, shortfalls, notices.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests fail by panicking")]
-
-mod support;
-
+use crate::support::http::Answer;
+use crate::support::{CHANNEL, Cluster, Node, TOKEN, orders, until, until_true};
 use serde_json::{Value, json};
-use support::http::Answer;
-use support::{CHANNEL, Cluster, Node, TOKEN, orders, until, until_true};
 
 async fn send(node: &Node, method: &str, path: &str, body: &Value) -> Answer {
     let authorization = format!("Bearer {TOKEN}");
@@ -16,7 +12,7 @@ async fn send(node: &Node, method: &str, path: &str, body: &Value) -> Answer {
 /// Books movements, all of which must be applied: kind, SKU, quantity, and what else they say.
 async fn book(node: &Node, movements: &[(&str, &str, i64, Value)]) {
     let asked = movements.iter().map(|(kind, sku, quantity, more)| {
-        let id = format!("m-{}", support::unique());
+        let id = format!("m-{}", crate::support::unique());
         let mut asked = json!({ "id": id, "kind": kind, "sku": sku, "quantity": quantity });
         asked.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         asked

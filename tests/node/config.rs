@@ -1,8 +1,4 @@
 //! Promise: a config with faults is refused at once, with every fault on a line of its own.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests fail by panicking")]
-
-mod support;
-
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
@@ -10,7 +6,7 @@ use std::path::Path;
 use std::process::Output;
 use std::time::Duration;
 
-use support::{Node, stockraft, write_private};
+use crate::support::{Node, stockraft, write_private};
 
 fn check(text: &str) -> (Option<i32>, Vec<String>) {
     let dir = tempfile::tempdir().unwrap();
@@ -158,7 +154,7 @@ async fn a_node_that_cannot_start_says_why() {
 
     let mut other = Node::new(1, dir.path().join("other"));
     for n in 0..3 {
-        other.ports = support::ports();
+        other.ports = crate::support::ports();
         let taken = TcpListener::bind(("127.0.0.1", other.ports[n])).unwrap();
         let said = refuse_to_start(&other);
         assert!(said.contains(&taken.local_addr().unwrap().to_string()), "{said}");

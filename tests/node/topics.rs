@@ -1,14 +1,10 @@
 //! Promise: a message is worked on by one worker at a time until somebody has finished it, whoever dies
 //! meanwhile, and the API says what it did.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests fail by panicking")]
-
-mod support;
-
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::support::orders::{self, Webhook};
+use crate::support::{Cluster, Node, TOKEN, unique, until};
 use serde_json::{Value, json};
-use support::orders::{self, Webhook};
-use support::{Cluster, Node, TOKEN, unique, until};
 
 /// Asks with the token of all scopes; nothing if no answer came.
 async fn ask(node: &Node, method: &str, path: &str, body: &Value) -> Option<(u16, Value)> {

@@ -1,8 +1,4 @@
 //! Promise: a file of stock is imported whole, once, or not at all; what was exported can be imported.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests fail by panicking")]
-
-mod support;
-
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
@@ -11,8 +7,8 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
+use crate::support::{Cluster, Node, TOKEN, stockraft};
 use serde_json::{Value, json};
-use support::{Cluster, Node, TOKEN, stockraft};
 
 /// What the command line said: exit code, standard output, standard error.
 struct Said {

@@ -1,12 +1,8 @@
 //! Promise: segments of one inbox that are agreed on out of order lose nothing and double nothing.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests fail by panicking")]
-
-mod support;
-
+use crate::support::Cluster;
+use crate::support::book::{Book, Traffic};
+use crate::support::orders::Webhook;
 use serde_json::json;
-use support::Cluster;
-use support::book::{Book, Traffic};
-use support::orders::Webhook;
 
 // Several segments of one inbox are on their way at once. When leadership moves, the first of them may
 // fail and a later one succeed; "the highest number so far" would then forget the first.

@@ -1,11 +1,7 @@
 //! Promise: what is held for one is sold to nobody else, for as long as was agreed and no longer.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests fail by panicking")]
-
-mod support;
-
+use crate::support::http::Answer;
+use crate::support::{CHANNEL, Cluster, Node, TOKEN, orders, stockraft, until};
 use serde_json::{Value, json};
-use support::http::Answer;
-use support::{CHANNEL, Cluster, Node, TOKEN, orders, stockraft, until};
 
 async fn send(node: &Node, method: &str, path: &str, key: Option<&str>, body: &Value) -> Answer {
     let authorization = format!("Bearer {TOKEN}");
@@ -20,7 +16,7 @@ async fn hold(node: &Node, key: Option<&str>, body: &Value) -> (u16, Value) {
 }
 
 async fn receive(node: &Node, sku: &str, quantity: i64) {
-    let id = format!("m-{}", support::unique());
+    let id = format!("m-{}", crate::support::unique());
     let movement = json!({ "id": id, "kind": "receipt", "sku": sku, "quantity": quantity });
     let answer = node.post("/v1/movements", &json!({ "movements": [movement] })).await;
     assert_eq!(answer.json()["results"][0]["outcome"], "applied", "{}", answer.text());
