@@ -41,6 +41,7 @@ fix: ## formats, and applies what clippy can mend
 bench: ## the figures of the README, from this machine; next to redis-server where there is one
 	$(CARGO) bench --locked --bench road
 	$(CARGO) bench --locked --bench queue
+	$(CARGO) bench --locked --bench window
 
 SIZE ?= 1000000
 bench-scale: ## what fits, and who waits for it; SIZE=20000 is a look of some seconds
