@@ -10,6 +10,7 @@ use cluster::codec;
 use cluster::durable::{self, Batch, Db, Records};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use state::Key;
 use state::ledger::Movement;
 use state::reply::Kept;
 
@@ -18,6 +19,7 @@ pub type Hash = [u8; 32];
 
 const MOVEMENTS: u8 = 1;
 const BODY: u8 = 2;
+const ARRIVALS: u8 = 3;
 /// One record on its way: the most that one log entry leaves behind, many times over.
 const RECORD_BYTES_MAX: u64 = 256 << 20;
 /// Records written at once when a history is received.
@@ -26,6 +28,15 @@ const IMPORT_BATCH: usize = 64;
 /// The movements of one log entry, each with its hash in the chain.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lines(pub Vec<(Movement, Hash)>);
+
+/// The deliveries of one log entry that were applied.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Arrivals {
+    /// When they were made durable where they were received, by that node's clock.
+    pub durable_ms: u64,
+    /// Their keys, and when each was received.
+    pub received: Vec<(Key, u64)>,
+}
 
 /// The history of one replica. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -69,6 +80,12 @@ impl History {
     /// The movements of one entry.
     pub fn lines(&self, index: u64) -> Result<Option<Lines>, Error> {
         let bytes = self.db.get(&movements_key(index))?;
+        bytes.map(|bytes| codec::decode(&bytes).map_err(Error::from)).transpose()
+    }
+
+    /// The deliveries that one entry applied.
+    pub fn arrivals(&self, index: u64) -> Result<Option<Arrivals>, Error> {
+        let bytes = self.db.get(&arrivals_key(index))?;
         bytes.map(|bytes| codec::decode(&bytes).map_err(Error::from)).transpose()
     }
 
@@ -139,7 +156,7 @@ impl History {
 
     /// Streams all records through a log index to another node.
     pub fn export(&self, through: u64, to: &mut dyn Write) -> Result<(), Error> {
-        for kind in [MOVEMENTS, BODY] {
+        for kind in [MOVEMENTS, BODY, ARRIVALS] {
             let end = through.saturating_add(1).to_be_bytes();
             let from = [&[kind][..], &0u64.to_be_bytes()].concat();
             for record in self.db.range(&from, &[&[kind][..], &end].concat()) {
@@ -186,6 +203,13 @@ pub fn put_lines(batch: &mut Batch, index: u64, lines: &Lines) {
     batch.put(&movements_key(index), &codec::encode(lines));
 }
 
+/// Adds an entry's deliveries to a batch.
+pub fn put_arrivals(batch: &mut Batch, index: u64, arrivals: &Arrivals) {
+    if !arrivals.received.is_empty() {
+        batch.put(&arrivals_key(index), &codec::encode(arrivals));
+    }
+}
+
 /// Adds the body of a dead letter to a batch.
 pub fn put_body(batch: &mut Batch, index: u64, n: u32, kept: &Kept) {
     batch.put(&body_key(index, n), &codec::encode(kept));
@@ -207,9 +231,13 @@ fn movements_key(index: u64) -> Vec<u8> {
     [&[MOVEMENTS][..], &index.to_be_bytes()].concat()
 }
 
+fn arrivals_key(index: u64) -> Vec<u8> {
+    [&[ARRIVALS][..], &index.to_be_bytes()].concat()
+}
+
 fn is_key(key: &[u8]) -> bool {
     match key.split_first() {
-        Some((&MOVEMENTS, index)) => index.len() == size_of::<u64>(),
+        Some((&(MOVEMENTS | ARRIVALS), index)) => index.len() == size_of::<u64>(),
         Some((&BODY, index)) => index.len() == size_of::<u64>() + size_of::<u32>(),
         _ => false,
     }

@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cluster::durable::{self, Db, Records};
 use cluster::{Clock, codec};
+use state::Key;
 use state::command::Delivery;
 use state::origin::{Lane, Origin};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
@@ -44,6 +45,14 @@ pub struct Place {
     pub lane: Lane,
     /// Its segment's number in that lane.
     pub sequence: u64,
+}
+
+/// A segment that waits for agreement.
+pub struct Written {
+    /// When it was made durable, by this node's clock.
+    pub durable_ms: u64,
+    /// What it holds.
+    pub deliveries: Arc<Vec<Delivery>>,
 }
 
 /// Nothing can be made durable now.
@@ -242,22 +251,41 @@ impl<S: Store> Inbox<S> {
         lane.agreed + u64::try_from(lane.waiting.len()).unwrap_or(0)
     }
 
-    /// The deliveries of a segment that waits for agreement.
-    pub fn read(&self, place: Place) -> Result<Option<Arc<Vec<Delivery>>>, durable::Error> {
+    /// The deliveries of a segment that waits for agreement, and when they were made durable.
+    pub fn read(&self, place: Place) -> Result<Option<Written>, durable::Error> {
         let id = {
             let queue = self.shared.queue();
             let lane = queue.lane(place.lane);
             let segment = lane.position(place.sequence).and_then(|at| lane.waiting.get(at));
             let Some(segment) = segment else { return Ok(None) };
             if let Some(cached) = &segment.cached {
-                return Ok(Some(Arc::clone(cached)));
+                let deliveries = Arc::clone(cached);
+                return Ok(Some(Written { durable_ms: segment.written_ms, deliveries }));
             }
             segment.id
         };
         match self.shared.db.get(&segment_key(id))? {
             None => Ok(None),
-            Some(bytes) => Ok(Some(Arc::new(decode(&self.shared.db, id, &bytes)?.deliveries))),
+            Some(bytes) => {
+                let stored = decode(&self.shared.db, id, &bytes)?;
+                let deliveries = Arc::new(stored.deliveries);
+                Ok(Some(Written { durable_ms: stored.written_ms, deliveries }))
+            }
         }
+    }
+
+    /// When a delivery that waits for agreement was received and made durable. Looks at all that wait.
+    pub fn find(&self, key: &Key) -> Result<Option<(u64, u64)>, durable::Error> {
+        for lane in LANES {
+            for sequence in self.last_agreed(lane) + 1..=self.last_written(lane) {
+                let Some(written) = self.read(Place { lane, sequence })? else { continue };
+                let found = written.deliveries.iter().find(|delivery| delivery.key == *key);
+                if let Some(found) = found {
+                    return Ok(Some((found.received_ms, written.durable_ms)));
+                }
+            }
+        }
+        Ok(None)
     }
 
     /// Notes that the cluster has agreed on all segments of a lane through a number.

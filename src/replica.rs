@@ -15,7 +15,7 @@ use state::{Command, Data, Effects, Stamp, State};
 use tokio::sync::watch;
 
 use crate::digest::Digester;
-use crate::history::{self, Hash, History};
+use crate::history::{self, Arrivals, Hash, History};
 use crate::measures::Measures;
 
 /// The replica as others share it.
@@ -166,7 +166,9 @@ impl Replica {
             history::drop_body(batch, *index, *n);
         }
         self.measures.applied(&effects, self.state.data().now);
-        history::put_movements(batch, &mut self.chain, index, effects.movements);
+        let Effects { movements, arrived: received, durable_ms, .. } = effects;
+        history::put_arrivals(batch, index, &Arrivals { durable_ms, received });
+        history::put_movements(batch, &mut self.chain, index, movements);
     }
 }
 

@@ -12,7 +12,7 @@ use state::{Command, Reply};
 use tokio_util::sync::CancellationToken;
 
 use crate::agreed::Agreed;
-use crate::inbox::{Inbox, Place, Store};
+use crate::inbox::{Inbox, Place, Store, Written};
 use crate::planted::{self, Bug};
 
 /// How long one proposal may take before it is made again.
@@ -160,8 +160,8 @@ async fn propose<S: Store>(
     cluster: impl Agreed,
     place: Place,
 ) -> (Place, Outcome) {
-    let deliveries = match inbox.read(place) {
-        Ok(Some(deliveries)) => deliveries,
+    let Written { durable_ms, deliveries } = match inbox.read(place) {
+        Ok(Some(read)) => read,
         // Agreed on meanwhile.
         Ok(None) if inbox.last_agreed(place.lane) >= place.sequence => {
             return (place, Outcome::Applied);
@@ -173,6 +173,7 @@ async fn propose<S: Store>(
         origin: inbox.origin(),
         lane: place.lane,
         sequence: place.sequence,
+        durable_ms,
         deliveries: deliveries.to_vec(),
     });
     let outcome = match cluster.propose(codec::encode(&command), PROPOSE_TIMEOUT).await {

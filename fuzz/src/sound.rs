@@ -189,6 +189,7 @@ fn deliver(state: &mut State, sequence: u64, facts: &[Fact]) {
         origin: Origin { node: 1, incarnation: 1 },
         lane: Lane::Urgent,
         sequence,
+        durable_ms: 0,
         deliveries: vec![delivery],
     };
     apply(state, sequence + 1, Command::Segment(segment));

@@ -17,6 +17,7 @@ mod messages;
 pub(crate) mod movements;
 mod notices;
 mod pages;
+mod passport;
 mod past;
 mod problem;
 mod reservations;
@@ -164,7 +165,16 @@ impl From<ProposeError> for Problem {
 
 /// The operations, by the scope that they need.
 fn routes() -> [(OpenApiRouter<Admin>, Option<Scope>); 4] {
-    let read = OpenApiRouter::new()
+    [
+        (reading(), Some(Scope::Read)),
+        (writing(), Some(Scope::Write)),
+        (operating(), Some(Scope::Admin)),
+        (open(), None),
+    ]
+}
+
+fn reading() -> OpenApiRouter<Admin> {
+    OpenApiRouter::new()
         .routes(routes!(stock::get))
         .routes(routes!(stock::list))
         .routes(routes!(stock::movements))
@@ -173,6 +183,7 @@ fn routes() -> [(OpenApiRouter<Admin>, Option<Scope>); 4] {
         .routes(routes!(locations::get))
         .routes(routes!(export::export))
         .routes(routes!(deliveries::order))
+        .routes(routes!(passport::get))
         .routes(routes!(topics::list))
         .routes(routes!(topics::get))
         .routes(routes!(dead::messages))
@@ -185,8 +196,11 @@ fn routes() -> [(OpenApiRouter<Admin>, Option<Scope>); 4] {
         .routes(routes!(reservations::list))
         .routes(routes!(listings::list))
         .routes(routes!(cluster_api::status))
-        .routes(routes!(health::metrics));
-    let write = OpenApiRouter::new()
+        .routes(routes!(health::metrics))
+}
+
+fn writing() -> OpenApiRouter<Admin> {
+    OpenApiRouter::new()
         .routes(routes!(movements::post))
         .routes(routes!(reservations::post))
         .routes(routes!(reservations::confirm))
@@ -209,8 +223,11 @@ fn routes() -> [(OpenApiRouter<Admin>, Option<Scope>); 4] {
         .routes(routes!(locations::put))
         .routes(routes!(listings::post))
         .routes(routes!(channels::put))
-        .routes(routes!(channels::put_policies));
-    let operate = OpenApiRouter::new()
+        .routes(routes!(channels::put_policies))
+}
+
+fn operating() -> OpenApiRouter<Admin> {
+    OpenApiRouter::new()
         .routes(routes!(topics::put))
         .routes(routes!(topics::delete))
         .routes(routes!(topics::disband))
@@ -221,19 +238,16 @@ fn routes() -> [(OpenApiRouter<Admin>, Option<Scope>); 4] {
         .routes(routes!(cluster_api::demote))
         .routes(routes!(cluster_api::remove))
         .routes(routes!(cluster_api::transfer))
-        .routes(routes!(cluster_api::snapshot));
-    let open = OpenApiRouter::new()
+        .routes(routes!(cluster_api::snapshot))
+}
+
+fn open() -> OpenApiRouter<Admin> {
+    OpenApiRouter::new()
         .routes(routes!(health::healthz))
         .routes(routes!(health::readyz))
         .routes(routes!(pages::openapi))
         .routes(routes!(pages::docs))
-        .routes(routes!(pages::dashboard));
-    [
-        (read, Some(Scope::Read)),
-        (write, Some(Scope::Write)),
-        (operate, Some(Scope::Admin)),
-        (open, None),
-    ]
+        .routes(routes!(pages::dashboard))
 }
 
 fn router(admin: &Admin) -> (Router<Admin>, utoipa::openapi::OpenApi) {

@@ -162,6 +162,10 @@ pub(super) struct Line {
 }
 
 impl Line {
+    pub(super) fn sku(&self) -> &str {
+        &self.sku
+    }
+
     pub(super) fn new(index: u64, movement: Movement, hash: &Hash) -> Self {
         Self {
             index,

@@ -194,6 +194,8 @@ pub struct Segment {
     pub lane: Lane,
     /// Its number in that lane: 1, 2, 3 …
     pub sequence: u64,
+    /// When it was made durable there, by that node's clock.
+    pub durable_ms: Millis,
     /// What was accepted.
     pub deliveries: Vec<Delivery>,
 }

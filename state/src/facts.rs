@@ -47,6 +47,7 @@ impl State {
             Turn::Gap(expected) => return Reply::Gap { expected },
             Turn::Next => {}
         }
+        work.effects.durable_ms = segment.durable_ms;
         for delivery in segment.deliveries {
             self.delivery(work, delivery);
         }
@@ -70,6 +71,7 @@ impl State {
             }
         }
         work.effects.applied += 1;
+        work.effects.arrived.push((delivery.key, delivery.received_ms));
         let channel = self.data.channels.get(&delivery.channel);
         let window = channel
             .map_or(limits::DEDUP_WINDOW_DEFAULT_MS, |known| known.definition.dedup_window_ms)

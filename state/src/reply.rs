@@ -5,12 +5,12 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Millis;
 use crate::command::Fact;
 use crate::ledger::Movement;
 use crate::notices::Notice;
 use crate::queue::ask::Answer;
 use crate::reservation::{Reservation, Status};
+use crate::{Key, Millis};
 
 /// The answer to a command. Appended only, like the commands.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -152,6 +152,10 @@ pub struct Effects {
     pub confirmed: Vec<Confirmed>,
     /// Bodies that nobody needs any more, by log index and number.
     pub dropped: Vec<(u64, u32)>,
+    /// Deliveries that were applied, by their keys, and when each was received.
+    pub arrived: Vec<(Key, Millis)>,
+    /// When they were made durable where they were received.
+    pub durable_ms: Millis,
     /// Deliveries that were repetitions.
     pub duplicates: u64,
     /// Deliveries applied.

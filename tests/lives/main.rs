@@ -211,6 +211,7 @@ fn check(kind: &Kind, lives: &[Life], seed: u64) -> Result<(), TestCaseError> {
             origin,
             lane: Lane::Urgent,
             sequence,
+            durable_ms: 0,
             deliveries,
         }));
     }

@@ -1,4 +1,5 @@
 //! Promise: each request gets the answer that senders and clients may rely on, and no other.
+
 use std::collections::BTreeSet;
 
 use crate::support::http::{Answer, Http};

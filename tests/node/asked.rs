@@ -1,5 +1,6 @@
 //! Promise: what a channel tells without saying how, or does not tell at all, is asked for, and the ledger
 //! follows.
+
 use crate::support::{Cluster, Node, until_true};
 use marketplace::shopify::sign::Topic;
 use marketplace::{Costs, Faults, Item, Options, Restock, Store, Warehouse};

@@ -1,4 +1,5 @@
 //! Promise: the README's programs for curl, Python and Node do what they say.
+
 use crate::support::{Cluster, TOKEN};
 use serde_json::json;
 use tokio::process::Command;

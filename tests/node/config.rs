@@ -1,4 +1,5 @@
 //! Promise: a config with faults is refused at once, with every fault on a line of its own.
+
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;

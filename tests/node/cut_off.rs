@@ -1,9 +1,10 @@
 //! Promise: a region that is cut off goes on answering 200, and loses nothing when it comes back.
+
 use std::time::Instant;
 
 use crate::support::book::{Book, Traffic};
 use crate::support::links::{Cut, Links};
-use crate::support::{Cluster, until_true};
+use crate::support::{CHANNEL, Cluster, orders, unique, until, until_true};
 
 async fn cluster_with_links() -> (Cluster, Links) {
     let mut cluster = Cluster::plan(3, |_| ());
@@ -125,4 +126,37 @@ async fn a_region_that_restarts_alone_goes_on_answering() {
         cluster.settle().await;
     }
     book.check(&cluster.nodes[0]).await;
+}
+
+// An operator asks where a sale is: one that waits here and one that was shown everywhere look the same, or a
+// delivery that only waits is said to be unknown.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delivery_says_how_far_it_came() {
+    let (cluster, links) = cluster_with_links().await;
+    let alone = (cluster.leader().await + 1) % 3;
+    let node = &cluster.nodes[alone];
+    links.set(Cut::Around(node.id));
+    let webhook = orders::create(unique(), "MUG", 2);
+    assert_eq!(node.webhook(&webhook).await.unwrap().status, 200);
+    let path = format!("/v1/deliveries/{CHANNEL}:{}", webhook.id);
+    let waits = node.get(&path).await;
+    assert!(waits["received"].as_str() <= waits["durable"].as_str(), "{waits}");
+    assert!(waits["durable"].is_string() && waits["committed"].is_null(), "{waits}");
+    let other = &cluster.nodes[(alone + 1) % 3];
+    assert_eq!(other.try_get(&path).await, None, "it is known where it never came");
+    links.set(Cut::Nothing);
+    for node in &cluster.nodes {
+        let known = until("everybody knows it", async || node.try_get(&path).await).await;
+        if known["committed"].is_null() {
+            until_true("it is agreed on", async || !node.get(&path).await["committed"].is_null())
+                .await;
+        }
+        let known = node.get(&path).await;
+        for same in ["received", "durable"] {
+            assert_eq!(known[same], waits[same], "{known}");
+        }
+        let line = &known["movements"][0];
+        assert_eq!((&line["kind"], &line["quantity"]), (&"sale".into(), &2.into()), "{known}");
+        assert_eq!(known["dead"], serde_json::json!([]));
+    }
 }

@@ -1,6 +1,7 @@
 //! Promise: what a node finds damaged in its inbox or its history it names; it never reads it as less, or as
 //! something else. That a record's own checksum is looked at is `cluster`'s promise (`cluster/tests/durable.rs`,
 //! `stored.rs`); here records are wrong in spite of it.
+
 use std::path::Path;
 use std::sync::Arc;
 

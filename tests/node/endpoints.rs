@@ -1,5 +1,6 @@
 //! Promise: an endpoint gets every message of its topic, signed, in order, until it has taken it; and is left
 //! alone once it wants no more.
+
 use std::convert::Infallible;
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex};

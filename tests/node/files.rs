@@ -1,4 +1,5 @@
 //! Promise: a file of stock is imported whole, once, or not at all; what was exported can be imported.
+
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;

@@ -1,4 +1,5 @@
 //! Promise: segments of one inbox that are agreed on out of order lose nothing and double nothing.
+
 use crate::support::Cluster;
 use crate::support::book::{Book, Traffic};
 use crate::support::orders::Webhook;

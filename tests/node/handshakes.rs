@@ -1,5 +1,6 @@
 //! Promise: before a channel sends, it learns that the endpoint is ours; and nobody else learns anything,
 //! nor makes the node fetch what he likes.
+
 use crate::support::http::{Answer, Http};
 use crate::support::issuer::Issuer;
 use crate::support::senders::{self, EBAY_ENDPOINT, EBAY_TOKEN, SENDERS, SNS_TOPIC, Scheme, Sent};

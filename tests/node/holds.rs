@@ -1,4 +1,5 @@
 //! Promise: what is held for one is sold to nobody else, for as long as was agreed and no longer.
+
 use crate::support::http::Answer;
 use crate::support::{CHANNEL, Cluster, Node, TOKEN, orders, stockraft, until};
 use serde_json::{Value, json};

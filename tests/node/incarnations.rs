@@ -1,4 +1,5 @@
 //! Promise: a number that an inbox gave away before never stands in the way of what it answers now.
+
 use std::fs;
 use std::path::Path;
 

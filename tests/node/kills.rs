@@ -1,4 +1,5 @@
 //! Promise: a 200 survives `kill -9`, of one node or of all, and is applied exactly once.
+
 use crate::support::Cluster;
 use crate::support::book::{Book, Traffic};
 

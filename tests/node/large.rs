@@ -1,4 +1,5 @@
 //! Promise: no delivery that is taken can stand in the way of those behind it, however large it is.
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -62,7 +63,7 @@ async fn what_waits_for_the_disk_is_never_too_large_to_be_proposed() {
     let mut seen = 0;
     for sequence in segments {
         let place = Place { lane: Lane::Urgent, sequence };
-        let deliveries = inbox.read(place).unwrap().unwrap();
+        let deliveries = inbox.read(place).unwrap().unwrap().deliveries;
         seen += deliveries.len();
         let bytes = cluster::codec::encode(&*deliveries).len();
         assert!(bytes < PROPOSAL, "{} deliveries of {bytes} bytes in one", deliveries.len());

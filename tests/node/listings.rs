@@ -1,5 +1,6 @@
 //! Promise: a file of listings is imported as a whole or not at all, and what waited for one moves by
 //! itself.
+
 use std::path::{Path, PathBuf};
 
 use crate::support::issuer::Issuer;

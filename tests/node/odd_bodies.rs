@@ -1,5 +1,6 @@
 //! Promise: an authentic delivery that makes no sense is kept with its body and the reason, whatever its
 //! kind; and the node goes on.
+
 use std::collections::BTreeMap;
 
 use crate::support::issuer::Issuer;

@@ -1,5 +1,6 @@
 //! Promise: what lies in a channel's queue is applied once and deleted there only after it is durable here,
 //! though the node that takes it is killed.
+
 use crate::support::{Cluster, until_true};
 use marketplace::amazon::{Account, Item, Options as AccountOptions};
 use marketplace::sqs::{Faults, Options as QueueOptions, Queue};

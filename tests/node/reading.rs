@@ -1,4 +1,5 @@
 //! Promise: what the ledger is asked, it answers: filters, the past, kits, shortfalls, notices.
+
 use crate::support::http::Answer;
 use crate::support::{CHANNEL, Cluster, Node, TOKEN, orders, until, until_true};
 use serde_json::{Value, json};

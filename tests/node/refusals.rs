@@ -1,4 +1,5 @@
 //! Promise: whatever is wrong with a webhook of any kind, it is refused as a whole, in one known way.
+
 use crate::support::http::Answer;
 use crate::support::issuer::Issuer;
 use crate::support::senders::{self, SENDERS, Scheme, Sender, Sent};

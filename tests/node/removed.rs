@@ -1,5 +1,6 @@
 //! Promise: a node that was removed sends webhooks back as soon as it can know, and what it answered 200 before
 //! is in the ledger of the others.
+
 use crate::support::book::{Book, Traffic};
 use crate::support::{Cluster, TOKEN, agree, orders, until, until_true};
 

@@ -1,5 +1,6 @@
 //! Promise: each channel's API, asked for all that changed, tells of every order, however many pages they
 //! fill; asked for one order it tells of that one, and of none where there is none.
+
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;

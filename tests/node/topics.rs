@@ -1,5 +1,6 @@
 //! Promise: a message is worked on by one worker at a time until somebody has finished it, whoever dies
 //! meanwhile, and the API says what it did.
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::support::orders::{self, Webhook};

@@ -1,5 +1,6 @@
 //! Promise: what a channel tells becomes one message of a topic, in the step in which it is booked, whichever road
 //! it came by and however often.
+
 use std::path::Path;
 
 use channels::{Parsed, Understood};
@@ -59,7 +60,13 @@ impl Fed {
     fn segment(&mut self, deliveries: Vec<Delivery>) -> Effects {
         let origin = Origin { node: 1, incarnation: 1 };
         let sequence = self.state.data().origins.last(origin, Lane::Urgent) + 1;
-        self.apply(Command::Segment(Segment { origin, lane: Lane::Urgent, sequence, deliveries }))
+        self.apply(Command::Segment(Segment {
+            origin,
+            lane: Lane::Urgent,
+            sequence,
+            durable_ms: 0,
+            deliveries,
+        }))
     }
 
     fn depth(&self, topic: &str) -> u64 {

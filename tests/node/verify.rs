@@ -1,4 +1,5 @@
 //! Promise: all replicas are the same, provably: `verify` finds what is not, and names it.
+
 use crate::support::{Cluster, TOKEN, stockraft, until};
 use cluster::durable::Batch;
 use serde_json::json;

@@ -226,6 +226,7 @@ impl Seeds {
                 origin: Origin { node: 1, incarnation: 7 },
                 lane: Lane::Urgent,
                 sequence: 1,
+                durable_ms: 1_795_186_800_000,
                 deliveries: vec![delivery(1), delivery(2)],
             };
             let commands =

@@ -36,7 +36,13 @@ impl Goods {
     pub(crate) fn segment(self, sequence: u64, first: u64, orders: u64, now: Millis) -> Command {
         let deliveries = (first..first + orders).map(|n| self.order(n, now)).collect();
         let origin = Origin { node: 1, incarnation: 1 };
-        Command::Segment(Segment { origin, lane: Lane::Urgent, sequence, deliveries })
+        Command::Segment(Segment {
+            origin,
+            lane: Lane::Urgent,
+            sequence,
+            durable_ms: 0,
+            deliveries,
+        })
     }
 
     /// An order of one or two lines as Shopify tells of it, with ids of 13 and 14 digits.

@@ -158,7 +158,13 @@ pub fn refund(
 }
 
 pub fn segment(node: u64, sequence: u64, deliveries: Vec<Delivery>) -> Segment {
-    Segment { origin: Origin { node, incarnation: 1 }, lane: Lane::Urgent, sequence, deliveries }
+    Segment {
+        origin: Origin { node, incarnation: 1 },
+        lane: Lane::Urgent,
+        sequence,
+        durable_ms: 0,
+        deliveries,
+    }
 }
 
 pub fn request(id: &str, kind: Kind, sku: &str, quantity: i64) -> MovementRequest {
