@@ -59,10 +59,20 @@ impl<S: Store> Intake<S> {
 
     /// Makes a delivery durable: once this returns, it will be applied once, whatever crashes.
     pub async fn keep(&self, delivery: Delivery) -> Result<(), Later> {
+        self.keep_in(lane(&delivery), delivery).await
+    }
+
+    /// The same of an answer of a channel's API, and of what is noted about answers: a note is agreed on
+    /// only behind all that was kept in this way before it, also if this node's disk is lost in between.
+    pub async fn keep_in_order(&self, delivery: Delivery) -> Result<(), Later> {
+        self.keep_in(Lane::Urgent, delivery).await
+    }
+
+    async fn keep_in(&self, lane: Lane, delivery: Delivery) -> Result<(), Later> {
         if *self.removed.borrow() {
             return Err(Later::Removed);
         }
-        let place = self.inbox.accept(lane(&delivery), delivery).await?;
+        let place = self.inbox.accept(lane, delivery).await?;
         if self.ack == Ack::Quorum && !planted::has(Bug::AnsweredBeforeAgreed) {
             let agreed = tokio::time::timeout(self.quorum_timeout, self.inbox.agreed(place)).await;
             agreed.map_err(|_| Later::NotAgreed)?;
@@ -71,8 +81,8 @@ impl<S: Store> Intake<S> {
     }
 }
 
-/// Decrements go first. What ends a poll goes with them: it must not overtake what was polled.
+/// Decrements go first.
 fn lane(delivery: &Delivery) -> Lane {
-    let is_urgent = |fact: &Fact| matches!(fact, Fact::Image { .. } | Fact::Polled { .. });
+    let is_urgent = |fact: &Fact| matches!(fact, Fact::Image { .. });
     if delivery.facts.iter().any(is_urgent) { Lane::Urgent } else { Lane::Normal }
 }

@@ -10,6 +10,7 @@ use channels::poll::{Page, Told};
 use channels::{Parsed, Understood};
 use cluster::durable::Db;
 use cluster::{Clock, Role};
+use sha2::{Digest, Sha256};
 use state::command::{Delivery, Fact};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -266,7 +267,7 @@ impl<O: Orders, A: Agreed, S: Store> Poller<O, A, S> {
             if round.kept(newest_ms, next) {
                 self.measures.polls.get_or_create(&measures::of(&self.channel.name)).inc();
                 let Some(cursor) = round.cursor() else { return Ok(()) };
-                let polled = Fact::Polled { cursor: cursor.to_string() };
+                let polled = Fact::Polled { cursor };
                 return Ok(self.note(format!("polled:{cursor}"), polled).await?);
             }
         }
@@ -277,8 +278,7 @@ impl<O: Orders, A: Agreed, S: Store> Poller<O, A, S> {
     fn begin(&self) -> Round {
         let since = self.cluster.look(|state| {
             let known = state.data().channels.get(&self.channel.name);
-            let cursor = known.and_then(|known| known.cursor.as_ref()?.parse::<u64>().ok());
-            cursor.or(known.map(|known| known.since)).unwrap_or(0)
+            known.map_or(0, |known| known.cursor.unwrap_or(known.since))
         });
         Round::new(since, self.channel.poll.overlap.0, (self.clock)())
     }
@@ -286,11 +286,14 @@ impl<O: Orders, A: Agreed, S: Store> Poller<O, A, S> {
     /// Keeps what was told, unless the very same was kept before.
     async fn keep_told(&self, told: Told) -> Result<(), Later> {
         let Told { topic, raw, understood } = told;
-        let parsed = Parsed::new(topic, understood);
+        // Fetched by itself, an order may be told in the same words as on the page that only named it.
+        let id =
+            is_named(&understood).then(|| format!("named:{}", channel::hex(&Sha256::digest(&raw))));
+        let parsed = Parsed { id, ..Parsed::new(topic, understood) };
         let router = self.intake.router();
         match channel::deliver(router, &self.channel.name, parsed, &raw, (self.clock)()) {
             Meant::Delivery(delivery, _) if !self.is_known(&delivery) => {
-                self.intake.keep(*delivery).await
+                self.intake.keep_in_order(*delivery).await
             }
             _ => Ok(()),
         }
@@ -307,7 +310,7 @@ impl<O: Orders, A: Agreed, S: Store> Poller<O, A, S> {
         // It is about this node's own work, and nobody's message.
         let router = Router::default();
         match channel::deliver(&router, &self.channel.name, parsed, &[], (self.clock)()) {
-            Meant::Delivery(delivery, _) => self.intake.keep(*delivery).await,
+            Meant::Delivery(delivery, _) => self.intake.keep_in_order(*delivery).await,
             _ => Ok(()),
         }
     }
@@ -318,47 +321,16 @@ impl<O: Orders, A: Agreed, S: Store> Poller<O, A, S> {
     }
 }
 
+/// Whether it only says that orders changed.
+fn is_named(understood: &Understood) -> bool {
+    let is_named = |fact: &Fact| matches!(fact, Fact::Reload { .. });
+    matches!(understood, Understood::Facts(facts) if facts.iter().any(is_named))
+}
+
 fn missing(reason: String) -> Told {
     let raw = reason.clone().into_bytes();
     Told { topic: "poll/order", raw, understood: Understood::Dead(reason) }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    // Where the cursor runs ahead of what was read, an order is never asked for again: one that changed on
-    // a page already read, or all orders until the time that a wrong clock gave to one of them.
-    #[test]
-    fn a_cursor_is_not_ahead_of_its_poll() {
-        let mut round = Round::new(10_000, 6_000, 20_000);
-        assert_eq!((round.from, round.cursor()), (4_000, None));
-        assert!(!round.kept(Some(15_000), Some("2".into())));
-        assert!(round.kept(None, None));
-        assert_eq!(round.cursor(), Some(15_000));
-        round.kept(Some(90_000), None);
-        assert_eq!(round.cursor(), Some(20_000));
-        assert_eq!(Round::new(100, 600, 20_000).from, 0);
-        assert_eq!(Round::new(10_000, 0, 20_000).from, 8_000);
-    }
-
-    // A channel with a thousand changed orders and a limit of some pages at once would be asked for the
-    // first of them for ever, or be asked in vain without end.
-    #[test]
-    fn a_poll_goes_on_where_the_channel_had_enough() {
-        let (second, every) = (Duration::from_secs(1), Duration::from_secs(300));
-        let mut round = Round::new(0, 0, 1);
-        round.kept(None, Some("2".into()));
-        assert_eq!(round.pause(every), Duration::ZERO);
-        let mut pauses = Vec::new();
-        for _ in 0..10 {
-            round = round.put_off(3_000);
-            pauses.push(round.pause(every));
-        }
-        assert_eq!(round.page.as_deref(), Some("2"));
-        assert_eq!(pauses.first_chunk(), Some(&[3 * second, 4 * second, 8 * second]));
-        assert_eq!(pauses.last(), Some(&every));
-        round.kept(None, Some("3".into()));
-        assert_eq!(round.pause(every), Duration::ZERO);
-    }
-}
+mod tests;

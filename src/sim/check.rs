@@ -40,8 +40,7 @@ pub(super) fn quiet(world: &mut World) -> Result<(), String> {
         if let Some((_, sku)) = state.due().of(name).chain(state.flights().of(name)).next() {
             return Err(format!("{sku} is due on {name}"));
         }
-        let cursor = state.data().channels.get(name).and_then(|known| known.cursor.as_ref());
-        let cursor: u64 = cursor.and_then(|cursor| cursor.parse().ok()).unwrap_or(0);
+        let cursor = state.data().channels.get(name).and_then(|known| known.cursor).unwrap_or(0);
         if cursor < market.changed() {
             return Err(format!("{name} was polled through {cursor} of {}", market.changed()));
         }

@@ -51,8 +51,8 @@ pub struct Channel {
     pub owner: Option<Owner>,
     /// Agreed time since which it is known: what changed before is not polled.
     pub since: Millis,
-    /// Where polling goes on.
-    pub cursor: Option<String>,
+    /// Where polling goes on, by the channel's clock. It never goes back.
+    pub cursor: Option<Millis>,
 }
 
 impl Channel {

@@ -294,8 +294,8 @@ pub enum Fact {
     },
     /// Everything up to this place was polled and stands in deliveries before this one.
     Polled {
-        /// Where to go on: opaque, as the channel's kind writes it.
-        cursor: String,
+        /// Where to go on, by the channel's clock. Two nodes may poll at once: the furthest counts.
+        cursor: u64,
     },
 }
 

@@ -135,9 +135,9 @@ impl State {
                 Ok(())
             }
             Fact::Polled { cursor } => {
-                let channel = self.data.channels.get_mut(cause.channel);
-                if let Some(channel) = channel.filter(|_| cursor.len() <= limits::CURSOR_LEN_MAX) {
-                    channel.cursor = Some(cursor.clone());
+                // A poll that began earlier elsewhere may end later.
+                if let Some(channel) = self.data.channels.get_mut(cause.channel) {
+                    channel.cursor = channel.cursor.max(Some(*cursor));
                 }
                 Ok(())
             }

@@ -141,8 +141,6 @@ pub const RELOADS_MAX: usize = 100_000;
 pub const MOVED_MAX: usize = 2_000_000;
 /// Dead letters remembered by one order, to be taken off the list when its last line has moved.
 pub const ORDER_LETTERS_MAX: usize = 16;
-/// Bytes of the cursor of a poll.
-pub const CURSOR_LEN_MAX: usize = 1024;
 /// Process starts of one node whose sequences are remembered.
 pub const INCARNATIONS_MAX: usize = 8;
 /// Keys, orders or answers dropped by one command at the most, so that no command is slow.

@@ -10,7 +10,7 @@
 //!   `refund 1001 v2 R1 L1=MUG*1 cancelled`, `unreadable WHY`. `from=NODE.INCARNATION seq=N` says which
 //!   inbox it came through, and as which of its segments;
 //! * one of `channel`, `policy`, `map`, `claim`, `intend`, `confirm`, `observe`, `refuse`, `fail`,
-//!   `wait` and `show`; `kit`, `limits` and `locations`; `reserve`, `sell`, `release` and `extend`, as the
+//!   `wait`, `show`, `reloads` and `cursor`; `kit`, `limits` and `locations`; `reserve`, `sell`, `release` and `extend`, as the
 //!   scripts show.
 
 #![allow(
@@ -159,6 +159,7 @@ impl Player {
                 Command::List(vec![(sku.into(), channel.into(), spec(id, settings))])
             }
             ["reloads"] => return self.reloads(),
+            ["cursor", channel] => return self.cursor(channel),
             ["claim", channel, node] => {
                 Command::Claim { channel: channel.into(), node: number(node) }
             }
@@ -241,6 +242,11 @@ impl Player {
         }
         let asked = Asked::Movements(Movements { atomic, movements });
         Command::Request { idempotency, asked }
+    }
+
+    fn cursor(&self, channel: &str) -> String {
+        let cursor = self.node.state.data().channels[channel].cursor;
+        cursor.map_or("never polled\n".into(), |at| format!("polled through v{}\n", at - START))
     }
 
     fn reloads(&self) -> String {

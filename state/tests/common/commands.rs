@@ -81,14 +81,14 @@ fn fact(taste: Taste) -> BoxedStrategy<Fact> {
         units(taste),
         sku,
         removal,
-        0..10u8,
+        0..11u8,
     );
     parts
         .prop_map(|(order, line, version, quantity, sku, removal, which)| {
             let sku = sku.as_deref();
             match which {
                 0 => Fact::Dead { reason: "not understood".into(), body: b"{".to_vec() },
-                5..10 => other(which, (order, line), version, quantity, sku),
+                5..11 => other(which, (order, line), version, quantity, sku),
                 1 | 2 => {
                     let id = format!("{line} {quantity} {removal:?}");
                     super::refund(&order, version, (&id, &line, sku), quantity, removal)
@@ -113,6 +113,7 @@ fn other(
         6 => Fact::Shown { listing, sku, location: None, quantity, version },
         7 => Fact::Reload { order, version },
         8 => Fact::Fetched { order, asked: version },
+        9 => Fact::Polled { cursor: version },
         _ => Fact::Moved(Moved {
             id: format!("{order} {version}"),
             kind: Kind::Receipt,

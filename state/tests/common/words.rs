@@ -116,6 +116,7 @@ pub fn fact(text: &str) -> Fact {
         }),
         ["reload", order, v] => Fact::Reload { order: order.into(), version: version(v) },
         ["fetched", order, asked] => Fact::Fetched { order: order.into(), asked: number(asked) },
+        ["polled", v] => Fact::Polled { cursor: version(v) },
         ["unreadable", ref why @ ..] => Fact::Dead { reason: why.join(" "), body: b"{".to_vec() },
         _ => panic!("{text}"),
     }
