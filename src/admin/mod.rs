@@ -1,6 +1,7 @@
 //! The admin listener: the API under `/v1` and `/cluster`, metrics, probes, and pages for people.
 
 mod access;
+mod allocation;
 mod ask;
 mod bodies;
 mod channels;
@@ -8,6 +9,7 @@ mod cluster_api;
 mod dead;
 mod deliveries;
 mod describe;
+mod explain;
 pub(crate) mod export;
 mod extract;
 mod health;
@@ -179,7 +181,8 @@ fn routes() -> [(OpenApiRouter<Admin>, Option<Scope>); 4] {
         .routes(routes!(dead::dead))
         .routes(routes!(channels::list))
         .routes(routes!(channels::get))
-        .routes(routes!(channels::policies))
+        .routes(routes!(allocation::policies))
+        .routes(routes!(explain::explain))
         .routes(routes!(skus::get))
         .routes(routes!(reservations::get))
         .routes(routes!(reservations::list))
@@ -209,7 +212,9 @@ fn routes() -> [(OpenApiRouter<Admin>, Option<Scope>); 4] {
         .routes(routes!(locations::put))
         .routes(routes!(listings::post))
         .routes(routes!(channels::put))
-        .routes(routes!(channels::put_policies));
+        .routes(routes!(allocation::put_policies))
+        .routes(routes!(allocation::rebalance))
+        .routes(routes!(allocation::remove));
     let operate = OpenApiRouter::new()
         .routes(routes!(topics::put))
         .routes(routes!(topics::delete))
