@@ -148,13 +148,9 @@ impl Node {
         node.tasks.spawn(audit::run(config.node.id, Arc::clone(&replica), raft.clone(), stop()));
         let on_time = Arc::clone(&clock);
         node.tasks.spawn(chores::run(Arc::clone(&config), member.clone(), on_time, stop()));
-        node.tasks.spawn(velocity::run(
-            Arc::clone(&config),
-            member.clone(),
-            Arc::clone(&clock),
-            Arc::clone(&measures),
-            stop(),
-        ));
+        let (id, often) = (config.node.id, config.allocation);
+        let eyes = (Arc::clone(&clock), Arc::clone(&measures));
+        node.tasks.spawn(velocity::run(id, often, member.clone(), eyes, stop()));
         let intake = Intake::new(inbox.clone(), &config.ingest, raft.removed());
         let intake = intake.publishing(router(&config, &replica));
         let known = replica.read().unwrap_or_else(PoisonError::into_inner).known();

@@ -17,11 +17,11 @@ use state::policy::{
     Buffer, HALF_LIFE_DEFAULT_MS, Mode, Policy, RISK_DEFAULT_PPM, WHOLE_PPM, policy_of,
 };
 use state::velocity::{Measured, Pace};
-use state::{Command, Data, Id};
+use state::{Command, Data, Id, NodeId};
 use tokio_util::sync::CancellationToken;
 
 use crate::agreed::Agreed;
-use crate::config::Config;
+use crate::config::Allocation;
 use crate::measures::Measures;
 use crate::poisson::{self, count, float};
 
@@ -39,13 +39,13 @@ const LEAST: u64 = 100;
 
 /// Measures for as long as this node runs: lags of the channels that it pushes to, and, while it leads, velocities.
 pub(crate) async fn run(
-    config: Arc<Config>,
+    node: NodeId,
+    often: Allocation,
     cluster: impl Agreed,
-    clock: Clock,
-    measures: Arc<Measures>,
+    (clock, measures): (Clock, Arc<Measures>),
     stop: CancellationToken,
 ) {
-    let mut turn = Turn { config, cluster, clock, measures, bucket: 0 };
+    let mut turn = Turn { node, often, cluster, clock, measures, bucket: 0 };
     tokio::select! {
         biased;
         () = stop.cancelled() => {}
@@ -54,7 +54,8 @@ pub(crate) async fn run(
 }
 
 struct Turn<A> {
-    config: Arc<Config>,
+    node: NodeId,
+    often: Allocation,
     cluster: A,
     clock: Clock,
     measures: Arc<Measures>,
@@ -65,9 +66,9 @@ struct Turn<A> {
 impl<A: Agreed> Turn<A> {
     async fn work(&mut self) {
         loop {
-            tokio::time::sleep(self.config.allocation.measure_every.duration()).await;
+            tokio::time::sleep(self.often.measure_every.duration()).await;
             if let Some(lags) = self.lags() {
-                self.propose(&Command::Lagged { node: self.config.node.id, lags }).await;
+                self.propose(&Command::Lagged { node: self.node, lags }).await;
             }
             if self.cluster.status().role != Role::Leader {
                 continue;
@@ -89,7 +90,7 @@ impl<A: Agreed> Turn<A> {
     }
 
     fn rebalance_is_due(&self) -> bool {
-        let every = self.config.allocation.rebalance_every.0;
+        let every = self.often.rebalance_every.0;
         let now = (self.clock)();
         every > 0
             && self.cluster.look(|state| {
@@ -101,7 +102,7 @@ impl<A: Agreed> Turn<A> {
 
     /// The lags that differ from what is agreed on so much that it matters.
     fn lags(&self) -> Option<BTreeMap<String, (u64, u64)>> {
-        let node = self.config.node.id;
+        let node = self.node;
         let own: Vec<(String, Option<u64>)> = self.cluster.look(|state| {
             let channels = state.data().channels.iter();
             let own = channels.filter(|(_, c)| c.owner.is_some_and(|owner| owner.node == node));

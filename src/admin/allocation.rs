@@ -7,16 +7,32 @@ use state::limits::WALKED_SKUS_MAX;
 use state::policy::{Buffer, Policy};
 use state::{Command, Data, Reply};
 use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use super::extract::{Body, Json, Path, Query};
-use super::{Admin, Problem};
+use super::{Admin, Problem, explain};
 use crate::config;
 
 /// Listings that are compared with their buffers for one answer.
 const LOOKED_AT_MAX: usize = 100_000;
 
+/// The operations that look.
+pub(super) fn reads() -> OpenApiRouter<Admin> {
+    OpenApiRouter::new().routes(routes!(policies)).routes(routes!(explain::explain))
+}
+
+/// The operations that change something.
+pub(super) fn writes() -> OpenApiRouter<Admin> {
+    OpenApiRouter::new()
+        .routes(routes!(put_policies))
+        .routes(routes!(rebalance))
+        .routes(routes!(remove))
+}
+
 /// How SKUs are allocated to channels.
 #[derive(Serialize, ToSchema)]
+#[expect(clippy::struct_field_names, reason = "the contract's name")]
 pub(super) struct Policies {
     /// Log index at which they were put; 0 before the first.
     version: u64,
@@ -34,9 +50,9 @@ pub(super) struct NewPolicies {
     /// The version that they replace: 409 if there is another one by now. Without it, whichever there is.
     version: Option<u64>,
     /// Not looked at.
-    #[serde(default)]
+    #[serde(default, rename = "warnings")]
     #[schema(value_type = Option<Vec<String>>)]
-    warnings: serde::de::IgnoredAny,
+    _warnings: serde::de::IgnoredAny,
 }
 
 /// Allocation policies, in order.
@@ -117,14 +133,13 @@ fn warnings(data: &Data) -> Vec<String> {
         }
     }
     let mut warnings = Vec::new();
-    for (n, taken) in taken.iter().enumerate().filter(|(_, taken)| **taken == 0) {
+    for (n, _) in taken.iter().enumerate().filter(|(_, taken)| **taken == 0) {
         let matched = |sku: &str| {
             data.policies.get(n).is_some_and(|policy| state::allocation::matches(&policy.sku, sku))
         };
         let hidden = data.stock.iter().any(|(sku, _)| matched(sku));
         let why = if hidden { "that none before it matches" } else { "that there is" };
         warnings.push(format!("{}: it matches no SKU {why}", name(n)));
-        debug_assert_eq!(*taken, 0);
     }
     for (n, (count, example)) in too_large.into_iter().enumerate() {
         if let Some((channel, sku, units, share)) = example {

@@ -2,10 +2,10 @@
 
 use axum::extract::State;
 use serde::Serialize;
+use state::Data;
 use state::allocation::{Allocation, Mode, Other, Room};
 use state::listing::Listing;
 use state::policy::{Buffer, Policy, RISK_DEFAULT_PPM};
-use state::{Data, Id};
 use utoipa::ToSchema;
 
 use super::allocation::of_sku;
@@ -294,20 +294,20 @@ impl About<'_> {
         if data.channels.get(*channel).is_some_and(|known| known.leaving.is_some()) {
             return "0, since the channel is being removed".into();
         }
-        let mut why = String::from("allocated, less the buffer");
+        let mut why = vec![String::from("allocated, less the buffer")];
         let shown = allocation.available_to_sell;
         if allocation.buffer > allocation.allocated {
-            why += "; the buffer is larger than the share";
+            why.push("the buffer is larger than the share".into());
         }
         for (name, bound) in [("at least", &policy.min), ("at the most", &policy.max)] {
             if let Some(bound) = bound.of(channel).filter(|bound| *bound == shown) {
-                why += &format!("; {name} {bound}");
+                why.push(format!("{name} {bound}"));
             }
         }
         if let Some(end) = policy.end_at.of(channel).filter(|_| shown == 0) {
-            why += &format!("; the listing ends at {end} or less");
+            why.push(format!("the listing ends at {end} or less"));
         }
-        why
+        why.join("; ")
     }
 
     /// Why the channel does not show what it is wanted to, if that is more.
@@ -336,9 +336,9 @@ impl About<'_> {
         if let Some(push) = listing.in_flight {
             return Some(format!("a push of {} has no answer yet", push.quantity));
         }
-        let name = |other: &Other| match other.sku == Id::from(self.sku) {
-            true => other.channel.to_string(),
-            false => format!("{} ({})", other.channel, other.sku),
+        let name = |other: &Other| {
+            let Other { sku, channel, .. } = other;
+            if sku == self.sku { channel.to_string() } else { format!("{channel} ({sku})") }
         };
         match allocation.room {
             Room::Unknown => {

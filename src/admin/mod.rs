@@ -181,8 +181,7 @@ fn routes() -> [(OpenApiRouter<Admin>, Option<Scope>); 4] {
         .routes(routes!(dead::dead))
         .routes(routes!(channels::list))
         .routes(routes!(channels::get))
-        .routes(routes!(allocation::policies))
-        .routes(routes!(explain::explain))
+        .merge(allocation::reads())
         .routes(routes!(skus::get))
         .routes(routes!(reservations::get))
         .routes(routes!(reservations::list))
@@ -212,9 +211,7 @@ fn routes() -> [(OpenApiRouter<Admin>, Option<Scope>); 4] {
         .routes(routes!(locations::put))
         .routes(routes!(listings::post))
         .routes(routes!(channels::put))
-        .routes(routes!(allocation::put_policies))
-        .routes(routes!(allocation::rebalance))
-        .routes(routes!(allocation::remove));
+        .merge(allocation::writes());
     let operate = OpenApiRouter::new()
         .routes(routes!(topics::put))
         .routes(routes!(topics::delete))

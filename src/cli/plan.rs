@@ -3,8 +3,8 @@
 //! * A buffer is the least that is too small with no more than the risk, if sales come by chance (Poisson): shared, for
 //!   what the other channels sell during the lag; split, for what the channel sells itself.
 //! * Oversells a year, shared: each time that the stock is sold out (v · 8760 / stock times a year) the last unit goes
-//!   at channel i, with the chance v_i / v, and the others go on for one lag. Beyond the buffer b that is
-//!   `E[(X − b)⁺]` with X ~ Poisson((v − v_i) · lag): see [`poisson`].
+//!   at channel i, with the chance `v_i / v`, and the others go on for one lag. Beyond the buffer b that is
+//!   `E[(X − b)⁺]` with X ~ `Poisson((v − v_i) · lag)`: see [`poisson`].
 //! * Split, no channel sells of another's share, and no raise is sent that could: none.
 //! * Stranded: shared, the smallest buffer, which nobody shows; split, all of them. Without any rebalance `√(S p (1 −
 //!   p) / 2π)` units are asked for at channel i while they lie in other shares, when S units are sold: the normal
@@ -87,8 +87,10 @@ pub(super) async fn run(plan: Plan) -> Result<(), Failure> {
         stock: float(stock.unwrap_or(100).unsigned_abs()),
     };
     let mut answer = given.answer();
-    answer["sku"] = json!(plan.sku);
-    answer["risk"] = json!(in_percent(risk.0));
+    if let Some(answer) = answer.as_object_mut() {
+        answer.insert("sku".into(), json!(plan.sku));
+        answer.insert("risk".into(), json!(in_percent(risk.0)));
+    }
     show(&plan.target, &answer, table);
     Ok(())
 }
@@ -214,6 +216,8 @@ fn table(answer: &Value) -> Vec<Vec<String>> {
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::indexing_slicing, reason = "JSON indexed by name is null where nothing is")]
+
     use super::*;
 
     // A plan that promises less than comes, or asks for more than is needed, is worse than none.

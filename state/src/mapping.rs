@@ -9,6 +9,7 @@ use crate::kits::Parts;
 use crate::limits;
 use crate::listing::Listing;
 use crate::machine::{State, Work};
+use crate::velocity::Pace;
 use crate::{Id, Reply};
 
 impl State {
@@ -113,9 +114,14 @@ impl State {
         self.change_listing(&place, |listing| {
             // Another listing id is another listing: nothing is known of it.
             if listing.spec != spec {
-                let (allocated, mut pace) = (listing.allocated, listing.pace);
-                pace.since = if pace.since == 0 { now } else { pace.since };
-                let new = Listing { spec, allocated, pace, ..Listing::default() };
+                let (allocated, known) = (listing.allocated, listing.pace);
+                let since = if known.since == 0 { now } else { known.since };
+                let new = Listing {
+                    spec,
+                    allocated,
+                    pace: Pace { since, ..known },
+                    ..Listing::default()
+                };
                 old = core::mem::replace(listing, new).spec;
             }
             listing.fault = None;

@@ -81,7 +81,9 @@ impl Data {
             });
         }
         if let Some(policy) = policy {
-            places.values_mut().for_each(|parts| weigh(policy, parts));
+            for parts in places.values_mut() {
+                weigh(policy, parts);
+            }
         }
         places
     }
@@ -142,8 +144,8 @@ impl State {
                 part.allocated = part.allocated.saturating_add(own.unwrap_or(0)).max(0);
             }
             settle(self.data.available(sku, location), &mut parts, full, low);
-            let changed = parts.into_iter().zip(before);
-            changes.extend(changed.filter(|(part, before)| part.allocated != *before));
+            let both = parts.into_iter().zip(before);
+            changes.extend(both.filter(|(part, before)| part.allocated != *before));
         }
         for (part, _) in changes {
             let place = (part.channel, sku.into());

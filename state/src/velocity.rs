@@ -68,13 +68,13 @@ impl State {
             let place = (row.channel.as_str().into(), row.sku.as_str().into());
             let now = work.stamp.now;
             let known = self.change_listing(&place, |listing| {
-                let pace = &mut listing.pace;
-                if row.at <= pace.at || row.at > now || row.until > pace.sold {
+                let known = &mut listing.pace;
+                if row.at <= known.at || row.at > now || row.until > known.sold {
                     return false;
                 }
-                pace.velocity = row.velocity;
-                (pace.at, pace.until) = (row.at, row.until);
-                pace.buffer = row.buffer.clamp(0, limits::QUANTITY_MAX);
+                known.velocity = row.velocity;
+                (known.at, known.until) = (row.at, row.until);
+                known.buffer = row.buffer.clamp(0, limits::QUANTITY_MAX);
                 true
             });
             if known == Some(true) {

@@ -137,18 +137,7 @@ impl Player {
                     state::channel::Definition { pushes, fetches: pushes, ..definition(location) };
                 Command::PutChannel { name: name.into(), definition }
             }
-            ["policy", mode, ref parts @ ..] => common::put_policies(vec![policy_of(mode, parts)]),
-            ["rebalance"] => Command::Rebalance(None),
-            ["rebalance", ref skus @ ..] => {
-                Command::Rebalance(Some(skus.iter().map(ToString::to_string).collect()))
-            }
-            ["remove", channel, ref how @ ..] => {
-                let abandon = how.contains(&"abandon");
-                Command::RemoveChannel { channel: channel.into(), abandon }
-            }
-            ["measured", channel, sku, velocity, buffer] => {
-                self.measured((channel, sku), number(velocity), buffer.parse().unwrap())
-            }
+            ["policy" | "rebalance" | "remove" | "measured", ..] => self.of_shares(&words),
             ["map", sku, ref channels @ ..] => common::map(sku, channels),
             ["locations", ref names @ ..] => {
                 Command::PutLocations(names.iter().map(ToString::to_string).collect())
@@ -224,6 +213,24 @@ impl Player {
         let epoch = option(rest, "epoch").map_or_else(|| self.epoch(channel), number);
         let intent = option(rest, "intent").map_or(self.node.index, number);
         common::settle(channel, (epoch, intent), sku, revision, result)
+    }
+
+    fn of_shares(&self, words: &[&str]) -> Command {
+        match *words {
+            ["policy", mode, ref parts @ ..] => common::put_policies(vec![policy_of(mode, parts)]),
+            ["rebalance"] => Command::Rebalance(None),
+            ["rebalance", ref skus @ ..] => {
+                Command::Rebalance(Some(skus.iter().map(ToString::to_string).collect()))
+            }
+            ["remove", channel, ref how @ ..] => {
+                let abandon = how.contains(&"abandon");
+                Command::RemoveChannel { channel: channel.into(), abandon }
+            }
+            ["measured", channel, sku, velocity, buffer] => {
+                self.measured((channel, sku), number(velocity), buffer.parse().unwrap())
+            }
+            _ => panic!("{words:?}"),
+        }
     }
 
     /// So many units an hour, and the buffer that follows.
