@@ -46,6 +46,7 @@ bench: ## the figures of the README, from this machine; next to redis-server whe
 SIZE ?= 1000000
 bench-scale: ## what fits, and who waits for it; SIZE=20000 is a look of some seconds
 	$(CARGO) bench --locked -p stockraft-state --bench scale -- $(SIZE)
+	$(CARGO) bench --locked -p stockraft-state --bench allocation -- $$((5 * $(SIZE)))
 	$(CARGO) bench --locked -p stockraft-state --bench queue -- $$((5 * $(SIZE)))
 	$(CARGO) bench --locked --bench node -- $(SIZE)
 	$(CARGO) bench --locked --bench queue -- $(SIZE)

@@ -88,6 +88,10 @@ pub struct Held {
     pub units_short: Gauge<i64, AtomicI64>,
     /// Reservations that hold something.
     pub reservations: Gauge<i64, AtomicI64>,
+    /// SKUs of which more may be sold as things stand than is there.
+    pub skus_overlapping: Gauge<i64, AtomicI64>,
+    /// Units of them.
+    pub units_overlapping: Gauge<i64, AtomicI64>,
 }
 
 impl Held {
@@ -98,6 +102,9 @@ impl Held {
         self.skus_short.set(length(state.short().len()));
         self.units_short.set(stock.flat_map(|stock| shortfalls(stock).into_values()).sum());
         self.reservations.set(length(state.holds().len()));
+        let overlaps = state.overlaps();
+        self.skus_overlapping.set(i64::try_from(overlaps.skus).unwrap_or(i64::MAX));
+        self.units_overlapping.set(overlaps.units);
     }
 
     fn register(&self, to: &mut Registry) {
@@ -105,6 +112,16 @@ impl Held {
             ("skus_short", "SKUs of which more was sold than is there", &self.skus_short),
             ("units_short", "Units that were sold and are not there", &self.units_short),
             ("reservations_held", "Reservations that hold something", &self.reservations),
+            (
+                "skus_overlapping",
+                "SKUs of which more may be sold as things stand than is available",
+                &self.skus_overlapping,
+            ),
+            (
+                "units_overlapping",
+                "Units that may be sold as things stand beyond what is available",
+                &self.units_overlapping,
+            ),
         ] {
             to.register(name, help, gauge.clone());
         }

@@ -30,7 +30,7 @@ use crate::replica::{Replica, Shared};
 use crate::route::Router;
 use crate::sqs::{self, Consumer, Take, Taken};
 use crate::topics::Topics;
-use crate::{agreed, audit, chores, clock, history, listen, submit};
+use crate::{agreed, audit, chores, clock, history, listen, submit, velocity};
 
 /// How long what is going on may take to end; leadership is handed over in any case.
 const STOP: Duration = Duration::from_secs(10);
@@ -148,6 +148,9 @@ impl Node {
         node.tasks.spawn(audit::run(config.node.id, Arc::clone(&replica), raft.clone(), stop()));
         let on_time = Arc::clone(&clock);
         node.tasks.spawn(chores::run(Arc::clone(&config), member.clone(), on_time, stop()));
+        let (id, often) = (config.node.id, config.allocation);
+        let eyes = (Arc::clone(&clock), Arc::clone(&measures));
+        node.tasks.spawn(velocity::run(id, often, member.clone(), eyes, stop()));
         let intake = Intake::new(inbox.clone(), &config.ingest, raft.removed());
         let intake = intake.publishing(router(&config, &replica));
         let known = replica.read().unwrap_or_else(PoisonError::into_inner).known();

@@ -114,7 +114,7 @@ impl Replica {
         self.changed.subscribe()
     }
 
-    /// The channels, to be asked without waiting for the lock. Channels are never forgotten.
+    /// The channels, to be asked without waiting for the lock.
     #[must_use]
     pub fn known(&self) -> watch::Receiver<Known> {
         self.known.subscribe()
@@ -150,8 +150,9 @@ impl Replica {
         let data = self.state.data();
         self.measures.applied_index.set(self.index);
         self.measures.evicted_keys.set(data.seen.evicted());
-        let known = self.known.borrow().as_ref().map(|known| known.len());
-        if data.seeded && known != Some(data.channels.len()) {
+        let is_known =
+            self.known.borrow().as_ref().is_some_and(|known| known.iter().eq(data.channels.keys()));
+        if data.seeded && !is_known {
             let names: BTreeSet<String> = data.channels.keys().cloned().collect();
             self.known.send_replace(Some(Arc::new(names)));
         }

@@ -37,6 +37,7 @@ const SENSIBLE: Test =
     Test("stockraft-state", "properties", "sensible_commands_keep_what_must_hold");
 const RULES: Test = Test("stockraft-state", "rules", "");
 const EXPOSURE: Test = Test("stockraft-state", "exposure", "");
+const OVERSELLS: Test = Test("stockraft-state", "oversells", "");
 const QUEUE: Test = Test("stockraft-state", "queue", "");
 const SIGNATURES: Test = Test("stockraft-channels", "signatures", "");
 
@@ -121,9 +122,23 @@ static BUGS: &[Bug] = &[
     Bug {
         breaks: "what a kit may still sell counts against its components",
         file: "state/src/allocation.rs",
-        right: "core::iter::once(part.clone()).chain(self.kits.containing(&part))",
-        wrong: "core::iter::once(part.clone())",
+        right: "core::iter::once(part.into()).chain(self.kits.containing(part))",
+        wrong: "core::iter::once(part.to_string())",
         caught_by: EXPOSURE,
+    },
+    Bug {
+        breaks: "a sale comes off the share of its channel, and nobody else's",
+        file: "state/src/shares.rs",
+        right: "Kind::Sale | Kind::Hold => -1,",
+        wrong: "Kind::Hold => -1,",
+        caught_by: SCRIPTS,
+    },
+    Bug {
+        breaks: "a raise waits for what may still be sold elsewhere",
+        file: "state/src/allocation.rs",
+        right: "room.clamp(shown, wanted)",
+        wrong: "wanted",
+        caught_by: OVERSELLS,
     },
     Bug {
         breaks: "units missing on a channel may be sales on their way",

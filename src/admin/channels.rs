@@ -1,11 +1,10 @@
-//! `/v1/channels` and `/v1/policies`.
+//! `/v1/channels`.
 
 use std::collections::BTreeMap;
 
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use state::Command;
-use state::allocation::{Mode, Policy};
 use state::channel::Definition;
 use state::limits::{DEDUP_WINDOW_MAX_MS, MINUTE_MS, NAME_LEN_MAX};
 use utoipa::ToSchema;
@@ -32,6 +31,11 @@ pub(super) struct Channel {
     pushed: u64,
     /// From the receipt of a change to its confirmation, since this node started.
     window: Windows,
+    /// In 99 of 100 cases it has heard of a change after so long, as its owner measured and all agreed; null before
+    /// that. `auto` buffers are computed from it.
+    lag_ms: Option<u64>,
+    /// Set while it is being removed: listings that it still has.
+    listings_left: Option<u64>,
 }
 
 /// Consistency windows, in milliseconds.
@@ -142,6 +146,8 @@ fn view(admin: &Admin, replica: &Replica, name: &str) -> Option<Channel> {
             max_ms: window.histogram.max(),
             in_time: (count > 0).then(|| ratio(window.in_time)),
         },
+        lag_ms: channel.lag.map(|lag| lag.p99_ms),
+        listings_left: channel.leaving.map(|leaving| leaving.left),
     })
 }
 
@@ -184,78 +190,4 @@ pub(super) async fn put(
     let command = Command::PutChannel { name, definition: definition.clone() };
     admin.change(&command).await?;
     Ok(Json(definition.into()))
-}
-
-/// How SKUs are allocated to channels.
-#[derive(Deserialize, Serialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Policies {
-    policies: Vec<PolicyView>,
-}
-
-/// One policy; the first whose glob matches counts.
-#[derive(Deserialize, Serialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct PolicyView {
-    sku: String,
-    mode: ModeView,
-    #[serde(default)]
-    weights: BTreeMap<String, u32>,
-    #[serde(default)]
-    buffers: BTreeMap<String, u32>,
-}
-
-/// `shared`: every channel shows all that is available. `split`: each shows its share.
-#[derive(Clone, Copy, Deserialize, Serialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum ModeView {
-    Shared,
-    Split,
-}
-
-/// Allocation policies, in order.
-#[utoipa::path(get, path = "/v1/policies", operation_id = "get_policies",
-    tag = "channels",     responses((status = 200, body = Policies)))]
-pub(super) async fn policies(State(admin): State<Admin>) -> Json<Policies> {
-    let replica = admin.read();
-    let view = |policy: &Policy| PolicyView {
-        sku: policy.sku.clone(),
-        mode: match policy.mode {
-            Mode::Shared => ModeView::Shared,
-            Mode::Split => ModeView::Split,
-        },
-        weights: policy.weights.clone(),
-        buffers: policy
-            .buffers
-            .iter()
-            .map(|(channel, units)| (channel.clone(), u32::try_from(*units).unwrap_or(0)))
-            .collect(),
-    };
-    Json(Policies { policies: replica.state().data().policies.iter().map(view).collect() })
-}
-
-/// Replaces the allocation policies; quantities are pushed accordingly.
-#[utoipa::path(put, path = "/v1/policies", operation_id = "put_policies",
-    tag = "channels", request_body = Policies,
-    responses((status = 200, body = Policies), (status = 422, body = Problem)))]
-pub(super) async fn put_policies(
-    State(admin): State<Admin>,
-    Json(wanted): Json<Policies>,
-) -> Result<Json<Policies>, Problem> {
-    let policy = |view: &PolicyView| Policy {
-        sku: view.sku.clone(),
-        mode: match view.mode {
-            ModeView::Shared => Mode::Shared,
-            ModeView::Split => Mode::Split,
-        },
-        weights: view.weights.clone(),
-        buffers: view
-            .buffers
-            .iter()
-            .map(|(name, units)| (name.clone(), i64::from(*units)))
-            .collect(),
-    };
-    let command = Command::PutPolicies(wanted.policies.iter().map(policy).collect());
-    admin.change(&command).await?;
-    Ok(Json(wanted))
 }

@@ -1,6 +1,7 @@
 //! The admin listener: the API under `/v1` and `/cluster`, metrics, probes, and pages for people.
 
 mod access;
+mod allocation;
 mod ask;
 mod bodies;
 mod channels;
@@ -8,6 +9,7 @@ mod cluster_api;
 mod dead;
 mod deliveries;
 mod describe;
+mod explain;
 pub(crate) mod export;
 mod extract;
 mod health;
@@ -190,7 +192,7 @@ fn reading() -> OpenApiRouter<Admin> {
         .routes(routes!(dead::dead))
         .routes(routes!(channels::list))
         .routes(routes!(channels::get))
-        .routes(routes!(channels::policies))
+        .merge(allocation::reads())
         .routes(routes!(skus::get))
         .routes(routes!(reservations::get))
         .routes(routes!(reservations::list))
@@ -223,7 +225,7 @@ fn writing() -> OpenApiRouter<Admin> {
         .routes(routes!(locations::put))
         .routes(routes!(listings::post))
         .routes(routes!(channels::put))
-        .routes(routes!(channels::put_policies))
+        .merge(allocation::writes())
 }
 
 fn operating() -> OpenApiRouter<Admin> {

@@ -12,6 +12,7 @@ use super::{PAGE_DEFAULT, PAGE_MAX, Problem};
 use crate::channel::hex;
 use crate::clock::{now_ms, rfc3339};
 use crate::history::Hash;
+use crate::poisson::float;
 
 /// One page of a list.
 #[derive(Serialize, ToSchema)]
@@ -82,6 +83,9 @@ pub(super) struct Stock {
     channels: BTreeMap<String, Listing>,
     /// Units sold that are not there: available below zero, by location, summed.
     shortfall: i64,
+    /// Units that may be sold as things stand and are not there: by how much what all channels may still sell is above
+    /// what is available. Of a SKU that is shared it is the price of that.
+    overlap: i64,
     as_of: AsOf,
 }
 
@@ -113,6 +117,10 @@ pub(super) struct Listing {
     deadline: Option<String>,
     /// The most that may still arrive from it as sales; null until it was observed.
     exposure: Option<i64>,
+    /// What its share should be, where the SKU is split.
+    target: Option<i64>,
+    /// Units that it sells an hour, as measured last.
+    velocity_per_hour: f64,
     /// Why the channel takes no push, if it does not.
     fault: Option<String>,
 }
@@ -130,7 +138,7 @@ pub(super) struct AsOf {
 }
 
 impl AsOf {
-    fn new(index: u64, time: u64) -> Self {
+    pub(super) fn new(index: u64, time: u64) -> Self {
         Self { index, time: rfc3339(time), age_ms: now_ms().saturating_sub(time) }
     }
 }
@@ -199,7 +207,7 @@ impl Quantities {
         (-self.available).max(0)
     }
 
-    fn of(level: &Level) -> Self {
+    pub(super) fn of(level: &Level) -> Self {
         Self {
             on_hand: level.on_hand,
             committed: level.committed,
@@ -231,7 +239,8 @@ pub(super) fn stock(data: &Data, index: u64, sku: &str) -> Option<Stock> {
         .collect();
     let shortfall = locations.values().map(Quantities::shortfall).sum();
     let as_of = AsOf::new(index, data.now);
-    Some(Stock { sku: sku.into(), total, locations, channels, shortfall, as_of })
+    let overlap = data.overlap(sku);
+    Some(Stock { sku: sku.into(), total, locations, channels, shortfall, overlap, as_of })
 }
 
 /// Quantities of a SKU by location. A kit lies nowhere, and is available where its components are.
@@ -269,6 +278,8 @@ fn listing(data: &Data, channel: &str, sku: &str) -> Option<Listing> {
         stale_since: listing.stale.map(|stale| rfc3339(stale.since)),
         deadline: listing.stale.map(|stale| rfc3339(stale.deadline)),
         exposure: listing.exposure(data.now),
+        target: data.target(channel, sku),
+        velocity_per_hour: float(listing.pace.velocity) / 1e6,
         fault: listing.fault,
     })
 }

@@ -6,6 +6,7 @@ mod channel;
 mod cluster_command;
 mod export;
 mod import;
+mod plan;
 mod queue;
 mod reservation;
 mod rows;
@@ -90,6 +91,10 @@ enum Command {
         #[command(subcommand)]
         command: channel::Command,
     },
+    /// Says which buffer a risk asks for, what it saves and what it costs.
+    #[command(after_help = "Example:\n  stockraft plan --sku MUG-01 --lag 15m --risk 0.1%\n  \
+                            stockraft plan --velocity 20 --channels 3 --lag 5s --stock 500")]
+    Plan(plan::Plan),
     /// Makes the cluster's private authority and the nodes' certificates.
     #[command(
         after_help = "Example:\n  stockraft cert ca && stockraft cert node --id 1 --host eu.example.net"
@@ -155,6 +160,7 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Reservation { command } => reservation::run(command).await,
         Command::Queue { command } => queue::run(command).await,
         Command::Channel { command } => channel::run(command).await,
+        Command::Plan(plan) => plan::run(plan).await,
         Command::Cert { command } => cert::run(command),
     }
 }

@@ -75,6 +75,16 @@ pub(super) enum Command {
         #[command(flatten)]
         target: Target,
     },
+    /// Shows how the number that a channel shows came about.
+    #[command(after_help = "Example:\n  stockraft stock explain shopify-eu MUG-01")]
+    Explain {
+        /// The channel.
+        channel: String,
+        /// The SKU.
+        sku: String,
+        #[command(flatten)]
+        target: Target,
+    },
     /// Writes all levels or all movements to a file, as of one moment.
     #[command(after_help = "Example:\n  stockraft stock export levels.csv\n  \
                       stockraft stock export - --what movements --format jsonl")]
@@ -146,6 +156,11 @@ pub(super) async fn run(command: Command) -> Result<(), Failure> {
             let answer = ask(&target, Method::GET, &path, None).await?;
             show(&target, &answer, |stock| vec![header(), row(stock)]);
         }
+        Command::Explain { channel, sku, target } => {
+            let path = format!("/v1/explain/{}/{}", encode(&channel), encode(&sku));
+            let answer = ask(&target, Method::GET, &path, None).await?;
+            show(&target, &answer, explained);
+        }
         Command::List(filter) => {
             let answer = ask_all(&filter.target, &filter.path(), u64::MAX).await?;
             show(&filter.target, &answer, |answer| table(answer, &COLUMNS));
@@ -210,6 +225,48 @@ fn shortfalls(answer: &Value) -> Vec<Vec<String>> {
             rows.push(place.iter().cloned().chain(rest).collect());
         }
     }
+    rows
+}
+
+/// The sum, what the channel was told, and why it is not raised.
+fn explained(answer: &Value) -> Vec<Vec<String>> {
+    let line = |name: &str, units: &Value, why: &Value| vec![name.into(), cell(units), cell(why)];
+    let mut rows: Vec<Vec<String>> = Vec::new();
+    for part in answer["parts"].as_array().into_iter().flatten() {
+        let counts = ["on_hand", "committed", "reserved", "available"];
+        let counts = counts.map(|name| format!("{} {}", cell(&part[name]), name.replace('_', " ")));
+        let each = format!("{} of each", cell(&part["each"]));
+        rows.push(vec![cell(&part["sku"]), each, counts.join(", ")]);
+    }
+    rows.push(Vec::new());
+    for step in answer["steps"].as_array().into_iter().flatten() {
+        rows.push(line(&cell(&step["what"]).replace('_', " "), &step["units"], &step["why"]));
+    }
+    rows.push(Vec::new());
+    for name in ["shown", "sent"] {
+        rows.push(line(name, &answer[name], &Value::Null));
+    }
+    for name in ["confirmed", "observed", "told"] {
+        rows.push(line(name, &answer[name]["quantity"], &answer[name]["time"]));
+    }
+    rows.push(line("exposure", &answer["exposure"], &Value::Null));
+    rows.push(Vec::new());
+    let policy = match answer["policy"]["place"].as_u64() {
+        None => "none: shared".into(),
+        Some(place) => {
+            let version = cell(&answer["policy"]["version"]);
+            format!("policies[{place}] of version {version}: {}", answer["policy"]["policy"])
+        }
+    };
+    rows.push(vec!["policy".into(), policy]);
+    for name in ["not_raised", "stale_since", "deadline", "fault"] {
+        if !answer[name].is_null() {
+            rows.push(vec![name.replace('_', " "), cell(&answer[name])]);
+        }
+    }
+    rows.push(Vec::new());
+    let columns = ["time", "kind", "quantity", "location", "on_hand", "available", "delivery"];
+    rows.extend(table(&json!({ "items": answer["movements"] }), &columns));
     rows
 }
 

@@ -23,6 +23,7 @@ pub use channels::{Channel, Meaning};
 pub(crate) use faults::nearest;
 pub use faults::{Fault, Faults};
 pub use policies::Policy;
+pub(crate) use policies::{Part, in_percent};
 pub use queue::{Builtin, Endpoint, Queue, Route, Topic};
 #[cfg(feature = "planted-bugs")]
 pub use secret::planted_bug;
@@ -68,6 +69,9 @@ pub struct Config {
     /// Sales channels.
     #[serde(default, rename = "channel")]
     pub channels: Vec<Channel>,
+    /// How often what is allotted to channels is looked at.
+    #[serde(default)]
+    pub allocation: Allocation,
     /// Allocation policies, first match wins.
     #[serde(default, rename = "policy")]
     pub policies: Vec<Policy>,
@@ -83,6 +87,23 @@ pub struct Config {
     /// Where messages are pushed to.
     #[serde(default, rename = "endpoint")]
     pub endpoints: Vec<Endpoint>,
+}
+
+/// How often what is allotted to channels is looked at, by whoever leads.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Allocation {
+    /// Between two times that all shares come to their targets; nothing means never.
+    #[serde(deserialize_with = "Millis::or_zero")]
+    pub rebalance_every: Millis,
+    /// How often it is measured how fast listings sell.
+    pub measure_every: Millis,
+}
+
+impl Default for Allocation {
+    fn default() -> Self {
+        Self { rebalance_every: Millis(3_600_000), measure_every: Millis(300_000) }
+    }
 }
 
 /// Where stock lies. Seeds a new cluster, which decides for itself after that.
@@ -333,6 +354,10 @@ impl Config {
         }
         channels::check(&mut config.channels, path, private, &mut fault);
         queue::check(&mut config, path, private, &mut fault);
+        let known: Vec<&str> = config.channels.iter().map(|c| c.name.as_str()).collect();
+        for (at, message) in policies::check(&config.policies, &known) {
+            fault(&at, message);
+        }
         config.check_node(path, &mut fault);
         if faults.is_empty() { Ok(config) } else { Err(Faults::of(path, faults)) }
     }
@@ -376,21 +401,10 @@ impl Config {
         self.channels.iter().map(|channel| (channel.name.clone(), define(channel))).collect()
     }
 
-    /// What may be meant as it is and often is not: channels that a policy names and no `[[channel]]` has,
-    /// an API without a location.
+    /// What may be meant as it is and often is not: an API without a location.
     #[must_use]
     pub fn notes(&self) -> Vec<String> {
-        let known: Vec<&str> = self.channels.iter().map(|channel| channel.name.as_str()).collect();
-        let named = self.policies.iter().flat_map(|policy| {
-            policy.weights.keys().chain(policy.buffers.keys()).map(|name| (&policy.sku, name))
-        });
-        let unknown = named.filter(|(_, name)| !known.contains(&name.as_str()));
-        let note = |(sku, name): (&String, &String)| {
-            let hint = faults::nearest(name, known.iter().copied());
-            let hint = hint.map(|near| format!("; did you mean {near:?}?")).unwrap_or_default();
-            format!("policy {sku:?} names {name:?}, which is no channel here{hint}")
-        };
-        let mut notes: std::collections::BTreeSet<String> = unknown.map(note).collect();
+        let mut notes = std::collections::BTreeSet::new();
         for channel in &self.channels {
             let places = channel.kind == "shopify";
             if places && channel.api.as_ref().is_some_and(|api| api.location_id.is_none()) {

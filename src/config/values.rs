@@ -1,6 +1,6 @@
 //! Durations and sizes as people write them.
 
-use serde::{Deserialize, Deserializer, de};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// A duration: `"7d"`, `"500ms"`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -35,6 +35,16 @@ impl Millis {
 impl<'de> Deserialize<'de> for Millis {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Self::at_least(1, deserializer)
+    }
+}
+
+impl Serialize for Millis {
+    /// In the largest unit of which it is a whole number.
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let units = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s"), (1, "ms")];
+        let fits = units.iter().find(|(unit, _)| self.0.is_multiple_of(*unit));
+        let (unit, name) = fits.copied().unwrap_or((1, "ms"));
+        to.serialize_str(&format!("{}{name}", self.0 / unit))
     }
 }
 

@@ -11,7 +11,7 @@ pub(super) const fn of_command(command: &Command) -> &'static str {
         Command::Request { .. } => "command request",
         Command::Seed { .. } => "command seed",
         Command::PutChannel { .. } => "command put channel",
-        Command::PutPolicies(_) => "command put policies",
+        Command::PutPolicies { .. } => "command put policies",
         Command::Map { .. } => "command map",
         Command::Claim { .. } => "command claim",
         Command::Intend { .. } => "command intend",
@@ -23,6 +23,10 @@ pub(super) const fn of_command(command: &Command) -> &'static str {
         Command::Report { .. } => "command report",
         Command::Queue(_) => "command queue",
         Command::Letters(_) => "command letters",
+        Command::Rebalance(_) => "command rebalance",
+        Command::RemoveChannel { .. } => "command remove channel",
+        Command::Measured(_) => "command measured",
+        Command::Lagged { .. } => "command lagged",
     }
 }
 
@@ -44,6 +48,7 @@ pub(super) const fn of_reply(reply: &Reply) -> &'static str {
         Reply::Intended(_) => "reply intended",
         Reply::Rejected(_) => "reply rejected",
         Reply::Checkpoint { .. } => "reply checkpoint",
+        Reply::Superseded { .. } => "reply superseded",
     }
 }
 

@@ -25,7 +25,7 @@ use crate::measures::Measures;
 use crate::poll::{self, Poller};
 use crate::propagate::{self, Pusher};
 use crate::topics::Topics;
-use crate::{chores, submit};
+use crate::{chores, submit, velocity};
 
 /// Between taking a snapshot and having it on disk.
 const SNAPSHOT_MS: u64 = 3_000;
@@ -164,7 +164,10 @@ impl Process<'_> {
         let (peer, stop) = (|| Peer::new(sim, n), || self.stop.clone());
         let outstanding = config.raft.segments_outstanding;
         let chores = chores::run(Arc::clone(&config), peer(), Arc::clone(&self.clock), stop());
+        let eyes = (Arc::clone(&self.clock), Arc::clone(&self.measures));
+        let measuring = velocity::run(self.id, config.allocation, peer(), eyes, stop());
         let mut tasks = vec![
+            tokio::spawn(measuring).abort_handle(),
             tokio::spawn(submit::run(inbox, peer(), outstanding, stop())).abort_handle(),
             tokio::spawn(chores).abort_handle(),
             tokio::spawn(consensus::follow(sim.clone(), n)).abort_handle(),

@@ -1,40 +1,12 @@
 //! Allocation: how much of what is available each channel may show.
 
-use alloc::collections::BTreeMap;
-use alloc::string::String;
 use alloc::vec::Vec;
 
-use serde::{Deserialize, Serialize};
-
+use crate::Id;
 use crate::data::Data;
 use crate::ledger::Level;
 use crate::listing::Listing;
-use crate::{Few, Id};
-
-/// How SKUs are allocated; the first policy whose glob matches counts.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Policy {
-    /// SKUs that it is for: `*` stands for any characters, `?` for one.
-    pub sku: String,
-    /// How.
-    pub mode: Mode,
-    /// Weights by channel, of `split`. A channel that is not named gets nothing; if none is named,
-    /// all weigh the same.
-    pub weights: BTreeMap<String, u32>,
-    /// Units held back, by channel.
-    pub buffers: BTreeMap<String, i64>,
-}
-
-/// The two ways of allocating.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Mode {
-    /// Every channel shows all that is available, less its buffer. They can oversell each other for
-    /// as long as a push takes.
-    #[default]
-    Shared,
-    /// Each channel shows its share, less its buffer, and no raise is sent that could oversell.
-    Split,
-}
+pub use crate::policy::{Mode, Policy, policy_of};
 
 /// One channel's part of a SKU.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -48,12 +20,35 @@ pub struct Allocation {
     /// What it should show now: the same, less units already sold there and not yet heard of, and
     /// raised no further than what others may still sell allows.
     pub desired: i64,
+    /// What it should show if nothing stood against a raise.
+    pub wanted: i64,
+    /// Up to where a raise may go, where one is wanted of a split SKU.
+    pub room: Room,
 }
 
-/// The policy of a SKU.
-#[must_use]
-pub fn policy_of<'a>(policies: &'a [Policy], sku: &str) -> Option<&'a Policy> {
-    policies.iter().find(|policy| matches(&policy.sku, sku))
+/// Up to where a raise may go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Room {
+    /// No raise is wanted, or nothing stands against it.
+    #[default]
+    Open,
+    /// Another listing was never read, so nobody knows what it may sell: no raise.
+    Unknown,
+    /// To so many units.
+    To(i64),
+}
+
+/// What may still be sold through a listing that takes of the same stock.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Other {
+    /// The SKU that is listed: the same, or a kit that holds it.
+    pub sku: Id,
+    /// Where.
+    pub channel: Id,
+    /// Units of the stock that one unit of it takes.
+    pub each: i64,
+    /// Units of it that may still be sold; `None` while nobody can know.
+    pub exposure: Option<i64>,
 }
 
 impl Data {
@@ -86,26 +81,32 @@ impl Data {
         sku: &str,
         listing: &Listing,
     ) -> Option<Allocation> {
-        let location = self.location_of(channel)?;
+        let known = self.channels.get(channel)?;
+        let location = known.definition.location.as_str();
         let policy = policy_of(&self.policies, sku);
         let is_split = policy.is_some_and(|policy| policy.mode == Mode::Split);
-        let allocated = match policy {
-            Some(policy) if is_split => self.share_of(sku, location, policy, channel),
-            _ => self.available(sku, location).max(0),
-        };
-        let buffer = policy.and_then(|p| p.buffers.get(channel)).copied().unwrap_or(0).max(0);
-        let available_to_sell = (allocated - buffer).max(0);
+        let allocated =
+            if is_split { listing.allocated } else { self.available(sku, location).max(0) };
+        let auto = listing.pace.buffer;
+        let (buffer, may_show) =
+            policy.map_or((0, allocated), |policy| policy.shown_of(channel, allocated, auto));
+        let available_to_sell = if known.leaving.is_some() { 0 } else { may_show };
         let unheard = listing.unheard(self.now);
-        let target = (available_to_sell - unheard).max(0);
+        let wanted = (available_to_sell - unheard).max(0);
         let shown = listing.shown.unwrap_or(0).max(0);
-        let desired = if is_split && target > shown {
+        let (desired, room) = if is_split && wanted > shown {
             let doubtful = unheard + listing.unresolved(self.now);
-            let room = self.room(sku, channel, location);
-            room.map_or(shown, |room| room.saturating_sub(doubtful).clamp(shown, target))
+            match self.room(sku, channel, location) {
+                None => (shown, Room::Unknown),
+                Some(room) => {
+                    let room = room.saturating_sub(doubtful);
+                    (room.clamp(shown, wanted), Room::To(room))
+                }
+            }
         } else {
-            target
+            (wanted, Room::Open)
         };
-        Some(Allocation { allocated, buffer, available_to_sell, desired })
+        Some(Allocation { allocated, buffer, available_to_sell, desired, wanted, room })
     }
 
     /// What a listing may show at the most, so that together with whatever may still be sold elsewhere
@@ -115,74 +116,73 @@ impl Data {
         let mut room = i64::MAX;
         for (part, units) in self.kits.parts(sku) {
             let mut left = self.available(&part, location);
-            for holder in core::iter::once(part.clone()).chain(self.kits.containing(&part)) {
-                let each = self.kits.parts(&holder);
-                let each = each.iter().find(|(sku, _)| *sku == part).map_or(0, |(_, units)| *units);
-                let exposed = self.exposed(&holder, location, (sku, channel))?;
-                left = left.saturating_sub(exposed.saturating_mul(each));
+            for other in self.others(&part, location, Some((sku, channel))) {
+                left = left.saturating_sub(other.exposure?.saturating_mul(other.each));
             }
             room = room.min(left.div_euclid(units));
         }
         Some(room)
     }
 
-    /// What may still be sold of a SKU through its listings at a location, but for one listing.
-    fn exposed(&self, sku: &str, location: &str, except: (&str, &str)) -> Option<i64> {
-        let Some(stock) = self.stock.get(sku) else { return Some(0) };
-        let mut sum: i64 = 0;
-        for (name, listing) in &stock.listings {
-            if (sku, name.as_str()) == except || self.location_of(name) != Some(location) {
-                continue;
+    /// The listings at a location that take a SKU out of stock, but for one.
+    #[must_use]
+    pub fn others(&self, part: &str, location: &str, except: Option<(&str, &str)>) -> Vec<Other> {
+        let mut others = Vec::new();
+        for holder in core::iter::once(part.into()).chain(self.kits.containing(part)) {
+            let each = self.kits.parts(&holder);
+            let each = each.iter().find(|(sku, _)| *sku == part).map_or(0, |(_, units)| *units);
+            let listings = self.stock.get(holder.as_str()).map(|stock| &stock.listings);
+            for (name, listing) in listings.into_iter().flatten() {
+                let Some(known) = self.channels.get(name.as_str()) else { continue };
+                let is_meant = Some((holder.as_str(), name.as_str())) != except;
+                let is_abandoned = known.leaving.is_some_and(|leaving| leaving.is_abandoned);
+                if !is_meant || is_abandoned || known.definition.location != location {
+                    continue;
+                }
+                let listing = listing.get();
+                let exposure = listing.exposure(self.now);
+                // What a channel shows that is not pushed to nobody decides here: its share is held back.
+                let exposure = if known.definition.pushes {
+                    exposure
+                } else {
+                    Some(exposure.unwrap_or(0).max(listing.allocated))
+                };
+                others.push(Other {
+                    sku: holder.as_str().into(),
+                    channel: name.clone(),
+                    each,
+                    exposure,
+                });
             }
-            let exposure = listing.get().exposure(self.now);
-            // What a channel shows that is not pushed to nobody decides here: its share is held back.
-            let pushed = self.channels.get(name.as_str()).is_some_and(|c| c.definition.pushes);
-            let exposure = if pushed {
-                exposure?
-            } else {
-                let policy = policy_of(&self.policies, sku);
-                let held = policy.map_or(0, |p| self.share_of(sku, location, p, name));
-                exposure.unwrap_or(0).max(held)
-            };
-            sum = sum.saturating_add(exposure);
         }
-        Some(sum)
+        others
     }
 
-    fn share_of(&self, sku: &str, location: &str, policy: &Policy, channel: &str) -> i64 {
-        let listings = self.stock.get(sku).map(|stock| &stock.listings);
-        let names = listings.into_iter().flat_map(Few::keys).map(Id::as_str);
-        let sharing: Vec<&str> =
-            names.filter(|name| self.location_of(name) == Some(location)).collect();
-        share(self.available(sku, location), &sharing, policy, channel)
+    /// Units of a SKU that may be sold as things stand and are not there: by how much what may still be sold
+    /// everywhere is above what is available, location by location. Where a SKU is shared that is the price.
+    #[must_use]
+    pub fn overlap(&self, sku: &str) -> i64 {
+        let listings = core::iter::once(sku.into()).chain(self.kits.containing(sku));
+        let mut places: Vec<&str> = Vec::new();
+        for holder in listings {
+            let stock = self.stock.get(holder.as_str());
+            let names = stock.into_iter().flat_map(|stock| stock.listings.keys());
+            places.extend(names.filter_map(|name| self.location_of(name)));
+        }
+        places.sort_unstable();
+        places.dedup();
+        let over = |location: &str| {
+            let others = self.others(sku, location, None);
+            let of = |other: &Other| other.exposure.unwrap_or(0).saturating_mul(other.each);
+            let exposed = others.iter().map(of).fold(0, i64::saturating_add);
+            exposed.saturating_sub(self.available(sku, location).max(0)).max(0)
+        };
+        places.into_iter().map(over).fold(0, i64::saturating_add)
     }
 
     fn location_of(&self, channel: &str) -> Option<&str> {
         Some(self.channels.get(channel)?.definition.location.as_str())
     }
-}
-
-/// A channel's share by weight. Largest remainder, so that the shares add up to what is available;
-/// equal remainders go by the channel's name.
-fn share(available: i64, sharing: &[&str], policy: &Policy, channel: &str) -> i64 {
-    let weight = |name: &str| -> i128 {
-        let all_equal = policy.weights.is_empty();
-        let named = policy.weights.get(name).copied().unwrap_or_default();
-        if all_equal { 1 } else { i128::from(named) }
-    };
-    let total: i128 = sharing.iter().map(|name| weight(name)).sum();
-    if total == 0 || available <= 0 {
-        return 0;
-    }
-    let units = i128::from(available);
-    let whole = |name: &str| units * weight(name) / total;
-    let left_over = units - sharing.iter().map(|name| whole(name)).sum::<i128>();
-    let mut by_remainder: Vec<(i128, &str)> =
-        sharing.iter().map(|name| (-(units * weight(name) % total), *name)).collect();
-    by_remainder.sort_unstable();
-    let rank = by_remainder.iter().position(|(_, name)| *name == channel);
-    let one_more = rank.and_then(|rank| i128::try_from(rank).ok()).is_some_and(|r| r < left_over);
-    i64::try_from(whole(channel) + i128::from(one_more)).unwrap_or(0)
 }
 
 /// Whether a glob of `*` and `?` matches all of a text. Takes time in proportion to the product of
@@ -217,28 +217,6 @@ pub fn matches(glob: &str, text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use alloc::string::ToString;
-
-    #[test]
-    fn shares_add_up_and_buffers_come_off() {
-        // Rounding could hand out a unit twice, or none of it.
-        let names: Vec<String> = ["amazon", "shopify", "ebay", "walmart"].map(String::from).into();
-        let weights = [40, 30, 20, 10];
-        let policy = Policy {
-            sku: "*".to_string(),
-            mode: Mode::Split,
-            weights: names.iter().cloned().zip(weights).collect(),
-            buffers: BTreeMap::new(),
-        };
-        let sharing: Vec<&str> = names.iter().map(String::as_str).collect();
-        let shares =
-            |units| names.iter().map(|n| share(units, &sharing, &policy, n)).collect::<Vec<_>>();
-        assert_eq!(shares(100), [40, 30, 20, 10]);
-        for units in 0..500 {
-            assert_eq!(shares(units).iter().sum::<i64>(), units, "{units} units");
-        }
-        assert_eq!(shares(-5), [0, 0, 0, 0]);
-    }
 
     #[test]
     fn globs_match_whole_texts() {

@@ -28,7 +28,7 @@ pub(crate) struct Booking<'a> {
 
 impl Booking<'_> {
     /// What it takes out of stock, by SKU.
-    fn moves(&self) -> impl Iterator<Item = (&str, i64)> {
+    pub(crate) fn moves(&self) -> impl Iterator<Item = (&str, i64)> {
         let own = self.parts.is_empty().then_some((self.sku, self.quantity));
         let each = self.parts.iter();
         let parts = each.map(|(sku, units)| (sku.as_str(), units.saturating_mul(self.quantity)));
@@ -84,6 +84,7 @@ impl State {
             let movement = booking.write(work.stamp, stock_mut, (sku, quantity))?;
             booked.push((stock, movement));
         }
+        self.note_share(work, booking);
         for (stock, movement) in booked {
             self.put_stock(work, &movement.sku, stock);
             let since = booking.since.min(work.stamp.now);
@@ -111,7 +112,11 @@ impl State {
         let Some(channel) = booking.channel else { return };
         let place = (channel.into(), booking.sku.into());
         self.change_listing(&place, |listing| match booking.kind {
-            Kind::Sale => listing.sold(booking.quantity, stamp),
+            Kind::Sale => {
+                let units = u64::try_from(booking.quantity).unwrap_or(0);
+                listing.pace.sold = listing.pace.sold.saturating_add(units);
+                listing.sold(booking.quantity, stamp);
+            }
             Kind::Cancellation | Kind::Return => listing.restocked(booking.quantity, stamp),
             _ => {}
         });

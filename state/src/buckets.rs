@@ -163,6 +163,12 @@ impl<K: Ord + Hash + Clone, V: Clone> Buckets<K, V> {
             .map(|(key, value)| (key, value))
     }
 
+    /// The keys of one bucket; `None` beyond the last.
+    #[must_use]
+    pub fn keys_in(&self, bucket: usize) -> Option<impl Iterator<Item = &K>> {
+        Some(self.buckets.get(bucket)?.entries.iter().map(|(key, _)| key))
+    }
+
     /// The buckets that hold something: number, writes so far, entries.
     pub fn buckets(&self) -> impl Iterator<Item = (u128, u64, &[(K, V)])> {
         let filled = (0..).zip(&self.buckets).filter(|(_, b)| !b.entries.is_empty());

@@ -5,6 +5,7 @@ use alloc::string::String;
 
 use serde::{Deserialize, Serialize};
 
+use crate::velocity::Lag;
 use crate::{Millis, NodeId};
 
 /// What a channel is. Seeded from a node's file at `init`, changed through the API after that.
@@ -53,11 +54,26 @@ pub struct Channel {
     pub since: Millis,
     /// Where polling goes on, by the channel's clock. It never goes back.
     pub cursor: Option<Millis>,
+    /// How late it hears of what happened elsewhere, once that was measured.
+    pub lag: Option<Lag>,
+    /// Set while it is being removed.
+    pub leaving: Option<Leaving>,
+}
+
+/// A channel that is being removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Leaving {
+    /// Agreed time since when.
+    pub since: Millis,
+    /// Listings that it still has.
+    pub left: u64,
+    /// Whether nobody waits until they show nothing.
+    pub is_abandoned: bool,
 }
 
 impl Channel {
     /// A channel that was heard of just now.
     pub(crate) const fn new(definition: Definition, since: Millis) -> Self {
-        Self { definition, owner: None, since, cursor: None }
+        Self { definition, owner: None, since, cursor: None, lag: None, leaving: None }
     }
 }

@@ -14,6 +14,7 @@ use crate::ledger::Kind;
 use crate::order::{LineImage, RemovalLine};
 use crate::origin::{Lane, Origin};
 use crate::queue::ask::{Ask, Publish};
+use crate::velocity::Measured;
 use crate::{Key, Millis, NodeId};
 
 /// One entry of the log, as this room understands it.
@@ -45,7 +46,12 @@ pub enum Command {
         definition: Definition,
     },
     /// Replaces the policies.
-    PutPolicies(Vec<Policy>),
+    PutPolicies {
+        /// First match wins.
+        policies: Vec<Policy>,
+        /// The version that they replace; without one, whichever there is.
+        replaces: Option<u64>,
+    },
     /// Says what a SKU is: created at zero if it is new.
     Map {
         /// The SKU.
@@ -102,6 +108,24 @@ pub enum Command {
     Queue(Vec<Ask>),
     /// Applies dead letters again, by what was understood of them, or forgets them where nothing is said.
     Letters(Vec<Letter>),
+    /// Brings shares to their targets: of these SKUs, or of all.
+    Rebalance(Option<Vec<String>>),
+    /// Removes a channel, once it shows nothing any more, or at once and whatever it shows.
+    RemoveChannel {
+        /// The channel.
+        channel: String,
+        /// Whether what it shows does not matter.
+        abandon: bool,
+    },
+    /// How fast listings sell.
+    Measured(Vec<Measured>),
+    /// How late channels hear, by channel: milliseconds, and of how many cases.
+    Lagged {
+        /// Who measured it: counts for the channels that it pushes to.
+        node: NodeId,
+        /// What.
+        lags: BTreeMap<String, (Millis, u64)>,
+    },
 }
 
 /// A dead letter by its log index and number, and what of it is applied now; nothing forgets it.

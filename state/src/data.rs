@@ -20,6 +20,7 @@ use crate::order::Order;
 use crate::origin::Origins;
 use crate::queue::Queue;
 use crate::reservation::Reservation;
+use crate::shares::Walk;
 use crate::{Id, Key, Millis, NodeId, Packed, Reply};
 
 /// Everything that is agreed on: what a snapshot holds and a digest covers.
@@ -51,6 +52,12 @@ pub struct Data {
     pub channels: BTreeMap<String, Channel>,
     /// Allocation policies, first match wins.
     pub policies: Vec<Policy>,
+    /// Log index at which they were put; 0 before the first.
+    pub policies_version: u64,
+    /// What goes over all SKUs, a part with each command.
+    pub walk: Option<Walk>,
+    /// Agreed time at which all shares were last to be brought to their targets.
+    pub rebalanced: Millis,
     /// What kits are made of.
     pub kits: Kits,
     /// Reservations by id.
@@ -149,7 +156,8 @@ impl Data {
         visitor.part("now", &self.now);
         visitor.part("origins", &self.origins);
         visitor.part("channels", &self.channels);
-        visitor.part("policies", &self.policies);
+        let walk = (&self.walk, self.rebalanced);
+        visitor.part("policies", &(&self.policies, self.policies_version, walk));
         for (n, writes, entries) in self.kits.recipes().buckets() {
             visitor.bucket("kits", n, writes, &entries);
         }

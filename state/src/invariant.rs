@@ -168,6 +168,29 @@ pub fn exposure_is_covered(data: &Data, sku: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// The shares of a split SKU add up to what is available of it, at each location, and none is below zero; but
+/// for what a walk over all SKUs has not come to yet.
+pub fn shares_add_up(data: &Data) -> Result<(), String> {
+    if data.walk.is_some() {
+        return Ok(());
+    }
+    for (sku, _) in data.stock.iter() {
+        let policy = allocation::policy_of(&data.policies, sku);
+        let split = policy.filter(|policy| policy.mode == Mode::Split);
+        for (location, parts) in data.sharing(sku, split) {
+            let anybody = parts.iter().any(|part| part.weight > 0);
+            let available = if anybody { data.available(sku, location).max(0) } else { 0 };
+            let shares: Vec<i64> = parts.iter().map(|part| part.allocated).collect();
+            if shares.iter().any(|share| *share < 0) || shares.iter().sum::<i64>() != available {
+                return Err(alloc::format!(
+                    "{sku} at {location}: {available} to share, the shares are {shares:?}"
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
 /// The lists that a state derives are what they would be if they were made again.
 pub fn lists_are_derived(state: &State) -> Result<(), String> {
     let again = State::new(state.data().clone());
@@ -177,6 +200,7 @@ pub fn lists_are_derived(state: &State) -> Result<(), String> {
             && state.wakes_at() == again.wakes_at()
     });
     let same = same && state.short() == again.short() && state.holds() == again.holds();
+    let same = same && state.overlaps() == again.overlaps();
     if state.queue() != again.queue() {
         return Err("a derived list differs from the topics".into());
     }

@@ -21,6 +21,8 @@ pub struct Stock {
     pub backorder: i64,
     /// A notice is given when what is available everywhere falls to this or below.
     pub low_at: Option<i64>,
+    /// What of it may be oversold as things stood when something about it changed last.
+    pub overlap: i64,
 }
 
 impl Stock {

@@ -35,6 +35,10 @@ pub const INTENT_SKUS_MAX: usize = 250;
 pub const CHANNELS_MAX: usize = 256;
 /// Allocation policies.
 pub const POLICIES_MAX: usize = 100;
+/// SKUs whose shares are looked at by one command of a walk over all of them, or of a request that names them.
+pub const WALKED_SKUS_MAX: usize = 1_000;
+/// Listings in one command that says what was measured of them.
+pub const MEASURED_MAX: usize = 500;
 /// SKUs that one unit of a kit takes out of stock.
 pub const KIT_COMPONENTS_MAX: usize = 100;
 /// Kits that take one SKU out of stock: each of its movements looks at all of them.

@@ -22,6 +22,7 @@ use alloc::string::String;
 use serde::{Deserialize, Serialize};
 
 use crate::command::ListingSpec;
+use crate::velocity::Pace;
 use crate::{Id, Millis, Stamp, limits};
 
 /// One SKU on one channel.
@@ -60,6 +61,10 @@ pub struct Listing {
     pub stale: Option<Stale>,
     /// Why the channel will not take a push until the mapping changes.
     pub fault: Option<String>,
+    /// The channel's share, where the SKU is split: see [`shares`](crate::shares).
+    pub allocated: i64,
+    /// How fast it sells.
+    pub pace: Pace,
 }
 
 /// A push that was agreed on.

@@ -15,6 +15,7 @@ use crate::listing::{Due, Listing, Place, Stale};
 use crate::notices::{Before, shortfalls};
 use crate::queue::lists::Lists;
 use crate::reservation::Status;
+use crate::shares::{Overlaps, Pending};
 use crate::{Effects, Id, Millis, NodeId, Packed, Reply};
 
 /// Where in the log a command stands, and when the cluster says that was.
@@ -38,6 +39,7 @@ pub struct State {
     /// When what is held is let go.
     pub(crate) holds: BTreeSet<(Millis, String)>,
     pub(crate) lists: Lists,
+    pub(crate) overlaps: Overlaps,
 }
 
 /// One command being applied: where it stands, and what has come of it so far.
@@ -48,6 +50,10 @@ pub(crate) struct Work {
     touched: BTreeMap<String, Option<Stale>>,
     /// How the SKUs that it changed were before it.
     pub(crate) before: BTreeMap<String, Before>,
+    /// What of it concerns shares.
+    pub(crate) shares: Pending,
+    /// Whether it brought a walk over all SKUs to its end.
+    pub(crate) walked: bool,
 }
 
 impl Work {
@@ -77,6 +83,7 @@ impl State {
             if !shortfalls(stock).is_empty() {
                 state.short.insert(sku.clone());
             }
+            state.overlaps.change(0, stock.overlap);
             for (channel, listing) in &stock.listings {
                 let (place, listing) = ((channel.clone(), sku.clone()), listing.get());
                 state.due.change(&place, None, due_at(&listing));
@@ -108,7 +115,8 @@ impl State {
     /// When the next thing is due for which a tick must be proposed, if nothing else is.
     #[must_use]
     pub fn wakes_at(&self) -> Option<Millis> {
-        let named = (!self.data.names.ready().is_empty()).then_some(self.data.now);
+        let more = !self.data.names.ready().is_empty() || self.data.walk.is_some();
+        let named = more.then_some(self.data.now);
         let woken = self.wakes.first().map(|(time, ..)| time);
         let let_go = self.holds.first().map(|(time, _)| *time);
         named.into_iter().chain(woken).chain(let_go).chain(self.lists.wakes_at()).min()
@@ -118,6 +126,12 @@ impl State {
     #[must_use]
     pub const fn short(&self) -> &BTreeSet<Id> {
         &self.short
+    }
+
+    /// What of all SKUs may be oversold as things stand.
+    #[must_use]
+    pub const fn overlaps(&self) -> Overlaps {
+        self.overlaps
     }
 
     /// What is derived of the topics.
@@ -142,18 +156,22 @@ impl State {
             effects: Effects::default(),
             touched: BTreeMap::new(),
             before: BTreeMap::new(),
+            shares: Pending::default(),
+            walked: false,
         };
         self.expire(&mut work);
         let reply = match command {
             Command::Segment(segment) => self.segment(&mut work, segment),
             Command::Request { idempotency, asked } => self.request(&mut work, idempotency, asked),
             Command::Seed { channels, policies, locations } => {
-                self.seed(now, channels, policies, locations)
+                self.seed(&mut work, channels, policies, locations)
             }
             Command::PutChannel { name, definition } => {
                 self.put_channel(&mut work, name, definition)
             }
-            Command::PutPolicies(policies) => self.put_policies(&mut work, policies),
+            Command::PutPolicies { policies, replaces } => {
+                self.put_policies(&mut work, policies, replaces)
+            }
             Command::Map { sku, settings } => self.map(&mut work, &sku, settings),
             Command::List(rows) => self.list(&mut work, rows),
             Command::Claim { channel, node } => self.claim(&mut work, &channel, node),
@@ -163,17 +181,35 @@ impl State {
             Command::Settle { channel, epoch, intent, outcomes } => {
                 self.settle(&mut work, &channel, (epoch, intent), outcomes)
             }
-            Command::Tick => Reply::Done,
+            Command::Tick => {
+                self.walk_on(&mut work);
+                Reply::Done
+            }
             Command::PutLocations(locations) => self.put_locations(locations),
             Command::Checkpoint => self.checkpoint(stamp),
             Command::Report { checkpoint, node, report } => self.report(checkpoint, node, report),
             Command::Queue(asks) => self.ask_queue(&mut work, asks),
             Command::Letters(letters) => self.letters(&mut work, letters),
+            Command::Rebalance(skus) => self.rebalance(&mut work, skus),
+            Command::RemoveChannel { channel, abandon } => {
+                self.remove_channel(&mut work, &channel, abandon)
+            }
+            Command::Measured(rows) => self.measured(&mut work, rows),
+            Command::Lagged { node, lags } => self.lagged(&work, node, lags),
         };
         self.work_off_named(&mut work);
         self.touch_related(&mut work);
-        for (sku, cause) in core::mem::take(&mut work.touched) {
+        let touched = core::mem::take(&mut work.touched);
+        for sku in touched.keys() {
+            self.part_with(sku);
+            self.share_out(&mut work, sku);
+        }
+        for (sku, cause) in touched {
             self.refresh(&sku, cause);
+            self.note_overlap(&sku);
+        }
+        if work.walked {
+            self.data.walk = None;
         }
         self.give_notices(&mut work);
         (reply, work.effects)
@@ -249,7 +285,7 @@ impl State {
 
     fn seed(
         &mut self,
-        now: Millis,
+        work: &mut Work,
         channels: BTreeMap<String, Definition>,
         policies: Vec<Policy>,
         locations: Vec<String>,
@@ -266,15 +302,21 @@ impl State {
             return Reply::Rejected("too many channels, policies or locations".into());
         }
         for (name, definition) in channels {
-            self.data.channels.entry(name).or_insert(Channel::new(definition, now));
+            let channel = Channel::new(definition, work.stamp.now);
+            self.data.channels.entry(name).or_insert(channel);
         }
         self.data.policies = policies;
+        self.data.policies_version = work.stamp.index;
         self.data.locations = locations;
         self.data.seeded = true;
+        self.walk(work);
         Reply::Done
     }
 
     fn put_channel(&mut self, work: &mut Work, name: String, definition: Definition) -> Reply {
+        if let Some(why) = self.stay(work, &name) {
+            return Reply::Rejected(why.into());
+        }
         let known = self.data.channels.get_mut(&name);
         if let Some(channel) = known {
             if channel.definition.location != definition.location {
@@ -294,14 +336,37 @@ impl State {
         Reply::Done
     }
 
-    fn put_policies(&mut self, work: &mut Work, policies: Vec<Policy>) -> Reply {
+    fn put_policies(
+        &mut self,
+        work: &mut Work,
+        policies: Vec<Policy>,
+        replaces: Option<u64>,
+    ) -> Reply {
+        let version = self.data.policies_version;
+        if replaces.is_some_and(|replaces| replaces != version) {
+            return Reply::Superseded { version };
+        }
         if policies.len() > limits::POLICIES_MAX {
             return Reply::Rejected("too many policies".into());
         }
-        self.data.policies = policies;
-        for (sku, _) in self.data.stock.iter() {
-            work.touch(sku, None);
+        // What was removed may still be named where it was.
+        let before = self.data.policies.iter().flat_map(Policy::channels);
+        let known: BTreeSet<&str> =
+            before.chain(self.data.channels.keys().map(String::as_str)).collect();
+        for policy in &policies {
+            let sku = &policy.sku;
+            if let Err(why) = policy.check() {
+                return Reply::Rejected(alloc::format!("policy {sku:?}: {why}"));
+            }
+            if let Some(name) = policy.channels().find(|name| !known.contains(name)) {
+                return Reply::Rejected(alloc::format!(
+                    "policy {sku:?}: there is no channel {name:?}"
+                ));
+            }
         }
+        self.data.policies = policies;
+        self.data.policies_version = work.stamp.index;
+        self.walk(work);
         Reply::Done
     }
 

@@ -9,6 +9,7 @@ use crate::kits::Parts;
 use crate::limits;
 use crate::listing::Listing;
 use crate::machine::{State, Work};
+use crate::velocity::Pace;
 use crate::{Id, Reply};
 
 impl State {
@@ -67,13 +68,7 @@ impl State {
         let gone = self.stock_mut(sku).listings.keys();
         let gone = gone.filter(|name| !listings.contains_key(name.as_str()));
         for channel in gone.cloned().collect::<Vec<Id>>() {
-            let place = (channel, sku.into());
-            let mut old = ListingSpec::default();
-            self.change_listing(&place, |listing| {
-                old = core::mem::take(listing).spec;
-            });
-            old.ids().for_each(|id| self.data.names.unset(&(place.0.clone(), id.into()), sku));
-            self.stock_mut(sku).listings.remove(&place.0);
+            self.drop_listing(&(channel, sku.into()));
         }
         for (channel, spec) in listings {
             self.map_one(work, sku, channel, spec);
@@ -100,8 +95,14 @@ impl State {
     }
 
     fn know<'a>(&self, mut channels: impl Iterator<Item = &'a String>) -> Result<(), String> {
-        let unknown = channels.find(|name| !self.data.channels.contains_key(*name));
-        unknown.map_or(Ok(()), |name| Err(alloc::format!("there is no channel {name:?}")))
+        let stays =
+            |name: &String| self.data.channels.get(name).is_some_and(|c| c.leaving.is_none());
+        let unknown = channels.find(|name| !stays(name));
+        unknown.map_or(Ok(()), |name| {
+            let known = self.data.channels.contains_key(name);
+            let why = if known { ": it is being removed" } else { "" };
+            Err(alloc::format!("there is no channel {name:?}{why}"))
+        })
     }
 
     fn map_one(&mut self, work: &mut Work, sku: &str, channel: String, spec: ListingSpec) {
@@ -109,10 +110,19 @@ impl State {
         self.stock_mut(sku).listings.entry(place.0.clone());
         let mut old = ListingSpec::default();
         let ids: Vec<String> = spec.ids().map(ToString::to_string).collect();
+        let now = work.stamp.now;
         self.change_listing(&place, |listing| {
             // Another listing id is another listing: nothing is known of it.
             if listing.spec != spec {
-                old = core::mem::replace(listing, Listing { spec, ..Listing::default() }).spec;
+                let (allocated, known) = (listing.allocated, listing.pace);
+                let since = if known.since == 0 { now } else { known.since };
+                let new = Listing {
+                    spec,
+                    allocated,
+                    pace: Pace { since, ..known },
+                    ..Listing::default()
+                };
+                old = core::mem::replace(listing, new).spec;
             }
             listing.fault = None;
         });

@@ -25,6 +25,7 @@ impl State {
         if self.owner(channel, epoch).is_none() {
             return Reply::Fenced;
         }
+        self.share_out_early(work, &skus);
         let stamp = work.stamp;
         let mut intended = Vec::new();
         for sku in skus.into_iter().take(limits::INTENT_SKUS_MAX) {

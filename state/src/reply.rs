@@ -51,6 +51,11 @@ pub enum Reply {
     },
     /// The answers to what was asked of the queue, in its order.
     Queue(Vec<Answer>),
+    /// It was changed meanwhile.
+    Superseded {
+        /// The version that there is now.
+        version: u64,
+    },
 }
 
 /// The answer to a request.

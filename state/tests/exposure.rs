@@ -166,7 +166,8 @@ impl World {
             Op::Receive(units) => self.request(Kind::Receipt, units),
             Op::Weigh(weights) => {
                 let weights = [0, 1, 2].map(|n| (NAMES[n], weights[n]));
-                self.node.apply(Command::PutPolicies(vec![policy(Mode::Split, &weights, &[])]));
+                let policies = vec![policy(Mode::Split, &weights, &[])];
+                self.node.apply(common::put_policies(policies));
             }
             Op::Wait(time) => self.wait(time),
         }

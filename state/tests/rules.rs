@@ -25,7 +25,7 @@ fn shop(pushes: bool) -> Node {
     let mut node = Node { now: START, ..Node::default() };
     let definition = Definition { pushes, ..definition("main") };
     node.apply(Command::PutChannel { name: "shop".into(), definition });
-    node.apply(Command::PutPolicies(vec![policy(Mode::Split, &[], &[])]));
+    node.apply(common::put_policies(vec![policy(Mode::Split, &[], &[])]));
     node.apply(movements(vec![request("opening", Kind::Receipt, "MUG", 9)]));
     node.apply(map("MUG", &["shop"]));
     node

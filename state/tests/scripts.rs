@@ -9,7 +9,7 @@
 //! * a delivery, `deliver CHANNEL ID`, with a line for each fact: `order 1001 v1 L1=MUG*2 L2=?*1`,
 //!   `refund 1001 v2 R1 L1=MUG*1 cancelled`, `unreadable WHY`. `from=NODE.INCARNATION seq=N` says which
 //!   inbox it came through, and as which of its segments;
-//! * one of `channel`, `policy`, `map`, `claim`, `intend`, `confirm`, `observe`, `refuse`, `fail`,
+//! * one of `channel`, `remove`, `policy`, `rebalance`, `measured`, `map`, `claim`, `intend`, `confirm`, `observe`, `refuse`, `fail`,
 //!   `wait`, `show`, `reloads` and `cursor`; `kit`, `limits` and `locations`; `reserve`, `sell`, `release` and `extend`, as the
 //!   scripts show.
 
@@ -36,6 +36,7 @@ use state::notices::{Event, Notice};
 use state::origin::{Lane, Origin};
 use state::reply::{Answered, Refused, Step};
 use state::reservation::Line;
+use state::velocity::Measured;
 use state::{Effects, Millis, MovementOutcome, Reply};
 
 #[test]
@@ -136,7 +137,7 @@ impl Player {
                     state::channel::Definition { pushes, fetches: pushes, ..definition(location) };
                 Command::PutChannel { name: name.into(), definition }
             }
-            ["policy", mode, ref parts @ ..] => Command::PutPolicies(vec![policy_of(mode, parts)]),
+            ["policy" | "rebalance" | "remove" | "measured", ..] => self.of_shares(&words),
             ["map", sku, ref channels @ ..] => common::map(sku, channels),
             ["locations", ref names @ ..] => {
                 Command::PutLocations(names.iter().map(ToString::to_string).collect())
@@ -213,6 +214,38 @@ impl Player {
         let epoch = option(rest, "epoch").map_or_else(|| self.epoch(channel), number);
         let intent = option(rest, "intent").map_or(self.node.index, number);
         common::settle(channel, (epoch, intent), sku, revision, result)
+    }
+
+    fn of_shares(&self, words: &[&str]) -> Command {
+        match *words {
+            ["policy", mode, ref parts @ ..] => common::put_policies(vec![policy_of(mode, parts)]),
+            ["rebalance"] => Command::Rebalance(None),
+            ["rebalance", ref skus @ ..] => {
+                Command::Rebalance(Some(skus.iter().map(ToString::to_string).collect()))
+            }
+            ["remove", channel, ref how @ ..] => {
+                let abandon = how.contains(&"abandon");
+                Command::RemoveChannel { channel: channel.into(), abandon }
+            }
+            ["measured", channel, sku, velocity, buffer] => {
+                self.measured((channel, sku), number(velocity), buffer.parse().unwrap())
+            }
+            _ => panic!("{words:?}"),
+        }
+    }
+
+    /// So many units an hour, and the buffer that follows.
+    fn measured(&self, (channel, sku): (&str, &str), velocity: u64, buffer: i64) -> Command {
+        let stock = self.node.state.data().stock.get(sku).unwrap();
+        let until = stock.listings[channel].get().pace.sold;
+        Command::Measured(vec![Measured {
+            channel: channel.into(),
+            sku: sku.into(),
+            velocity: velocity * 1_000_000,
+            at: self.node.now,
+            until,
+            buffer,
+        }])
     }
 
     fn deliver(&self, (channel, id): (&str, &str), options: &[&str], facts: &[&str]) -> Command {
@@ -341,6 +374,7 @@ fn told(reply: &Reply, effects: &Effects) -> String {
             }
         }
         Reply::Rejected(why) => writeln!(told, "rejected: {why}").unwrap(),
+        Reply::Superseded { version } => writeln!(told, "changed meanwhile, at {version}").unwrap(),
         Reply::Queue(answers) => writeln!(told, "{answers:?}").unwrap(),
     }
     for m in &effects.movements {

@@ -310,3 +310,112 @@ async fn what_waits_for_its_mapping_moves_by_itself() {
         .await;
     assert_eq!(waiting(node).await, 0);
 }
+
+async fn send(node: &Node, method: &str, path: &str, body: &Value) -> (u16, Value) {
+    let authorization = format!("Bearer {TOKEN}");
+    let headers = [("authorization", authorization.as_str())];
+    let answer = node.api(method, path, &headers, body.to_string()).await.unwrap();
+    (answer.status, answer.json())
+}
+
+// A policy that is not what was said, or a number that nobody can trace, and the seller goes back to a spreadsheet;
+// a channel that vanishes with what it shows sells what is not there.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_channel_gets_is_said_explained_and_ended() {
+    let cluster = Cluster::start(1, |_| ()).await;
+    let node = &cluster.nodes[0];
+    let channel = json!({
+        "kind": "generic", "location": "main", "home": null, "pushes": true, "dedup_window_ms": 600_000,
+        "rate_milli": 1000, "burst": 1,
+    });
+    assert_eq!(send(node, "PUT", "/v1/channels/apart", &channel).await.0, 200);
+    let receipt =
+        json!({ "movements": [{ "id": "m", "kind": "receipt", "sku": "MUG", "quantity": 100 }] });
+    assert_eq!(send(node, "POST", "/v1/movements", &receipt).await.0, 200);
+    let listed = json!({ "listings": { "apart": { "id": "1" }, "north": { "id": "2" } } });
+    assert_eq!(send(node, "PUT", "/v1/skus/MUG", &listed).await.0, 200);
+
+    // What is read is what was said, and can be said again; by whoever comes late it cannot.
+    let said = json!([
+        { "sku": "NONE-*", "mode": "shared", "weights": {}, "buffers": {} },
+        {
+            "sku": "*", "mode": "split", "weights": { "apart": 60, "north": 60 }, "half_life": "36h", "floor": "5%",
+            "buffers": { "apart": "10%", "north": 80 }, "risk": "0.05%", "max": { "apart": 30 }, "end_at": 2,
+        },
+    ]);
+    let (status, first) = send(node, "PUT", "/v1/policies", &json!({ "policies": said })).await;
+    assert_eq!((status, &first["policies"]), (200, &said), "{first}");
+    let warnings = first["warnings"].to_string();
+    assert!(warnings.contains("matches no SKU") && warnings.contains("80 of 50"), "{warnings}");
+    let read = node.get("/v1/policies").await;
+    assert_eq!(read, first);
+    let (status, again) = send(node, "PUT", "/v1/policies", &read).await;
+    assert_eq!((status, &again["policies"]), (200, &said));
+    assert!(again["version"].as_u64() > read["version"].as_u64(), "{again}");
+    assert_eq!(send(node, "PUT", "/v1/policies", &read).await.0, 409);
+    for (wrong, why) in [
+        (json!({ "weights": { "apart": -1 } }), "-1 of apart"),
+        (json!({ "weights": { "apart": 0 } }), "add up to 0"),
+        (json!({ "weights": { "aprat": 1 } }), "there is no channel \\\"aprat\\\""),
+        (json!({ "buffers": { "apart": "a lot" } }), "\\\"a lot\\\" of apart"),
+        (json!({ "buffer": 1 }), "unknown field `buffer`"),
+    ] {
+        let mut policy = json!({ "sku": "*", "mode": "split" });
+        policy.as_object_mut().unwrap().extend(wrong.as_object().unwrap().clone());
+        let (status, said) =
+            send(node, "PUT", "/v1/policies", &json!({ "policies": [policy] })).await;
+        assert!(status == 422 && said.to_string().contains(why), "{wrong}: {said}");
+    }
+    assert_eq!(node.get("/v1/policies").await, again);
+
+    // The sum behind the number, and why it is not shown yet.
+    let explained = node.get("/v1/explain/apart/MUG").await;
+    let step = |what: &str| {
+        let steps = explained["steps"].as_array().unwrap().iter();
+        steps.clone().find(|step| step["what"] == what).unwrap()["units"].as_i64()
+    };
+    let steps = ["available", "target", "allocated", "buffer", "available_to_sell"].map(step);
+    assert_eq!(steps, [100, 50, 50, 5, 30].map(Some), "{explained}");
+    assert_eq!(explained["policy"]["place"], 1);
+    assert_eq!(explained["policy"]["version"], again["version"]);
+    assert_eq!(explained["movements"][0]["quantity"], 100);
+    assert!(explained["not_raised"].as_str().unwrap().contains("no node pushes"), "{explained}");
+    for (path, status) in [("apart/CUP", 404), ("nowhere/MUG", 404)] {
+        assert_eq!(send(node, "GET", &format!("/v1/explain/{path}"), &json!(null)).await.0, status);
+    }
+    let url = format!("http://127.0.0.1:{}", node.ports[1]);
+    let run = |args: &[&str]| {
+        let done =
+            stockraft().args(args).args(["--node", &url, "--token", TOKEN]).output().unwrap();
+        assert!(done.status.success(), "{args:?}: {}", String::from_utf8_lossy(&done.stderr));
+        String::from_utf8(done.stdout).unwrap()
+    };
+    let told = run(&["stock", "explain", "apart", "MUG"]);
+    assert!(
+        told.contains("no node pushes to it yet") && told.contains("10% of the share"),
+        "{told}"
+    );
+    let told = run(&["plan", "--sku", "MUG", "--lag", "15m"]);
+    assert!(told.contains("apart") && told.contains("oversells a year"), "{told}");
+    let told = run(&["plan", "--velocity", "8", "--lag", "15m", "--stock", "100"]);
+    assert!(told.contains("700.8"), "{told}");
+
+    // Stock comes in; shares are at their targets. What nothing is pushed to cannot be told to show nothing.
+    let (status, done) = send(node, "POST", "/v1/allocations/rebalance", &json!({})).await;
+    assert_eq!((status, &done["pending"]), (200, &json!(false)));
+    let unknown = json!({ "skus": ["CUP"] });
+    assert_eq!(send(node, "POST", "/v1/allocations/rebalance", &unknown).await.0, 422);
+    assert_eq!(send(node, "DELETE", "/v1/channels/nowhere", &json!(null)).await.0, 404);
+    let (status, left) = send(node, "DELETE", "/v1/channels/apart", &json!(null)).await;
+    assert_eq!((status, &left["removed"], &left["listings_left"]), (200, &json!(false), &json!(1)));
+    assert_eq!(node.get("/v1/channels/apart").await["listings_left"], 1);
+    let (status, gone) =
+        send(node, "DELETE", "/v1/channels/apart?abandon=true", &json!(null)).await;
+    assert_eq!((status, &gone["removed"]), (200, &json!(true)), "{gone}");
+    let stock = node.get("/v1/stock/MUG").await;
+    assert_eq!(stock["channels"]["north"]["allocated"], 100, "{stock}");
+    assert!(stock["channels"]["apart"].is_null() && stock["overlap"].is_number(), "{stock}");
+    // What its policies say of it stays, and can be sent back.
+    let read = node.get("/v1/policies").await;
+    assert_eq!(send(node, "PUT", "/v1/policies", &read).await.0, 200);
+}

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use proptest::sample::select;
-use state::allocation::Mode;
+use state::allocation::{Mode, Policy};
 use state::command::{
     Asked, Command, Confirm, Count, Delivery, Fact, Hold, HoldLine, ListingSpec, Moved,
     MovementRequest, Movements, Outcome, Report, Segment, Settled, SkuSettings,
@@ -11,6 +11,8 @@ use state::ledger::Kind;
 use state::limits::{DAY_MS, HOUR_MS, LEVEL_MAX, MINUTE_MS, QUANTITY_MAX, SECOND_MS};
 use state::order::Removal;
 use state::origin::{Lane, Origin};
+use state::policy::{Buffer, Each, Weights};
+use state::velocity::Measured;
 use state::{Millis, Stamp};
 
 use super::{Node, START, definition, key, policy};
@@ -201,6 +203,46 @@ fn report((checkpoint, node): (u64, u64)) -> Command {
     Command::Report { checkpoint, node, report }
 }
 
+/// What is said of shares, and what was measured.
+fn shares(taste: Taste) -> BoxedStrategy<Command> {
+    let weights = || prop_oneof![any::<[u32; 3]>(), [0..9u32, 0..9u32, 1..9u32]];
+    let mode = || select(vec![Mode::Shared, Mode::Split, Mode::Split]);
+    let numbers = (units(taste), units(taste), any::<u32>(), 0..1_100_000_u32);
+    let put = (mode(), weights(), numbers, 0..8u8).prop_map(|(mode, w, numbers, which)| {
+        let weights = [0, 1, 2].map(|n| (CHANNELS[n], w[n]));
+        let (units, bound, part, low) = numbers;
+        let policy = policy(mode, &weights, &[("shop", units)]);
+        let bounds = Policy { low_share: Some(low), max: Each::All(bound), ..policy.clone() };
+        super::put_policies(vec![match which {
+            0..3 => policy,
+            3 => Policy { weights: Weights::Velocity, floor: Some(part), ..policy },
+            4 => Policy { weights: Weights::Velocity, cap: Some(low), ..policy },
+            5 => Policy { buffers: Each::All(Buffer::Part(part)), ..bounds },
+            6 => Policy { buffers: Each::All(Buffer::Auto), end_at: Each::All(bound), ..policy },
+            _ => bounds,
+        }])
+    });
+    let measured = (name(taste, &CHANNELS), name(taste, &SKUS), time(taste), units(taste));
+    let measured = (measured, 0..9u64, number(taste)).prop_map(|(of, until, velocity)| {
+        let (channel, sku, at, buffer) = of;
+        let velocity = velocity.max(until * 1_000_000);
+        Command::Measured(vec![Measured { channel, sku, velocity, at, until, buffer }])
+    });
+    let rebalance = proptest::option::of(proptest::collection::vec(name(taste, &KITS), 0..3));
+    let removed = (name(taste, &CHANNELS), any::<bool>())
+        .prop_map(|(channel, abandon)| Command::RemoveChannel { channel, abandon });
+    let lagged = (name(taste, &CHANNELS), time(taste))
+        .prop_map(|(channel, lag)| Command::Lagged { node: 1, lags: [(channel, (lag, 9))].into() });
+    prop_oneof![
+        8 => put,
+        4 => measured,
+        4 => rebalance.prop_map(Command::Rebalance),
+        1 => removed,
+        1 => lagged,
+    ]
+    .boxed()
+}
+
 /// What owners of channels say of pushes.
 fn pushes(taste: Taste) -> BoxedStrategy<Command> {
     let channel = || name(taste, &CHANNELS);
@@ -253,12 +295,6 @@ fn command(taste: Taste) -> BoxedStrategy<Command> {
                 definition: state::channel::Definition { dedup_window_ms, pushes, ..definition },
             }
         });
-    let put_policies =
-        (any::<bool>(), any::<[u32; 3]>(), units(taste)).prop_map(|(split, w, buffer)| {
-            let weights = [0, 1, 2].map(|n| (CHANNELS[n], w[n]));
-            let mode = if split { Mode::Split } else { Mode::Shared };
-            Command::PutPolicies(vec![policy(mode, &weights, &[("shop", buffer)])])
-        });
     let map = (sku(), 0..8usize).prop_map(|(sku, which)| {
         let named: Vec<&str> =
             (0..3).filter(|n| which >> n & 1 == 1).map(|n| CHANNELS[n]).collect();
@@ -271,7 +307,7 @@ fn command(taste: Taste) -> BoxedStrategy<Command> {
         6 => segment,
         4 => movements,
         1 => put_channel,
-        1 => put_policies,
+        2 => shares(taste),
         2 => map,
         1 => list,
         1 => (channel(), 1..3u64).prop_map(|(channel, node)| Command::Claim { channel, node }),

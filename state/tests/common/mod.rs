@@ -16,6 +16,7 @@ use state::ledger::Kind;
 use state::limits::{self, DAY_MS};
 use state::order::{LineImage, Removal, RemovalLine};
 use state::origin::{Lane, Origin};
+use state::policy::{Buffer, Each, Weights};
 use state::{Effects, Key, Millis, Reply, Stamp, State};
 
 /// How many cases a property is tried with; `PROPTEST_CASES` asks for more. A failure prints what
@@ -71,6 +72,7 @@ impl Node {
         state::invariant::levels_are_sums(self.state.data(), sums)?;
         state::invariant::orders_are_settled(self.state.data())?;
         state::invariant::reserved_is_held(self.state.data())?;
+        state::invariant::shares_add_up(self.state.data())?;
         state::invariant::lists_are_derived(&self.state)
     }
 }
@@ -93,9 +95,17 @@ pub fn policy(mode: Mode, weights: &[(&str, u32)], buffers: &[(&str, i64)]) -> P
     Policy {
         sku: "*".into(),
         mode,
-        weights: weights.iter().map(|(name, weight)| ((*name).into(), *weight)).collect(),
-        buffers: buffers.iter().map(|(name, units)| ((*name).into(), *units)).collect(),
+        weights: Weights::Fixed(weights.iter().map(|(name, w)| ((*name).into(), *w)).collect()),
+        buffers: Each::Named(
+            buffers.iter().map(|(name, units)| ((*name).into(), Buffer::Units(*units))).collect(),
+        ),
+        ..Policy::default()
     }
+}
+
+/// Replaces the policies, whichever there are.
+pub const fn put_policies(policies: Vec<Policy>) -> Command {
+    Command::PutPolicies { policies, replaces: None }
 }
 
 pub fn map(sku: &str, channels: &[&str]) -> Command {

@@ -1,15 +1,18 @@
 //! The words of scripts.
 
+use std::collections::BTreeMap;
+
 use state::Millis;
-use state::allocation::Mode;
+use state::allocation::{Mode, Policy};
 use state::command::{
     Asked, Confirm, Count, Fact, Hold, HoldLine, ListingSpec, Moved, MovementRequest,
 };
 use state::ledger::Kind;
 use state::limits::{DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS};
 use state::order::{LineImage, Removal};
+use state::policy::{Buffer, Each, Weights};
 
-use super::{START, image_of, policy, refund, request};
+use super::{START, image_of, refund, request};
 
 pub fn option<'a>(options: &[&'a str], name: &str) -> Option<&'a str> {
     options.iter().find_map(|option| option.strip_prefix(name)?.strip_prefix('='))
@@ -30,17 +33,43 @@ pub fn duration(word: &str) -> Millis {
     number(count) * unit
 }
 
-/// `ebay=20-2` is a weight of 20 and a buffer of 2.
-pub fn policy_of(mode: &str, parts: &[&str]) -> state::allocation::Policy {
+/// `ebay=20-2` is a weight of 20 and a buffer of 2, which may be `5%` or `auto` as well. Weights are what is sold
+/// with `velocity`; `min:3`, `max:20`, `end:1`, `floor:10%`, `cap:60%` and `low:25%` are of all channels.
+pub fn policy_of(mode: &str, parts: &[&str]) -> Policy {
     let mode = if mode == "split" { Mode::Split } else { Mode::Shared };
-    let (mut weights, mut buffers) = (Vec::new(), Vec::new());
+    let mut policy = Policy { mode, sku: "*".into(), ..Policy::default() };
+    let (mut weights, mut buffers) = (BTreeMap::new(), BTreeMap::new());
+    let percent = |text: &str| text.strip_suffix('%').map(|n| 10_000 * n.parse::<u32>().unwrap());
     for part in parts {
-        let (name, numbers) = part.split_once('=').unwrap();
+        if let Some((name, value)) = part.split_once(':') {
+            match name {
+                "min" => policy.min = Each::All(value.parse().unwrap()),
+                "max" => policy.max = Each::All(value.parse().unwrap()),
+                "end" => policy.end_at = Each::All(value.parse().unwrap()),
+                "floor" => policy.floor = percent(value),
+                "cap" => policy.cap = percent(value),
+                "low" => policy.low_share = percent(value),
+                _ => panic!("{part}"),
+            }
+            continue;
+        }
+        let Some((name, numbers)) = part.split_once('=') else {
+            policy.weights = Weights::Velocity;
+            continue;
+        };
         let (weight, buffer) = numbers.split_once('-').unwrap_or((numbers, "0"));
-        weights.push((name, weight.parse().unwrap()));
-        buffers.push((name, buffer.parse().unwrap()));
+        weights.insert(name.to_string(), weight.parse().unwrap_or(0));
+        let buffer = match (buffer, percent(buffer)) {
+            ("auto", _) => Buffer::Auto,
+            (_, Some(part)) => Buffer::Part(part),
+            (units, None) => Buffer::Units(units.parse().unwrap()),
+        };
+        buffers.insert(name.to_string(), buffer);
     }
-    policy(mode, &weights, &buffers)
+    if policy.weights != Weights::Velocity {
+        policy.weights = Weights::Fixed(weights);
+    }
+    Policy { buffers: Each::Named(buffers), ..policy }
 }
 
 /// `L1=MUG*2`: the line, the SKU or `?`, the units.
