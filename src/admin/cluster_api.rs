@@ -4,9 +4,10 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use cluster::{ChangeError, InitError, Member, Role};
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use state::Command;
+use utoipa::{IntoParams, ToSchema};
 
-use super::extract::{Body, Json, Path};
+use super::extract::{Body, Json, Path, Query};
 use super::{AGREEMENT, Admin, Problem};
 use crate::channel::hex;
 
@@ -207,14 +208,33 @@ pub(super) async fn demote(
     Ok(DONE)
 }
 
+/// What an operator knows of a node that is removed.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Removal {
+    /// That it is destroyed, with its disk: its quotas are available to all again. Say so of one that runs, and
+    /// it may grant them as well. May be said later, of a node that is no member any more.
+    #[serde(default)]
+    destroyed: bool,
+}
+
 /// Removes a node for good; its id is never used again.
 #[utoipa::path(delete, path = "/cluster/members/{id}", operation_id = "remove_member",
-    tag = "cluster",     params(("id" = u64, Path)), responses((status = 200, body = Done), (status = 409, body = Problem)))]
+    tag = "cluster",     params(("id" = u64, Path), Removal),
+    responses((status = 200, body = Done), (status = 409, body = Problem),
+        (status = 503, body = Problem)))]
 pub(super) async fn remove(
     State(admin): State<Admin>,
     Path(id): Path<u64>,
+    Query(Removal { destroyed }): Query<Removal>,
 ) -> Result<Json<Done>, Problem> {
-    admin.raft.remove(id).await?;
+    let members = admin.raft.status().members;
+    if !destroyed || members.iter().any(|known| known.member.id == id) {
+        admin.raft.remove(id).await?;
+    }
+    if destroyed {
+        admin.change(&Command::Destroyed { node: id }).await?;
+    }
     Ok(DONE)
 }
 

@@ -23,6 +23,8 @@ pub(super) const fn of_command(command: &Command) -> &'static str {
         Command::Report { .. } => "command report",
         Command::Queue(_) => "command queue",
         Command::Letters(_) => "command letters",
+        Command::Grant(_) => "command grant",
+        Command::Destroyed { .. } => "command destroyed",
     }
 }
 

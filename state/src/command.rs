@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::allocation::Policy;
 use crate::channel::Definition;
+use crate::escrow::told::Told;
+use crate::escrow::{Grant, Size};
 use crate::kits::Parts;
 use crate::ledger::Kind;
 use crate::order::{LineImage, RemovalLine};
@@ -102,6 +104,13 @@ pub enum Command {
     Queue(Vec<Ask>),
     /// Applies dead letters again, by what was understood of them, or forgets them where nothing is said.
     Letters(Vec<Letter>),
+    /// Sets units apart for nodes to grant from by themselves.
+    Grant(Vec<Grant>),
+    /// An operator says that a node is destroyed, with its disk.
+    Destroyed {
+        /// The node.
+        node: NodeId,
+    },
 }
 
 /// A dead letter by its log index and number, and what of it is applied now; nothing forgets it.
@@ -170,6 +179,8 @@ pub struct SkuSettings {
     pub backorder: Option<i64>,
     /// The mark for notices of low stock; below zero there are none.
     pub low_at: Option<i64>,
+    /// How much of it may lie in quotas, at each location.
+    pub escrow: Option<Size>,
 }
 
 /// What a node found when it looked its whole replica over.
@@ -295,6 +306,8 @@ pub enum Fact {
         /// Where to go on: opaque, as the channel's kind writes it.
         cursor: String,
     },
+    /// What a node did with its quotas. No channel says it.
+    Escrow(Told),
 }
 
 /// Stock that moved outside of any order.

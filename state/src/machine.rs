@@ -9,6 +9,7 @@ use crate::allocation::Policy;
 use crate::channel::{Channel, Definition, Owner};
 use crate::command::{Command, Report};
 use crate::data::Data;
+use crate::escrow::Holder;
 use crate::ledger::Stock;
 use crate::limits;
 use crate::listing::{Due, Listing, Place, Stale};
@@ -37,6 +38,8 @@ pub struct State {
     pub(crate) short: BTreeSet<Id>,
     /// When what is held is let go.
     pub(crate) holds: BTreeSet<(Millis, String)>,
+    /// What is held from quotas, by who lets it go.
+    pub(crate) escrowed: BTreeSet<(Holder, String)>,
     pub(crate) lists: Lists,
 }
 
@@ -69,8 +72,14 @@ impl State {
         state.data.kits.derive();
         state.lists = Lists::of(&state.data.queue);
         for (id, reservation) in state.data.reservations.entries().iter() {
-            if reservation.status == Status::Held {
-                state.holds.insert((reservation.expires, id.clone()));
+            match (reservation.status, reservation.escrow) {
+                (Status::Held, None) => {
+                    state.holds.insert((reservation.expires, id.clone()));
+                }
+                (Status::Held, Some(escrow)) => {
+                    state.escrowed.insert((escrow.holder, id.clone()));
+                }
+                _ => {}
             }
         }
         for (sku, stock) in state.data.stock.iter() {
@@ -132,6 +141,12 @@ impl State {
         &self.holds
     }
 
+    /// What is held from quotas, by who lets it go.
+    #[must_use]
+    pub const fn escrowed(&self) -> &BTreeSet<(Holder, String)> {
+        &self.escrowed
+    }
+
     /// Applies a command. The same commands with the same stamps give the same state everywhere.
     pub fn apply(&mut self, stamp: Stamp, command: Command) -> (Reply, Effects) {
         let now = stamp.now.max(self.data.now).min(limits::TIME_MAX);
@@ -169,6 +184,8 @@ impl State {
             Command::Report { checkpoint, node, report } => self.report(checkpoint, node, report),
             Command::Queue(asks) => self.ask_queue(&mut work, asks),
             Command::Letters(letters) => self.letters(&mut work, letters),
+            Command::Grant(grants) => self.grant(&mut work, grants),
+            Command::Destroyed { node } => self.destroyed(&mut work, node),
         };
         self.work_off_named(&mut work);
         self.touch_related(&mut work);

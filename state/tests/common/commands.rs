@@ -188,7 +188,7 @@ fn settings(taste: Taste) -> BoxedStrategy<Command> {
     );
     wanted
         .prop_map(|(sku, components, backorder, low_at)| {
-            let settings = SkuSettings { listings: None, components, backorder, low_at };
+            let settings = SkuSettings { components, backorder, low_at, ..SkuSettings::default() };
             Command::Map { sku, settings }
         })
         .boxed()
