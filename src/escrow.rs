@@ -305,21 +305,23 @@ impl<A: Agreed, S: Store> Escrow<A, S> {
     /// Does what is due; when the next reservation ends.
     fn work(&self) -> Option<Instant> {
         let status = self.0.cluster.status();
-        if status.role == Role::Uninitialised || *self.0.removed.borrow() {
+        if status.role == Role::Uninitialised {
             return None;
         }
+        let removed = *self.0.removed.borrow();
         let (at, now) = ((self.0.clock)(), Instant::now());
         let mut book = self.book();
-        let nodes: Vec<NodeId> = status.members.iter().map(|known| known.member.id).collect();
-        // Whoever is alone needs what it has.
-        let returns = status.leader.is_some();
+        let nodes = status.members.iter().map(|known| known.member.id);
+        // What a removed node has left is of no use to it; whoever is alone needs what it has.
+        let nodes: Vec<NodeId> = nodes.filter(|id| !removed || *id != status.id).collect();
+        let returns = removed || status.leader.is_some();
         let due = self.0.cluster.look(|state| {
             if !book.settle(state) {
                 return Vec::new();
             }
             let escrow = &state.data().escrow;
             if !escrow.holders().contains_key(&self.0.holder) {
-                let open = !escrow.skus().is_empty() && !book.has_told();
+                let open = !removed && !escrow.skus().is_empty() && !book.has_told();
                 return if open { vec![What::Opened] } else { Vec::new() };
             }
             let taken = |sku: &str, location: &str| book.taken(sku, location);

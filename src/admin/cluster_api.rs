@@ -233,8 +233,28 @@ pub(super) async fn remove(
         admin.raft.remove(id).await?;
     }
     if destroyed {
-        admin.change(&Command::Destroyed { node: id }).await?;
+        admin.change(&Command::Destroyed { node: id, keeping: None }).await?;
     }
+    Ok(DONE)
+}
+
+/// Says that the disk is destroyed that a node had before the one that it has now: what it held in escrow there
+/// is available to all again. Of a node that is gone with its disk, see its removal.
+#[utoipa::path(post, path = "/cluster/members/{id}/former-disk-destroyed",
+    operation_id = "former_disk_destroyed", tag = "cluster", params(("id" = u64, Path)),
+    responses((status = 200, body = Done), (status = 409, body = Problem),
+        (status = 503, body = Problem)))]
+pub(super) async fn former_disk_destroyed(
+    State(admin): State<Admin>,
+    Path(id): Path<u64>,
+) -> Result<Json<Done>, Problem> {
+    admin.barrier().await?;
+    let current = admin.read().state().data().escrow.current(id);
+    let Some(current) = current else {
+        let why = format!("node {id} has no disk that anything was granted to");
+        return Err(Problem::conflict("no_escrow", why));
+    };
+    admin.change(&Command::Destroyed { node: id, keeping: Some(current.book) }).await?;
     Ok(DONE)
 }
 

@@ -222,6 +222,7 @@ fn routes() -> [(OpenApiRouter<Admin>, Option<Scope>); 4] {
         .routes(routes!(cluster_api::promote))
         .routes(routes!(cluster_api::demote))
         .routes(routes!(cluster_api::remove))
+        .routes(routes!(cluster_api::former_disk_destroyed))
         .routes(routes!(cluster_api::transfer))
         .routes(routes!(cluster_api::snapshot));
     let open = OpenApiRouter::new()

@@ -3,6 +3,8 @@
 //! Where a SKU has escrow, they are asked of this node's quotas first, and of the cluster only if those cannot
 //! say.
 
+use std::time::Duration;
+
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -19,6 +21,9 @@ use super::{Admin, Problem, ask};
 use crate::clock::rfc3339;
 use crate::escrow::{Change, Said};
 use crate::inbox::Busy;
+
+/// How long a leader may take to show that it can be reached.
+const REACH: Duration = Duration::from_secs(2);
 
 /// What to hold, all or none: `lines`, or one line's `sku` and `quantity`.
 #[derive(Deserialize, ToSchema)]
@@ -181,20 +186,18 @@ async fn beyond(
     said: &[u8],
     (hold, lacking): (Hold, Vec<Lacking>),
 ) -> Result<Json<Reservation>, Problem> {
-    let alone = admin.raft.status().leader.is_none();
-    let answer = if alone {
-        Err(Problem::not_begun("nobody leads".into()))
-    } else {
-        agree(admin, headers, said, Asked::Hold(hold)).await
-    };
-    answer.map_err(|problem| {
-        if !problem.is_not_begun() {
-            return problem;
+    // What was sent on its way to a leader who cannot be reached may still be granted, and so could not be
+    // refused: first it is asked for something that changes nothing.
+    let reached = admin.raft.status().leader.is_some() && admin.raft.barrier(REACH).await.is_ok();
+    if reached {
+        let answer = agree(admin, headers, said, Asked::Hold(hold)).await;
+        if !answer.as_ref().is_err_and(Problem::is_not_begun) {
+            return answer;
         }
-        let each: Vec<String> = lacking.iter().map(ask::lack).collect();
-        let quota = "in this region's quota, and the cluster cannot be reached";
-        Problem::conflict("insufficient_stock", format!("{} {quota}", each.join("; ")))
-    })
+    }
+    let each: Vec<String> = lacking.iter().map(ask::lack).collect();
+    let quota = "in this region's quota, and the cluster cannot be reached";
+    Err(Problem::conflict("insufficient_stock", format!("{} {quota}", each.join("; "))))
 }
 
 /// Asks this node first, where it goes on with the reservation by itself.

@@ -106,10 +106,12 @@ pub enum Command {
     Letters(Vec<Letter>),
     /// Sets units apart for nodes to grant from by themselves.
     Grant(Vec<Grant>),
-    /// An operator says that a node is destroyed, with its disk.
+    /// An operator says that what a node kept is destroyed.
     Destroyed {
         /// The node.
         node: NodeId,
+        /// Of a node that goes on with another disk: the book on that. It and those after it are not.
+        keeping: Option<u64>,
     },
 }
 

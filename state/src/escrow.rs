@@ -175,7 +175,8 @@ impl Escrow {
     }
 
     /// The book of a node that is granted quotas: the newest that it opened.
-    fn current(&self, node: NodeId) -> Option<Holder> {
+    #[must_use]
+    pub fn current(&self, node: NodeId) -> Option<Holder> {
         let books = Holder { node, book: 0 }..=Holder { node, book: u64::MAX };
         let open = self.holders.range(books).filter(|(_, standing)| !standing.closed);
         open.max_by_key(|(_, standing)| standing.opened).map(|(holder, _)| *holder)
@@ -480,14 +481,27 @@ impl State {
         self.book(work, &booking)
     }
 
-    /// An operator says that a node is destroyed, with its disk: nobody spends its quotas any more. What it
-    /// held for others, as far as it told, ends by agreed time from now on.
-    pub(crate) fn destroyed(&mut self, work: &mut Work, node: NodeId) -> Reply {
-        let of_node = |holder: &Holder| holder.node == node;
+    /// An operator says that the disks of a node are destroyed, or those before the one with the book
+    /// `keeping`: nobody spends those quotas any more. What was held from them, as far as it was told, ends by agreed time from
+    /// now on.
+    pub(crate) fn destroyed(
+        &mut self,
+        work: &mut Work,
+        node: NodeId,
+        keeping: Option<u64>,
+    ) -> Reply {
         let escrow = &mut self.data.escrow;
-        for (_, standing) in escrow.holders.iter_mut().filter(|(holder, _)| of_node(holder)) {
-            standing.closed = true;
+        let before = match keeping.map(|book| escrow.holders.get(&Holder { node, book })) {
+            None => u64::MAX,
+            Some(Some(keeping)) => keeping.opened,
+            Some(None) => return Reply::Rejected("the node has not opened that book yet".into()),
+        };
+        for (holder, standing) in &mut escrow.holders {
+            standing.closed |= holder.node == node && standing.opened < before;
         }
+        let closed = escrow.holders.iter().filter(|(_, standing)| standing.closed);
+        let closed: Vec<Holder> = closed.map(|(holder, _)| *holder).collect();
+        let of_node = |holder: &Holder| closed.contains(holder);
         let mut quotas = Vec::new();
         for (sku, shares) in escrow.skus.iter() {
             for (location, holders) in &shares.quotas {

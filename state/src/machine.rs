@@ -185,7 +185,7 @@ impl State {
             Command::Queue(asks) => self.ask_queue(&mut work, asks),
             Command::Letters(letters) => self.letters(&mut work, letters),
             Command::Grant(grants) => self.grant(&mut work, grants),
-            Command::Destroyed { node } => self.destroyed(&mut work, node),
+            Command::Destroyed { node, keeping } => self.destroyed(&mut work, node, keeping),
         };
         self.work_off_named(&mut work);
         self.touch_related(&mut work);

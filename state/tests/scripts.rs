@@ -165,7 +165,10 @@ impl Player {
                 let (sku, location, units) = place_of(units);
                 Command::Grant(vec![Grant { holder: holder(of), sku, location, units }])
             }
-            ["destroyed", node] => Command::Destroyed { node: number(node) },
+            ["destroyed", node, ref rest @ ..] => {
+                let keeping = option(rest, "keeping").map(number);
+                Command::Destroyed { node: number(node), keeping }
+            }
             ["due", ref nodes @ ..] => return self.due_to(nodes),
             ["idle", of, ref nodes @ ..] => return self.idle(of, nodes),
             ["judge", of, ref rest @ ..] => return self.judge(of, rest),

@@ -9,7 +9,7 @@ use super::Holder;
 use crate::command::Confirm;
 use crate::data::Answer;
 use crate::ledger::Kind;
-use crate::limits::{self, ANSWER_KEEP_MS, ANSWERS_MAX, TIME_MAX};
+use crate::limits::{self, ANSWER_KEEP_MS, ANSWERS_MAX, RESERVATION_TTL_MAX_MS, TIME_MAX};
 use crate::machine::{State, Work};
 use crate::reply::{Answered, Refused};
 use crate::reservation::{Line, Reservation, Status, part_of};
@@ -147,7 +147,7 @@ impl Reservation {
             expires: at.saturating_add(held.ttl_ms).min(TIME_MAX),
             status: Status::Held,
             ended: None,
-            escrow: Some(Escrowed { holder, ttl_ms: held.ttl_ms }),
+            escrow: Some(Escrowed { holder, ttl_ms: held.ttl_ms.min(RESERVATION_TTL_MAX_MS) }),
         }
     }
 
@@ -175,7 +175,7 @@ impl Reservation {
             What::Opened | What::Held(_) | What::Returned { .. } => return,
             What::Confirmed { sold, reference, .. } => {
                 for (line, sold) in self.lines.iter_mut().zip(sold) {
-                    let units = (sold - line.confirmed).clamp(0, line.held);
+                    let units = sold.saturating_sub(line.confirmed).min(line.held).max(0);
                     (line.held, line.confirmed) = (line.held - units, line.confirmed + units);
                 }
                 self.reference = reference.clone().or_else(|| self.reference.take());
@@ -186,7 +186,7 @@ impl Reservation {
             What::Extended(_, ttl_ms) => {
                 self.expires = at.saturating_add(*ttl_ms).min(TIME_MAX);
                 if let Some(escrow) = &mut self.escrow {
-                    escrow.ttl_ms = *ttl_ms;
+                    escrow.ttl_ms = (*ttl_ms).min(RESERVATION_TTL_MAX_MS);
                 }
                 None
             }
@@ -299,7 +299,7 @@ impl State {
         known.reference = reference.cloned().or_else(|| known.reference.take());
         let mut lines = core::mem::take(&mut known.lines);
         for (line, sold) in lines.iter_mut().zip(sold) {
-            let units = sold.min(&limits::QUANTITY_MAX) - line.confirmed;
+            let units = sold.saturating_sub(line.confirmed).min(limits::QUANTITY_MAX);
             let held = units.min(line.held);
             if units < 1 {
                 continue;
