@@ -1,11 +1,13 @@
-//! Three questions about the road of a webhook, each answered by ratios from one run, since machines
+//! Four questions about the road of a webhook, and of a reservation, each answered by ratios from one run, since machines
 //! differ and are noisy:
 //!
 //! 1. What does a promise cost? Webhooks a second that one node answers 200, each on disk and synced,
 //!    against a bare hyper server that reads the body, verifies the HMAC and stores nothing.
 //! 2. What does agreement cost? Events a second that three nodes have committed and applied, all of
 //!    them, from the first webhook sent to the last replica done.
-//! 3. What do verifying and understanding cost? Nanoseconds a delivery, next to the HMAC alone.
+//! 3. What does asking nobody else save? Reservations a second that one of three nodes grants from its quota,
+//!    next to those that the cluster agrees on.
+//! 4. What do verifying and understanding cost? Nanoseconds a delivery, next to the HMAC alone.
 //!
 //! `make bench`. Each server is a process of its own; the load comes from this one and shares the
 //! machine with them.
@@ -32,7 +34,8 @@ use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use marketplace::load::{self, Plan, Report};
 use marketplace::{Item, Options};
-use nodes::{Fallible, Nodes};
+use nodes::{Fallible, Nodes, TOKEN};
+use serde_json::json;
 use sha2::Sha256;
 use stockraft::channel;
 use stockraft::config::Config;
@@ -42,6 +45,8 @@ const SECRET: &str = "hush_bench_0123456789abcdef";
 const DELIVERIES: usize = 60_000;
 const CONNECTIONS: usize = 64;
 const ROUNDS: usize = 3;
+/// Reservations a round.
+const HOLDS: usize = 5_000;
 
 #[expect(clippy::print_stdout, reason = "a bench prints what it measured")]
 fn main() -> Fallible<()> {
@@ -52,6 +57,7 @@ fn main() -> Fallible<()> {
     println!("{DELIVERIES} distinct signed orders a round, {CONNECTIONS} connections\n");
     runtime.block_on(promise())?;
     runtime.block_on(agreement())?;
+    runtime.block_on(grants())?;
     understanding()
 }
 
@@ -158,8 +164,67 @@ async fn agreement() -> Fallible<()> {
 
 /// The third question.
 #[expect(clippy::print_stdout, reason = "a bench prints what it measured")]
+async fn grants() -> Fallible<()> {
+    println!("3. reservations a second at one of three nodes");
+    let dir = tempfile::tempdir()?;
+    let nodes = start(dir.path(), "holds", 3).await?;
+    for (sku, max) in [("AGREED", 0), ("ESCROW", 300 * HOLDS)] {
+        let receipt =
+            json!({ "id": sku, "kind": "receipt", "sku": sku, "quantity": 1_000 * HOLDS });
+        let movements = json!({ "movements": [receipt] });
+        nodes.apis[0].call(Method::POST, "/v1/movements", Some(&movements)).await?;
+        let escrow = json!({ "escrow": { "max": max } });
+        nodes.apis[0].call(Method::PUT, &format!("/v1/skus/{sku}"), Some(&escrow)).await?;
+        granted(&nodes, sku, max / 3).await?;
+    }
+    for (what, sku, connections) in [
+        ("agreed, one at a time", "AGREED", 1),
+        ("from the quota, one at a time", "ESCROW", 1),
+        ("agreed", "AGREED", CONNECTIONS),
+        ("from the quota", "ESCROW", CONNECTIONS),
+    ] {
+        let count = if connections == 1 { HOLDS / 10 } else { HOLDS };
+        let requests: Result<_, _> = (0..count).map(|_| hold(sku)).collect();
+        let url = format!("http://127.0.0.1:{}", nodes.ports[2][1]);
+        let plan = Plan { connections, per_second: None };
+        line(what, &load::send(&url, requests?, plan).await?);
+    }
+    nodes.stop()?;
+    println!();
+    Ok(())
+}
+
+/// Waits until the last node has so much of a SKU in its quota.
+async fn granted(nodes: &Nodes, sku: &str, units: usize) -> Fallible<()> {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let stock = nodes.apis[2].call(Method::GET, &format!("/v1/stock/{sku}"), None).await;
+        let left = stock.ok().and_then(|stock| {
+            stock["quotas"].as_object()?.values().find_map(|quotas| quotas["3"].as_u64())
+        });
+        if left.unwrap_or(0) >= u64::try_from(units)? {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            return Err(format!("{left:?} of {units} {sku} were granted in time").into());
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+fn hold(sku: &str) -> Result<Request<Full<Bytes>>, hyper::http::Error> {
+    let body = json!({ "sku": sku, "quantity": 1, "ttl_s": 3600 }).to_string();
+    Request::post("/v1/reservations")
+        .header("host", "bench")
+        .header("authorization", format!("Bearer {TOKEN}"))
+        .header("content-type", "application/json")
+        .body(Full::new(Bytes::from(body)))
+}
+
+/// The fourth question.
+#[expect(clippy::print_stdout, reason = "a bench prints what it measured")]
 fn understanding() -> Fallible<()> {
-    println!("3. nanoseconds a delivery of Shopify, one thread");
+    println!("4. nanoseconds a delivery of Shopify, one thread");
     let deliveries = load::prebuild(&store(), 2_000)?;
     let requests = load::sign_all(&deliveries, "http://127.0.0.1/webhooks/bench", SECRET)?;
     let scheme = Scheme::shopify(&[SECRET])?;

@@ -106,7 +106,8 @@ fn check(frozen: &Frozen, history: &History, count: &mut u64) -> Result<(), Stri
     let data = &frozen.data;
     invariant::levels_are_sums(data, sums)?;
     invariant::orders_are_settled(data)?;
-    invariant::reserved_is_held(data)
+    invariant::reserved_is_held(data)?;
+    invariant::escrow_adds_up(data)
 }
 
 #[cfg(test)]

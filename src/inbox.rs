@@ -16,7 +16,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use cluster::durable::{self, Db, Records};
 use cluster::{Clock, codec};
 use state::Key;
-use state::command::Delivery;
+use state::command::{Delivery, Fact};
+use state::escrow::told::Told;
 use state::origin::{Lane, Origin};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
@@ -37,6 +38,8 @@ const REMOVED_PER_WRITE: usize = 4;
 
 const LANES: [Lane; 2] = [Lane::Urgent, Lane::Normal];
 const MARK: &[u8] = &[2];
+/// What this disk calls its book of quotas, and the newest serial in it.
+const BOOK: &[u8] = &[3];
 
 /// Where a delivery stands in the inbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,6 +122,18 @@ struct Queue {
     kept_bytes: u64,
     mark_changed: bool,
     next_id: u64,
+    told: Recorded,
+}
+
+/// What the disk kept of this node's quotas when it was opened.
+#[derive(Default)]
+struct Recorded {
+    /// Drawn at random when the disk was new: one that is destroyed takes what it knew with it.
+    book: u64,
+    /// The newest serial that was ever written.
+    issued: u64,
+    /// What was told, as far as it is kept.
+    told: Vec<Told>,
 }
 
 #[derive(Default)]
@@ -183,7 +198,7 @@ impl<S: Store> Inbox<S> {
     ) -> Result<(Self, Writer<S>), durable::Error> {
         let same = planted::has(Bug::SameIncarnation);
         let origin = if same { Origin { incarnation: 1, ..origin } } else { origin };
-        let queue = read_back(&db)?;
+        let queue = read_back(&db, origin.incarnation)?;
         let backlog: u64 = queue.lanes.iter().flat_map(|l| &l.waiting).map(|s| s.count).sum();
         measures.backlog.set(i64::try_from(backlog).unwrap_or(i64::MAX));
         let (writer, waiting) = mpsc::channel(WAITING_MAX);
@@ -201,8 +216,29 @@ impl<S: Store> Inbox<S> {
         self.origin
     }
 
+    /// The name of this disk's book of quotas.
+    #[must_use]
+    pub fn book(&self) -> u64 {
+        self.shared.queue().told.book
+    }
+
+    /// The newest serial of what was ever told of quotas, and what of it was kept: the first time.
+    pub(crate) fn take_told(&self) -> (u64, Vec<Told>) {
+        let mut queue = self.shared.queue();
+        (queue.told.issued, std::mem::take(&mut queue.told.told))
+    }
+
     /// Makes a delivery durable. When this returns, it survives a power loss.
     pub async fn accept(&self, lane: Lane, delivery: Delivery) -> Result<Place, Busy> {
+        self.put(lane, delivery)?.await.unwrap_or(Err(Busy::Stopping))
+    }
+
+    /// Has a delivery made durable, after all that were put in before, and says when it is.
+    pub(crate) fn put(
+        &self,
+        lane: Lane,
+        delivery: Delivery,
+    ) -> Result<oneshot::Receiver<Result<Place, Busy>>, Busy> {
         self.ready()?;
         let (answer, answered) = oneshot::channel();
         let waiting = Waiting { lane, delivery, answer };
@@ -210,7 +246,7 @@ impl<S: Store> Inbox<S> {
             mpsc::error::TrySendError::Full(_) => Busy::Full,
             mpsc::error::TrySendError::Closed(_) => Busy::Stopping,
         })?;
-        answered.await.unwrap_or(Err(Busy::Stopping))
+        Ok(answered)
     }
 
     /// Whether a delivery could be accepted now.
@@ -370,8 +406,9 @@ impl Queue {
     }
 }
 
-/// Reads what a former process left: segments past the mark wait again, those before it are kept.
-fn read_back<S: Store>(db: &S) -> Result<Queue, durable::Error> {
+/// Reads what a former process left: segments past the mark wait again, those before it are kept. A new disk's
+/// book gets the name `new`.
+fn read_back<S: Store>(db: &S, new: u64) -> Result<Queue, durable::Error> {
     let mut queue = Queue { next_id: 1, ..Queue::default() };
     let marks: [u64; 2] = match db.get(MARK)? {
         Some(bytes) => {
@@ -386,6 +423,12 @@ fn read_back<S: Store>(db: &S) -> Result<Queue, durable::Error> {
         queue.lane_mut(lane).mark = mark;
         queue.next_id = queue.next_id.max(mark + 1);
     }
+    (queue.told.book, queue.told.issued) = match db.get(BOOK)? {
+        Some(bytes) => {
+            codec::decode(&bytes).map_err(|error| db.corrupt(format!("the book: {error}")))?
+        }
+        None => (new, 0),
+    };
     for found in db.range(&[record::SEGMENT], MARK) {
         let (key, bytes) = found?;
         let no_key = || db.corrupt(format!("{key:02x?} is no number of a segment"));
@@ -393,6 +436,7 @@ fn read_back<S: Store>(db: &S) -> Result<Queue, durable::Error> {
         let stored = decode(db, id, &bytes)?;
         queue.next_id = queue.next_id.max(id + 1);
         let length = u64::try_from(bytes.len()).unwrap_or(0);
+        queue.told.told.extend(stored.deliveries.iter().flat_map(told).cloned());
         if id <= queue.lane(stored.lane).mark {
             queue.keep(id, length, stored.written_ms);
             continue;
@@ -408,6 +452,14 @@ fn read_back<S: Store>(db: &S) -> Result<Queue, durable::Error> {
         });
     }
     Ok(queue)
+}
+
+/// What a delivery tells of quotas.
+fn told(delivery: &Delivery) -> impl Iterator<Item = &Told> {
+    delivery.facts.iter().filter_map(|fact| match fact {
+        Fact::Escrow(told) => Some(told),
+        _ => None,
+    })
 }
 
 fn decode<S: Store>(db: &S, id: u64, bytes: &[u8]) -> Result<Stored, durable::Error> {

@@ -21,6 +21,7 @@ mod cron;
 pub mod demo;
 pub mod digest;
 mod endpoint;
+pub mod escrow;
 pub mod history;
 pub mod home;
 pub mod inbox;

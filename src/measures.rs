@@ -76,6 +76,8 @@ pub struct Measures {
     pub applied_index: Gauge<u64, AtomicU64>,
     /// What the state holds, as of the newest scrape.
     pub held: Held,
+    /// What this node grants from its quotas.
+    pub escrow: Escrow,
     windows: Mutex<BTreeMap<String, Window>>,
 }
 
@@ -101,7 +103,7 @@ impl Held {
         let stock = state.short().iter().filter_map(|sku| state.data().stock.get(sku));
         self.skus_short.set(length(state.short().len()));
         self.units_short.set(stock.flat_map(|stock| shortfalls(stock).into_values()).sum());
-        self.reservations.set(length(state.holds().len()));
+        self.reservations.set(length(state.holds().len() + state.escrowed().len()));
         let overlaps = state.overlaps();
         self.skus_overlapping.set(i64::try_from(overlaps.skus).unwrap_or(i64::MAX));
         self.units_overlapping.set(overlaps.units);
@@ -125,6 +127,28 @@ impl Held {
         ] {
             to.register(name, help, gauge.clone());
         }
+    }
+}
+
+/// What a node grants by itself.
+#[derive(Default)]
+pub struct Escrow {
+    /// Units left of its quotas.
+    pub quota: Gauge<i64, AtomicI64>,
+    /// Reservations granted from them.
+    pub held: Counter,
+    /// Reservations for which they were too small.
+    pub beyond: Counter,
+}
+
+impl Escrow {
+    fn register(&self, to: &mut Registry) {
+        let quota = "Units left of the quotas of this node";
+        to.register("escrow_quota", quota, self.quota.clone());
+        let held = "Reservations granted here from quotas";
+        to.register("escrow_granted", held, self.held.clone());
+        let beyond = "Reservations for which the quotas of this node were too small";
+        to.register("escrow_beyond", beyond, self.beyond.clone());
     }
 }
 
@@ -192,6 +216,7 @@ impl Measures {
             evicted_keys: Gauge::default(),
             applied_index: Gauge::default(),
             held: Held::default(),
+            escrow: Escrow::default(),
             windows: Mutex::default(),
             registry: Mutex::new(Registry::default()),
         };
@@ -219,6 +244,7 @@ impl Measures {
         let posts = "Messages posted to endpoints, by what became of it";
         to.register("endpoint_posts", posts, self.posts.clone());
         self.held.register(to);
+        self.escrow.register(to);
         let ack = "From the receipt of a webhook to its 200";
         to.register_with_unit("webhook_ack", ack, Unit::Seconds, self.ack_seconds.clone());
         let backlog = "Deliveries accepted here that the cluster has not agreed on yet";

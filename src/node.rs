@@ -19,6 +19,7 @@ use crate::channel::target;
 use crate::channel::{self, Meant, Target};
 use crate::config::{self, Channel, Config};
 use crate::endpoint::{self, Endpoint};
+use crate::escrow::{self, Escrow};
 use crate::inbox::{self, Inbox};
 use crate::ingest::{self, Ingest};
 use crate::intake::Intake;
@@ -151,6 +152,12 @@ impl Node {
         let (id, often) = (config.node.id, config.allocation);
         let eyes = (Arc::clone(&clock), Arc::clone(&measures));
         node.tasks.spawn(velocity::run(id, often, member.clone(), eyes, stop()));
+        let on_time = Arc::clone(&clock);
+        let removed = raft.removed();
+        let of_escrow = Arc::clone(&measures);
+        let escrow = Escrow::new(member.clone(), inbox.clone(), on_time, removed, of_escrow);
+        node.tasks.spawn(escrow.clone().run(stop()));
+        node.tasks.spawn(escrow::size::run(member.clone(), stop()));
         let intake = Intake::new(inbox.clone(), &config.ingest, raft.removed());
         let intake = intake.publishing(router(&config, &replica));
         let known = replica.read().unwrap_or_else(PoisonError::into_inner).known();
@@ -185,7 +192,7 @@ impl Node {
         };
         node.tasks.spawn(ingest::serve(public, Arc::new(webhooks), stop()));
         let looks = Arc::new(tokio::sync::Semaphore::new(admin::LOOKS_MAX));
-        let admin = Admin { config, replica, raft, inbox, measures, topics, looks };
+        let admin = Admin { config, replica, raft, inbox, escrow, measures, topics, looks };
         node.tasks.spawn(admin::serve(api, admin, stop()));
         node.tasks.close();
         Ok(node)

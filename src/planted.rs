@@ -17,6 +17,8 @@ pub(crate) enum Bug {
     IntentForgotten,
     /// An ack is answered before it is agreed on.
     AckIsEarly,
+    /// What a node granted from its quota and its replica does not know yet is left of it all the same.
+    SpentIsLeft,
 }
 
 #[cfg(feature = "planted-bugs")]
@@ -27,7 +29,7 @@ mod on {
 
     static PLANTED: OnceLock<Bug> = OnceLock::new();
 
-    const NAMES: [(&str, Bug); 7] = [
+    const NAMES: [(&str, Bug); 8] = [
         ("skip-flush", Bug::SkipFlush),
         ("same-incarnation", Bug::SameIncarnation),
         ("gap-is-applied", Bug::GapIsApplied),
@@ -35,6 +37,7 @@ mod on {
         ("unknown-is-refused", Bug::UnknownIsRefused),
         ("intent-forgotten", Bug::IntentForgotten),
         ("ack-is-early", Bug::AckIsEarly),
+        ("spent-is-left", Bug::SpentIsLeft),
     ];
 
     /// Plants a bug in this process; whether there is one of this name.

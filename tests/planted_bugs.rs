@@ -92,10 +92,17 @@ static BUGS: &[Bug] = &[
         caught_by: SCRIPTS,
     },
     Bug {
+        breaks: "what a region sold of its quota is sold once, though another sold it too",
+        file: "state/src/escrow/told.rs",
+        right: "let units = sold.saturating_sub(line.confirmed).min(limits::QUANTITY_MAX);",
+        wrong: "let units = (*sold).min(limits::QUANTITY_MAX);",
+        caught_by: SCRIPTS,
+    },
+    Bug {
         breaks: "a restarted node lets go what is held when its time is over",
         file: "state/src/machine.rs",
-        right: "if reservation.status == Status::Held {",
-        wrong: "if reservation.status == Status::Expired {",
+        right: "(Status::Held, None) => {",
+        wrong: "(Status::Expired, None) => {",
         caught_by: REPLAY,
     },
     Bug {

@@ -119,7 +119,7 @@ fn fact(fact: &Fact) {
         }
         Fact::Moved(told) => moved(told),
         Fact::Reload { order, .. } => name(order),
-        Fact::Dead { .. } | Fact::Fetched { .. } | Fact::Polled { .. } => {
+        Fact::Dead { .. } | Fact::Fetched { .. } | Fact::Polled { .. } | Fact::Escrow(_) => {
             panic!("a parser says no such thing: {fact:?}")
         }
     }

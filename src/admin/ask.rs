@@ -25,10 +25,7 @@ impl Admin {
         match reply {
             Reply::Answered { answer: Answered::Refused(refused), .. } => Err(refused.into()),
             Reply::Answered { index, answer } => Ok((index, answer)),
-            Reply::KeyReused => Err(Problem::unprocessable(
-                "idempotency_key_reused",
-                "this Idempotency-Key was used with another request in the last 24 hours",
-            )),
+            Reply::KeyReused => Err(Problem::key_reused()),
             other => Err(Problem::internal(format!("unexpected reply {other:?}"))),
         }
     }
@@ -74,7 +71,7 @@ impl From<Refused> for Problem {
     }
 }
 
-fn lack(lack: &Lacking) -> String {
+pub(super) fn lack(lack: &Lacking) -> String {
     let Lacking { sku, requested, available, .. } = lack;
     let place = lack.location.as_ref().map(|place| format!(" at {place:?}")).unwrap_or_default();
     format!("{requested} of {sku:?} wanted, {available} available{place}")

@@ -4,9 +4,10 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use cluster::{ChangeError, InitError, Member, Role};
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use state::Command;
+use utoipa::{IntoParams, ToSchema};
 
-use super::extract::{Body, Json, Path};
+use super::extract::{Body, Json, Path, Query};
 use super::{AGREEMENT, Admin, Problem};
 use crate::channel::hex;
 
@@ -207,14 +208,53 @@ pub(super) async fn demote(
     Ok(DONE)
 }
 
+/// What an operator knows of a node that is removed.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Removal {
+    /// That it is destroyed, with its disk: its quotas are available to all again. Say so of one that runs, and
+    /// it may grant them as well. May be said later, of a node that is no member any more.
+    #[serde(default)]
+    destroyed: bool,
+}
+
 /// Removes a node for good; its id is never used again.
 #[utoipa::path(delete, path = "/cluster/members/{id}", operation_id = "remove_member",
-    tag = "cluster",     params(("id" = u64, Path)), responses((status = 200, body = Done), (status = 409, body = Problem)))]
+    tag = "cluster",     params(("id" = u64, Path), Removal),
+    responses((status = 200, body = Done), (status = 409, body = Problem),
+        (status = 503, body = Problem)))]
 pub(super) async fn remove(
     State(admin): State<Admin>,
     Path(id): Path<u64>,
+    Query(Removal { destroyed }): Query<Removal>,
 ) -> Result<Json<Done>, Problem> {
-    admin.raft.remove(id).await?;
+    let members = admin.raft.status().members;
+    if !destroyed || members.iter().any(|known| known.member.id == id) {
+        admin.raft.remove(id).await?;
+    }
+    if destroyed {
+        admin.change(&Command::Destroyed { node: id, keeping: None }).await?;
+    }
+    Ok(DONE)
+}
+
+/// Says that the disk is destroyed that a node had before the one that it has now: what it held in escrow there
+/// is available to all again. Of a node that is gone with its disk, see its removal.
+#[utoipa::path(post, path = "/cluster/members/{id}/former-disk-destroyed",
+    operation_id = "former_disk_destroyed", tag = "cluster", params(("id" = u64, Path)),
+    responses((status = 200, body = Done), (status = 409, body = Problem),
+        (status = 503, body = Problem)))]
+pub(super) async fn former_disk_destroyed(
+    State(admin): State<Admin>,
+    Path(id): Path<u64>,
+) -> Result<Json<Done>, Problem> {
+    admin.barrier().await?;
+    let current = admin.read().state().data().escrow.current(id);
+    let Some(current) = current else {
+        let why = format!("node {id} has no disk that anything was granted to");
+        return Err(Problem::conflict("no_escrow", why));
+    };
+    admin.change(&Command::Destroyed { node: id, keeping: Some(current.book) }).await?;
     Ok(DONE)
 }
 

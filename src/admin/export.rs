@@ -20,8 +20,8 @@ use crate::history::History;
 use crate::replica::Frozen;
 
 /// The columns of the levels, in the order of [`Level`]'s fields.
-pub(crate) const LEVEL_COLUMNS: [&str; 7] =
-    ["sku", "location", "on_hand", "committed", "reserved", "incoming", "available"];
+pub(crate) const LEVEL_COLUMNS: [&str; 8] =
+    ["sku", "location", "on_hand", "committed", "reserved", "escrowed", "incoming", "available"];
 /// The columns of the movements, in the order of [`Line`]'s fields.
 pub(crate) const MOVEMENT_COLUMNS: [&str; 16] = [
     "index",
@@ -93,6 +93,7 @@ struct Level<'a> {
     on_hand: i64,
     committed: i64,
     reserved: i64,
+    escrowed: i64,
     incoming: i64,
     available: i64,
 }
@@ -152,6 +153,7 @@ fn write(frozen: &Frozen, history: &History, wanted: Wanted, out: Pieces) -> io:
                         on_hand: level.on_hand,
                         committed: level.committed,
                         reserved: level.reserved,
+                        escrowed: level.escrowed,
                         incoming: level.incoming(),
                         available: level.available(),
                     })?;

@@ -46,6 +46,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::config::{Config, Scope};
+use crate::escrow::Escrow;
 use crate::history::History;
 use crate::inbox::Inbox;
 use crate::listen;
@@ -78,6 +79,8 @@ pub struct Admin {
     pub raft: Raft,
     /// Whether webhooks can be made durable.
     pub inbox: Inbox,
+    /// What this node grants by itself.
+    pub escrow: Escrow,
     /// What is measured.
     pub measures: Arc<Measures>,
     /// Where topics are asked.
@@ -158,9 +161,8 @@ impl From<ProposeError> for Problem {
     fn from(error: ProposeError) -> Self {
         match error {
             ProposeError::TooLarge { .. } => Self::too_large(error.to_string()),
-            ProposeError::Unavailable(_) | ProposeError::Unknown(_) => {
-                Self::unavailable(error.to_string())
-            }
+            ProposeError::Unavailable(_) => Self::not_begun(error.to_string()),
+            ProposeError::Unknown(_) => Self::unavailable(error.to_string()),
         }
     }
 }
@@ -239,6 +241,7 @@ fn operating() -> OpenApiRouter<Admin> {
         .routes(routes!(cluster_api::promote))
         .routes(routes!(cluster_api::demote))
         .routes(routes!(cluster_api::remove))
+        .routes(routes!(cluster_api::former_disk_destroyed))
         .routes(routes!(cluster_api::transfer))
         .routes(routes!(cluster_api::snapshot))
 }

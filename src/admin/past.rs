@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use state::Few;
+use state::escrow::Escrow;
 use state::ledger::Stock;
 
 use super::{Problem, view};
@@ -46,6 +47,8 @@ fn within(
 ) -> Result<Option<view::Stock>, Problem> {
     let mut then = frozen.data.clone();
     then.now = at;
+    // What each region had of it then is not written down.
+    then.escrow = Escrow::default();
     let mut index = 0;
     let mut skus: BTreeSet<String> =
         then.kits.parts(sku).into_iter().map(|(part, _)| part).collect();

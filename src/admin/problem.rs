@@ -17,11 +17,29 @@ pub(super) struct Problem {
     status: u16,
     /// This one, in words.
     detail: String,
+    /// Whether nothing was even begun because nobody could be asked.
+    #[serde(skip)]
+    not_begun: bool,
 }
 
 impl Problem {
     fn new(status: StatusCode, kind: &'static str, title: &'static str, detail: String) -> Self {
-        Self { kind, title, status: status.as_u16(), detail }
+        Self { kind, title, status: status.as_u16(), detail, not_begun: false }
+    }
+
+    /// Whether nothing was even begun because nobody could be asked.
+    pub(super) const fn is_not_begun(&self) -> bool {
+        self.not_begun
+    }
+
+    /// Whether what was asked for may have been done, or may still be.
+    pub(super) const fn is_unknown(&self) -> bool {
+        self.status == StatusCode::SERVICE_UNAVAILABLE.as_u16() && !self.not_begun
+    }
+
+    /// What cannot be done now, and certainly was not.
+    pub(super) fn not_begun(detail: String) -> Self {
+        Self { not_begun: true, ..Self::unavailable(detail) }
     }
 
     pub(super) fn bad_request(detail: impl Into<String>) -> Self {
@@ -58,6 +76,11 @@ impl Problem {
     pub(super) fn unprocessable(kind: &'static str, detail: impl Into<String>) -> Self {
         let title = "The request is understood and wrong";
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, kind, title, detail.into())
+    }
+
+    pub(super) fn key_reused() -> Self {
+        let why = "this Idempotency-Key was used with another request in the last 24 hours";
+        Self::unprocessable("idempotency_key_reused", why)
     }
 
     pub(super) fn unavailable(detail: String) -> Self {

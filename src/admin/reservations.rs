@@ -1,4 +1,9 @@
 //! `/v1/reservations`: units held for somebody.
+//!
+//! Where a SKU has escrow, they are asked of this node's quotas first, and of the cluster only if those cannot
+//! say.
+
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
@@ -6,14 +11,19 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use state::command::{Asked, Confirm, Hold, HoldLine};
 use state::limits::NAME_LEN_MAX;
-use state::reply::Answered;
+use state::reply::{Answered, Lacking};
 use state::reservation;
 use utoipa::ToSchema;
 
 use super::extract::{Body, Json, Path, Query};
 use super::view::{self, Page, Paging};
-use super::{Admin, Problem};
+use super::{Admin, Problem, ask};
 use crate::clock::rfc3339;
+use crate::escrow::{Change, Said};
+use crate::inbox::Busy;
+
+/// How long a leader may take to show that it can be reached.
+const REACH: Duration = Duration::from_secs(2);
 
 /// What to hold, all or none: `lines`, or one line's `sku` and `quantity`.
 #[derive(Deserialize, ToSchema)]
@@ -152,21 +162,83 @@ fn check_lengths<'a>(mut texts: impl Iterator<Item = &'a String>) -> Result<(), 
     Ok(())
 }
 
-/// Asks, and gives back the reservation as it is then.
-async fn ask(
+/// Asks the cluster, and gives back the reservation as it is then.
+async fn agree(
     admin: &Admin,
     headers: &HeaderMap,
     said: &[u8],
     asked: Asked,
 ) -> Result<Json<Reservation>, Problem> {
-    match admin.ask(headers, said, asked).await?.1 {
+    let answer = admin.ask(headers, said, asked).await;
+    if answer.as_ref().is_err_and(Problem::is_unknown) {
+        admin.escrow.sent_away(ask::idempotency(headers, said)?);
+    }
+    match answer?.1 {
         Answered::Reservation(id, known) => Ok(Json(Reservation::new(id, &known))),
         other => Err(Problem::internal(format!("unexpected answer {other:?}"))),
     }
 }
 
+/// Asks the cluster for what this node's quotas lack. Where nobody can be asked that is all there is.
+async fn beyond(
+    admin: &Admin,
+    headers: &HeaderMap,
+    said: &[u8],
+    (hold, lacking): (Hold, Vec<Lacking>),
+) -> Result<Json<Reservation>, Problem> {
+    // What was sent on its way to a leader who cannot be reached may still be granted, and so could not be
+    // refused: first it is asked for something that changes nothing.
+    let reached = admin.raft.status().leader.is_some() && admin.raft.barrier(REACH).await.is_ok();
+    if reached {
+        let answer = agree(admin, headers, said, Asked::Hold(hold)).await;
+        if !answer.as_ref().is_err_and(Problem::is_not_begun) {
+            return answer;
+        }
+    }
+    let each: Vec<String> = lacking.iter().map(ask::lack).collect();
+    let quota = "in this region's quota, and the cluster cannot be reached";
+    Err(Problem::conflict("insufficient_stock", format!("{} {quota}", each.join("; "))))
+}
+
+/// Asks this node first, where it goes on with the reservation by itself.
+async fn change(
+    admin: &Admin,
+    headers: &HeaderMap,
+    said: &[u8],
+    change: Change,
+) -> Result<Json<Reservation>, Problem> {
+    let key = ask::idempotency(headers, said)?;
+    match admin.escrow.change(&change, key).await? {
+        Said::Elsewhere | Said::Beyond(_) => {
+            let asked = match change {
+                Change::Confirm(asked) => Asked::Confirm(asked),
+                Change::Release(id) => Asked::Release(id),
+                Change::Extend(id, ttl_ms) => Asked::Extend(id, ttl_ms),
+            };
+            agree(admin, headers, said, asked).await
+        }
+        other => shown(other),
+    }
+}
+
+/// What this node said by itself.
+fn shown(said: Said) -> Result<Json<Reservation>, Problem> {
+    match said {
+        Said::Reservation(id, known) => Ok(Json(Reservation::new(id, &known))),
+        Said::Refused(refused) => Err(refused.into()),
+        Said::KeyReused => Err(Problem::key_reused()),
+        Said::Elsewhere | Said::Beyond(_) => Err(Problem::internal("nobody was asked".into())),
+    }
+}
+
+impl From<Busy> for Problem {
+    fn from(busy: Busy) -> Self {
+        Self::unavailable(busy.to_string())
+    }
+}
+
 /// Holds units until they are confirmed or released, or their time is over. Granted only if it can be
-/// kept, by agreement of the cluster.
+/// kept: by agreement of the cluster, or where all of it has escrow by this node's quotas alone.
 #[utoipa::path(post, path = "/v1/reservations", operation_id = "create_reservation",
     tag = "reservations", request_body = Request,
     params(("Idempotency-Key" = Option<String>, Header, description = "Yours, up to 256 characters")),
@@ -179,7 +251,13 @@ pub(super) async fn post(
     body: Body,
 ) -> Result<Response, Problem> {
     let hold = body.json::<Request>()?.check()?;
-    let granted = ask(&admin, &headers, &body.0, Asked::Hold(hold)).await?;
+    let key = ask::idempotency(&headers, &body.0)?;
+    let granted = match admin.escrow.hold(&hold, key).await? {
+        Said::Elsewhere => agree(&admin, &headers, &body.0, Asked::Hold(hold)).await,
+        Said::Beyond(lacking) => beyond(&admin, &headers, &body.0, (hold, lacking)).await,
+        said => shown(said),
+    };
+    let granted = granted?;
     Ok((StatusCode::CREATED, granted).into_response())
 }
 
@@ -200,8 +278,8 @@ pub(super) async fn confirm(
     check_lengths(part.reference.iter())?;
     let lines = part.lines.map(|lines| lines.into_iter().map(|l| (l.sku, l.quantity)).collect());
     let said = said(&id, "confirm", &body);
-    let asked = Asked::Confirm(Confirm { id, lines, reference: part.reference });
-    ask(&admin, &headers, &said, asked).await
+    let asked = Change::Confirm(Confirm { id, lines, reference: part.reference });
+    change(&admin, &headers, &said, asked).await
 }
 
 /// Lets go what is still held. Again changes nothing.
@@ -218,7 +296,7 @@ pub(super) async fn release(
     body: Body,
 ) -> Result<Json<Reservation>, Problem> {
     let said = said(&id, "release", &body);
-    ask(&admin, &headers, &said, Asked::Release(id)).await
+    change(&admin, &headers, &said, Change::Release(id)).await
 }
 
 /// Holds it for so long from now.
@@ -236,7 +314,7 @@ pub(super) async fn extend(
 ) -> Result<Json<Reservation>, Problem> {
     let More { ttl_s } = body.json()?;
     let said = said(&id, "extend", &body);
-    ask(&admin, &headers, &said, Asked::Extend(id, ttl_s.saturating_mul(1000))).await
+    change(&admin, &headers, &said, Change::Extend(id, ttl_s.saturating_mul(1000))).await
 }
 
 /// What an idempotency key stands for: the operation and its body.
@@ -252,7 +330,9 @@ pub(super) async fn get(
     State(admin): State<Admin>,
     Path(id): Path<String>,
 ) -> Result<Json<Reservation>, Problem> {
-    let known = admin.read().state().data().reservations.get(&id).cloned();
+    let here = admin.escrow.get(&id);
+    let agreed = || admin.read().state().data().reservations.get(&id).cloned();
+    let known = here.or_else(agreed);
     let known = known.ok_or_else(|| Problem::from(state::reply::Refused::UnknownReservation))?;
     Ok(Json(Reservation::new(id, &known)))
 }

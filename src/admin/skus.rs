@@ -6,6 +6,7 @@ use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use state::Command;
 use state::command::{ListingSpec, SkuSettings};
+use state::escrow::Size;
 use state::limits::{LISTING_SETTINGS_MAX, NAME_LEN_MAX};
 use utoipa::ToSchema;
 
@@ -27,6 +28,38 @@ pub(super) struct Sku {
     /// A notice is given when what is available, over all locations, falls to this or below; below zero
     /// it means never.
     low_at: Option<i64>,
+    /// How much of it, at each location, may be set apart for the regions to grant from by themselves, also
+    /// while they are cut off; a `max` of 0 ends that.
+    escrow: Option<Escrow>,
+}
+
+/// How much may be set apart: one of both.
+#[derive(Clone, Copy, Default, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Escrow {
+    /// Units.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    max: Option<i64>,
+    /// Of a hundred units that are available or set apart already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    percent: Option<u8>,
+}
+
+impl Escrow {
+    fn size(self) -> Result<Size, Problem> {
+        match (self.max, self.percent) {
+            (Some(units), None) => Ok(Size::Units(units)),
+            (None, Some(percent)) => Ok(Size::Percent(percent)),
+            _ => Err(Problem::unprocessable("invalid", "escrow: send either max or percent")),
+        }
+    }
+
+    const fn of(size: Size) -> Self {
+        match size {
+            Size::Units(units) => Self { max: Some(units), percent: None },
+            Size::Percent(percent) => Self { max: None, percent: Some(percent) },
+        }
+    }
 }
 
 /// One listing.
@@ -118,6 +151,7 @@ fn look(admin: &Admin, sku: &str) -> Option<Sku> {
         components: Some(components),
         backorder: Some(stock.backorder),
         low_at: stock.low_at,
+        escrow: data.escrow.skus().get(sku).map(|shares| Escrow::of(shares.size)),
     })
 }
 
@@ -145,8 +179,13 @@ pub(super) async fn put(
         let parts = parts.into_iter().map(|Component { sku, quantity }| (sku, quantity));
         parts.collect()
     });
-    let settings =
-        SkuSettings { listings, components, backorder: said.backorder, low_at: said.low_at };
+    let settings = SkuSettings {
+        listings,
+        components,
+        backorder: said.backorder,
+        low_at: said.low_at,
+        escrow: said.escrow.map(Escrow::size).transpose()?,
+    };
     admin.change(&Command::Map { sku: sku.clone(), settings }).await?;
     let known = look(&admin, &sku);
     known.map(Json).ok_or_else(|| Problem::internal(format!("{sku:?} is gone again")))

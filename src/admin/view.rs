@@ -79,6 +79,9 @@ pub(super) struct Stock {
     total: Quantities,
     /// The same by location.
     locations: BTreeMap<String, Quantities>,
+    /// What of `escrowed` each region may still grant by itself, by location and node.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    quotas: BTreeMap<String, BTreeMap<u64, i64>>,
     /// What each channel may show, was told, and shows.
     channels: BTreeMap<String, Listing>,
     /// Units sold that are not there: available below zero, by location, summed.
@@ -95,6 +98,8 @@ pub(super) struct Quantities {
     on_hand: i64,
     committed: i64,
     reserved: i64,
+    /// Set apart for regions to grant from by themselves, and not granted yet.
+    escrowed: i64,
     incoming: i64,
     available: i64,
 }
@@ -212,6 +217,7 @@ impl Quantities {
             on_hand: level.on_hand,
             committed: level.committed,
             reserved: level.reserved,
+            escrowed: level.escrowed,
             incoming: level.incoming(),
             available: level.available(),
         }
@@ -221,6 +227,7 @@ impl Quantities {
         self.on_hand += other.on_hand;
         self.committed += other.committed;
         self.reserved += other.reserved;
+        self.escrowed += other.escrowed;
         self.incoming += other.incoming;
         self.available += other.available;
     }
@@ -239,8 +246,22 @@ pub(super) fn stock(data: &Data, index: u64, sku: &str) -> Option<Stock> {
         .collect();
     let shortfall = locations.values().map(Quantities::shortfall).sum();
     let as_of = AsOf::new(index, data.now);
+    let quotas = quotas(data, sku);
     let overlap = data.overlap(sku);
-    Some(Stock { sku: sku.into(), total, locations, channels, shortfall, overlap, as_of })
+    Some(Stock { sku: sku.into(), total, locations, quotas, channels, shortfall, overlap, as_of })
+}
+
+/// What is left of quotas, by location and node.
+fn quotas(data: &Data, sku: &str) -> BTreeMap<String, BTreeMap<u64, i64>> {
+    let mut found: BTreeMap<String, BTreeMap<u64, i64>> = BTreeMap::new();
+    let shares = data.escrow.skus().get(sku);
+    for (location, quotas) in shares.into_iter().flat_map(|shares| &shares.quotas) {
+        for (holder, quota) in quotas.iter().filter(|(_, quota)| quota.left > 0) {
+            let of_node = found.entry(location.to_string()).or_default();
+            *of_node.entry(holder.node).or_default() += quota.left;
+        }
+    }
+    found
 }
 
 /// Quantities of a SKU by location. A kit lies nowhere, and is available where its components are.

@@ -55,10 +55,16 @@ pub(super) enum Command {
         target: Target,
     },
     /// Removes a node for good.
-    #[command(after_help = "Example:\n  stockraft cluster remove 4")]
+    #[command(
+        after_help = "Examples:\n  stockraft cluster remove 4\n  stockraft cluster remove 4 --destroyed"
+    )]
     Remove {
         /// The node's id.
         id: u64,
+        /// It is destroyed, with its disk: what it held in escrow is available to all again. May be said
+        /// after it was removed.
+        #[arg(long)]
+        destroyed: bool,
         #[command(flatten)]
         target: Target,
     },
@@ -116,8 +122,9 @@ pub(super) async fn run(command: Command) -> Result<(), Failure> {
         Command::Demote { id, target } => {
             (target, Method::POST, format!("/cluster/members/{id}/demote"), None)
         }
-        Command::Remove { id, target } => {
-            (target, Method::DELETE, format!("/cluster/members/{id}"), None)
+        Command::Remove { id, destroyed, target } => {
+            let destroyed = if destroyed { "?destroyed=true" } else { "" };
+            (target, Method::DELETE, format!("/cluster/members/{id}{destroyed}"), None)
         }
         Command::TransferLeader { to, target } => {
             let body = Some(json!({ "to": to }));

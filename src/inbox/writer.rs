@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::record::{Stored, segment_key};
-use super::{Answer, LANES, MARK, Place, Segment, Shared, Store, Waiting};
+use super::{Answer, BOOK, LANES, MARK, Place, Segment, Shared, Store, Waiting};
 use crate::planted::{self, Bug};
 
 /// Deliveries in one segment at the most.
@@ -150,6 +150,7 @@ fn size(delivery: &Delivery) -> usize {
             }
             Fact::Reload { order, .. } | Fact::Fetched { order, .. } => order.len() + LINE_BYTES,
             Fact::Polled { .. } => LINE_BYTES,
+            Fact::Escrow(told) => told.what.len(),
         }
     };
     let facts: usize = delivery.facts.iter().map(fact).sum();
@@ -167,6 +168,10 @@ fn write_once<S: Store>(shared: &Shared<S>, gathered: Gathered) -> Result<(), du
         })
         .collect();
     let mut batch = Batch::default();
+    let told = encoded.iter().flat_map(|(_, stored, _)| &stored.deliveries).flat_map(super::told);
+    if let Some(told) = told.max_by_key(|told| told.serial) {
+        batch.put(BOOK, &codec::encode(&(told.holder.book, told.serial)));
+    }
     let mut written = Vec::new();
     {
         let mut queue = shared.queue();

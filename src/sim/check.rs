@@ -62,12 +62,11 @@ pub(super) fn everything(world: &mut World) {
     world.holds("I2", invariant::levels_are_sums(&data, sums));
     world.holds("I1", invariant::orders_are_settled(&data));
     world.holds("I11", invariant::reserved_is_held(&data));
+    world.holds("I11", invariant::escrow_adds_up(&data));
     let derived = invariant::lists_are_derived(&world.log.head.state);
     world.holds("I11", derived);
-    let (taken, received) = (world.book.taken(data.now), world.book.received);
-    if taken > received {
-        world.breaks("I3", format!("clients hold {taken} of {received} that there can be"));
-    }
+    let now = data.now;
+    world.check_granted(now);
     for sku in SKUS {
         // What is short has nothing to be covered by, and nothing of it may be for sale.
         if data.available(sku, LOCATION) >= 0 {

@@ -19,6 +19,7 @@ mod clients;
 mod consensus;
 mod customers;
 mod disk;
+mod escrow;
 mod faults;
 mod jobs;
 mod market;
@@ -220,6 +221,7 @@ async fn open(sim: &Sim) {
             MARKETS.iter().enumerate().map(spec)
         });
         commands.push(codec::encode(&Command::List(rows.collect())));
+        commands.push(escrow::opening());
         commands.push(jobs::opening());
         world.book.received = OPENING;
         for command in commands {

@@ -27,6 +27,8 @@ pub(super) const fn of_command(command: &Command) -> &'static str {
         Command::RemoveChannel { .. } => "command remove channel",
         Command::Measured(_) => "command measured",
         Command::Lagged { .. } => "command lagged",
+        Command::Grant(_) => "command grant",
+        Command::Destroyed { .. } => "command destroyed",
     }
 }
 

@@ -19,6 +19,7 @@ use super::replica::{Frozen, Replica, Snapshot};
 use super::world::{NODES, Sim, World};
 use crate::channel::key;
 use crate::config::{Ack, Ingest};
+use crate::escrow::{self, Escrow};
 use crate::inbox::{Bounds, Inbox};
 use crate::intake::Intake;
 use crate::measures::Measures;
@@ -53,6 +54,8 @@ pub(super) struct Node {
     /// Where webhooks are taken, while it is up.
     pub(super) door: Option<Door>,
     pub(super) inbox: Option<Inbox<Disk>>,
+    /// What it grants by itself, while it is up.
+    pub(super) escrow: Option<Escrow<Peer, Disk>>,
     /// Where topics are asked, while it is up.
     pub(super) topics: Option<Topics>,
     /// Something was agreed on.
@@ -124,10 +127,15 @@ pub(super) fn start(sim: &Sim, n: usize) {
     let removed = watch::channel(false).1;
     let local = Intake::new(inbox.clone(), ingest, removed.clone());
     let waits = Ingest { ack: Ack::Quorum, ..ingest.clone() };
-    let quorum = Intake::new(inbox.clone(), &waits, removed);
+    let quorum = Intake::new(inbox.clone(), &waits, removed.clone());
+    let (of_node, on_time) = (inbox.clone(), Arc::clone(&clock));
+    let escrow = Escrow::new(Peer::new(sim, n), of_node, on_time, removed, Arc::clone(&measures));
     let process =
         Process { sim, n, id, clock, measures, intake: local.clone(), stop: stop.clone() };
     let mut tasks = process.run(inbox.clone());
+    tasks.push(tokio::spawn(escrow.clone().run(stop.clone())).abort_handle());
+    let sizes = escrow::size::run(Peer::new(sim, n), stop.clone());
+    tasks.push(tokio::spawn(sizes).abort_handle());
     let topics = Topics::start(Peer::new(sim, n), &TaskTracker::new(), stop.clone());
     let of_writer = sim.clone();
     let written = async move {
@@ -142,6 +150,7 @@ pub(super) fn start(sim: &Sim, n: usize) {
         (node.door, node.inbox, node.tasks) =
             (Some(Door { local, quorum, stop }), Some(inbox), tasks);
         node.topics = Some(topics);
+        node.escrow = Some(escrow);
         world.elect();
     });
 }
@@ -231,6 +240,7 @@ pub(super) async fn fall(sim: Sim, n: usize, death: Death, down: Duration) {
             (node.disk, node.snapshot) = (Platter::default(), None);
             let seen = &world.log.head.state.data().seen;
             world.book.disk_lost(n, |id| seen.get(&key(id.as_bytes())).is_some());
+            world.granted.disk_lost(n, world.log.head.state.data());
         }
         let node = world.node(n);
         for task in node.tasks.drain(..) {
@@ -240,7 +250,7 @@ pub(super) async fn fall(sim: Sim, n: usize, death: Death, down: Duration) {
             door.stop.cancel();
         }
         (node.up, node.cut, node.inbox, node.freezing) = (false, false, None, None);
-        node.topics = None;
+        (node.topics, node.escrow) = (None, None);
         node.boot += 1;
         node.watched.clear();
         world.tally.reach("node down");
@@ -250,6 +260,9 @@ pub(super) async fn fall(sim: Sim, n: usize, death: Death, down: Duration) {
         elect_soon(&sim);
         sleep(down).await;
         start(&sim, n);
+        if death == Death::Disk {
+            super::escrow::say_destroyed(&sim, n);
+        }
     }
 }
 

@@ -115,8 +115,9 @@ impl Truth {
             | Kind::Return
             | Kind::Adjustment
             | Kind::Cancellation
-            | Kind::Release => quantity,
-            Kind::Sale | Kind::Hold | Kind::Transfer => -quantity,
+            | Kind::Release
+            | Kind::Surrender => quantity,
+            Kind::Sale | Kind::Hold | Kind::Grant | Kind::Transfer => -quantity,
             Kind::Fulfilment | Kind::Incoming => 0,
         };
         sku.kept += change;

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::book::Book;
 use super::consensus::Log;
+use super::escrow::Granted;
 use super::faults::{Fault, Kinds, Tally};
 use super::jobs::Jobs;
 use super::market::Market;
@@ -58,6 +59,8 @@ pub(super) struct World {
     pub(super) markets: Vec<Market>,
     pub(super) book: Book,
     pub(super) jobs: Jobs,
+    /// What clients were granted in escrow.
+    pub(super) granted: Granted,
     pub(super) broken: Option<Broken>,
     /// Events so far.
     pub(super) events: u64,
@@ -83,6 +86,7 @@ impl Sim {
             markets,
             book: Book::default(),
             jobs: Jobs::default(),
+            granted: Granted::default(),
             broken: None,
             events: 0,
             busy: 0,

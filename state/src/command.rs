@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::allocation::Policy;
 use crate::channel::Definition;
+use crate::escrow::told::Told;
+use crate::escrow::{Grant, Size};
 use crate::kits::Parts;
 use crate::ledger::Kind;
 use crate::order::{LineImage, RemovalLine};
@@ -126,6 +128,15 @@ pub enum Command {
         /// What.
         lags: BTreeMap<String, (Millis, u64)>,
     },
+    /// Sets units apart for nodes to grant from by themselves.
+    Grant(Vec<Grant>),
+    /// An operator says that what a node kept is destroyed.
+    Destroyed {
+        /// The node.
+        node: NodeId,
+        /// Of a node that goes on with another disk: the book on that. It and those after it are not.
+        keeping: Option<u64>,
+    },
 }
 
 /// A dead letter by its log index and number, and what of it is applied now; nothing forgets it.
@@ -194,6 +205,8 @@ pub struct SkuSettings {
     pub backorder: Option<i64>,
     /// The mark for notices of low stock; below zero there are none.
     pub low_at: Option<i64>,
+    /// How much of it may lie in quotas, at each location.
+    pub escrow: Option<Size>,
 }
 
 /// What a node found when it looked its whole replica over.
@@ -321,6 +334,8 @@ pub enum Fact {
         /// Where to go on, by the channel's clock. Two nodes may poll at once: the furthest counts.
         cursor: u64,
     },
+    /// What a node did with its quotas. No channel says it.
+    Escrow(Told),
 }
 
 /// Stock that moved outside of any order.

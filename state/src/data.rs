@@ -12,6 +12,7 @@ use crate::buckets::Buckets;
 use crate::channel::Channel;
 use crate::command::Report;
 use crate::dedup::{Expiring, Seen};
+use crate::escrow::Escrow;
 use crate::kits::Kits;
 use crate::ledger::Stock;
 use crate::names::Names;
@@ -72,6 +73,8 @@ pub struct Data {
     pub checkpoints: BTreeMap<u64, BTreeMap<NodeId, Report>>,
     /// Whether channels and policies were seeded.
     pub seeded: bool,
+    /// Units that nodes may grant from by themselves.
+    pub escrow: Escrow,
 }
 
 /// The first answer to an idempotency key.
@@ -171,5 +174,9 @@ impl Data {
         visitor.part("locations", &self.locations);
         visitor.part("checkpoints", &self.checkpoints);
         visitor.part("seeded", &self.seeded);
+        for (n, writes, entries) in self.escrow.skus().buckets() {
+            visitor.bucket("escrow", n, writes, &entries);
+        }
+        visitor.part("holders", self.escrow.holders());
     }
 }

@@ -104,11 +104,14 @@ impl State {
         if let Fact::Dead { reason, .. } = fact {
             return Err(Held::Dead(reason.clone()));
         }
+        if let Fact::Escrow(told) = fact {
+            return self.told(work, told).map_err(Held::Dead);
+        }
         if !self.data.channels.contains_key(cause.channel) {
             return Err("the channel is unknown".into());
         }
         match fact {
-            Fact::Dead { .. } => Ok(()),
+            Fact::Dead { .. } | Fact::Escrow(_) => Ok(()),
             Fact::Image { order, version, whole, lines } => {
                 self.image(work, cause, (order, *version, *whole), lines)
             }

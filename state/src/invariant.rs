@@ -11,30 +11,32 @@ use crate::machine::State;
 use crate::order::Order;
 use crate::queue::MessageId;
 
-/// What movements add up to, by SKU and location: on hand, committed, reserved.
+/// What movements add up to, by SKU and location: on hand, committed, reserved, escrowed.
 #[derive(Clone, Debug, Default)]
-pub struct Sums(BTreeMap<String, BTreeMap<String, (i64, i64, i64)>>);
+pub struct Sums(BTreeMap<String, BTreeMap<String, (i64, i64, i64, i64)>>);
 
 impl Sums {
     /// Adds a movement.
     pub fn add(&mut self, movement: &Movement) {
         let Movement { kind, quantity, sku, location, .. } = movement;
-        let (on_hand, committed, reserved) = match kind {
-            Kind::Sale => (0, *quantity, 0),
-            Kind::Cancellation => (0, -quantity, 0),
-            Kind::Fulfilment => (-quantity, -quantity, 0),
-            Kind::Return | Kind::Receipt | Kind::Adjustment => (*quantity, 0, 0),
-            Kind::Incoming => (0, 0, 0),
-            Kind::Transfer => (-quantity, 0, 0),
-            Kind::Hold => (0, 0, *quantity),
-            Kind::Release => (0, 0, -quantity),
+        let (on_hand, committed, reserved, escrowed) = match kind {
+            Kind::Sale => (0, *quantity, 0, 0),
+            Kind::Cancellation => (0, -quantity, 0, 0),
+            Kind::Fulfilment => (-quantity, -quantity, 0, 0),
+            Kind::Return | Kind::Receipt | Kind::Adjustment => (*quantity, 0, 0, 0),
+            Kind::Incoming => (0, 0, 0, 0),
+            Kind::Transfer => (-quantity, 0, 0, 0),
+            Kind::Hold => (0, 0, *quantity, 0),
+            Kind::Release => (0, 0, -quantity, 0),
+            Kind::Grant => (0, 0, 0, *quantity),
+            Kind::Surrender => (0, 0, 0, -quantity),
         };
         // Names are copied for the first movement of a place only: there may be a great many.
         if !self.0.get(sku).is_some_and(|places| places.contains_key(location)) {
-            self.0.entry(sku.clone()).or_default().insert(location.clone(), (0, 0, 0));
+            self.0.entry(sku.clone()).or_default().insert(location.clone(), (0, 0, 0, 0));
         }
         if let Some(sum) = self.0.get_mut(sku).and_then(|places| places.get_mut(location)) {
-            *sum = (sum.0 + on_hand, sum.1 + committed, sum.2 + reserved);
+            *sum = (sum.0 + on_hand, sum.1 + committed, sum.2 + reserved, sum.3 + escrowed);
         }
     }
 }
@@ -52,12 +54,12 @@ pub fn levels_are_sums(data: &Data, mut sums: Sums) -> Result<(), String> {
     for (sku, stock) in data.stock.iter() {
         let mut places = sums.0.remove(sku.as_str()).unwrap_or_default();
         for (location, level) in &stock.levels {
-            let Level { on_hand, committed, reserved, .. } = level;
+            let Level { on_hand, committed, reserved, escrowed, .. } = level;
             let sum = places.remove(location.as_str()).unwrap_or_default();
-            if sum != (*on_hand, *committed, *reserved) {
+            if sum != (*on_hand, *committed, *reserved, *escrowed) {
                 return Err(alloc::format!(
-                    "{sku} at {location}: levels say {on_hand} on hand, {committed} committed and \
-                     {reserved} reserved, movements add up to {sum:?}"
+                    "{sku} at {location}: levels say {on_hand} on hand, {committed} committed, \
+                     {reserved} reserved and {escrowed} in escrow, movements add up to {sum:?}"
                 ));
             }
         }
@@ -106,6 +108,11 @@ pub fn reserved_is_held(data: &Data) -> Result<(), String> {
         ((line.sku.as_str(), line.location.as_str()), line.parts.as_slice(), line.held)
     });
     adds_up(data, "reservations", lines, |level| level.reserved)
+}
+
+/// What is in escrow is what the quotas add up to, none of them below zero (I11).
+pub fn escrow_adds_up(data: &Data) -> Result<(), String> {
+    crate::escrow::adds_up(data)
 }
 
 /// A line of something: SKU and location, what one unit takes out of stock if it is a kit, and units.
@@ -201,6 +208,7 @@ pub fn lists_are_derived(state: &State) -> Result<(), String> {
     });
     let same = same && state.short() == again.short() && state.holds() == again.holds();
     let same = same && state.overlaps() == again.overlaps();
+    let same = same && state.escrowed() == again.escrowed();
     if state.queue() != again.queue() {
         return Err("a derived list differs from the topics".into());
     }

@@ -48,6 +48,8 @@ pub struct Level {
     pub committed: i64,
     /// Held for somebody, until it expires.
     pub reserved: i64,
+    /// Set apart for nodes to grant from by themselves, and not granted yet.
+    pub escrowed: i64,
     /// On its way here, by reference.
     pub incoming: Few<Id, i64>,
     /// Log index of the newest movement that changed what is on hand; 0 before the first.
@@ -55,11 +57,11 @@ pub struct Level {
 }
 
 impl Level {
-    /// What may still be sold: on hand less committed less reserved. Below zero it is a shortfall.
+    /// What may still be sold: on hand less committed, reserved and escrowed. Below zero it is a shortfall.
     #[must_use]
     pub const fn available(&self) -> i64 {
         // Each is within ±LEVEL_MAX, so this cannot wrap.
-        self.on_hand - self.committed - self.reserved
+        self.on_hand - self.committed - self.reserved - self.escrowed
     }
 
     /// Units on their way, whatever their reference.
@@ -71,13 +73,14 @@ impl Level {
     /// Whether nothing is there, owed, held or coming.
     #[must_use]
     pub fn is_zero(&self) -> bool {
-        (self.on_hand, self.committed, self.reserved) == (0, 0, 0) && self.incoming.is_empty()
+        (self.on_hand, self.committed, self.reserved, self.escrowed) == (0, 0, 0, 0)
+            && self.incoming.is_empty()
     }
 
     fn is_within_bounds(&self) -> bool {
         let bounded = |n: i64| (-LEVEL_MAX..=LEVEL_MAX).contains(&n);
-        let here = bounded(self.on_hand) && bounded(self.committed) && bounded(self.reserved);
-        here && bounded(self.incoming())
+        let here = [self.on_hand, self.committed, self.reserved, self.escrowed];
+        here.into_iter().all(bounded) && bounded(self.incoming())
     }
 }
 
@@ -104,6 +107,10 @@ pub enum Kind {
     Hold,
     /// Reserved − q: released, expired, or confirmed and sold by the line after it.
     Release,
+    /// Escrowed + q: set apart for a node.
+    Grant,
+    /// Escrowed − q: returned, or held by the line after it.
+    Surrender,
 }
 
 impl Kind {
@@ -125,6 +132,8 @@ impl Kind {
         match self {
             Self::Hold => "hold",
             Self::Release => "release",
+            Self::Grant => "grant",
+            Self::Surrender => "surrender",
             other => {
                 Self::NAMES.iter().find(|(_, kind)| *kind == other).map_or("", |(name, _)| name)
             }
@@ -150,8 +159,8 @@ impl Kind {
     #[must_use]
     pub const fn window_ms(self) -> Millis {
         match self {
-            Self::Sale | Self::Hold => limits::WINDOW_SALE_MS,
-            Self::Cancellation | Self::Return | Self::Receipt | Self::Release => {
+            Self::Sale | Self::Hold | Self::Grant => limits::WINDOW_SALE_MS,
+            Self::Cancellation | Self::Return | Self::Receipt | Self::Release | Self::Surrender => {
                 limits::WINDOW_RETURN_MS
             }
             Self::Fulfilment | Self::Incoming | Self::Transfer | Self::Adjustment => {
@@ -263,6 +272,8 @@ impl Stock {
         match kind {
             Kind::Hold => level.reserved += quantity,
             Kind::Release => level.reserved -= quantity,
+            Kind::Grant => level.escrowed += quantity,
+            Kind::Surrender => level.escrowed -= quantity,
             Kind::Sale => level.committed += quantity,
             Kind::Cancellation => level.committed -= quantity,
             Kind::Fulfilment => {
@@ -298,6 +309,8 @@ impl Stock {
         match movement.kind {
             Kind::Hold => level.reserved -= quantity,
             Kind::Release => level.reserved += quantity,
+            Kind::Grant => level.escrowed -= quantity,
+            Kind::Surrender => level.escrowed += quantity,
             Kind::Sale => level.committed -= quantity,
             Kind::Cancellation => level.committed += quantity,
             Kind::Fulfilment => {

@@ -35,6 +35,7 @@ pub mod channel;
 pub mod command;
 pub mod data;
 pub mod dedup;
+pub mod escrow;
 mod facts;
 pub mod few;
 pub mod invariant;

@@ -57,6 +57,14 @@ pub const RESERVATION_TTL_MIN_MS: Millis = SECOND_MS;
 pub const RESERVATION_TTL_MAX_MS: Millis = 30 * DAY_MS;
 /// How long what became of a reservation is known after its end.
 pub const RESERVATION_KEEP_MS: Millis = DAY_MS;
+/// SKUs with escrow: what is due of them is looked for in all of them.
+pub const ESCROW_SKUS_MAX: usize = 10_000;
+/// Quotas granted with one command.
+pub const GRANTS_MAX: usize = 1_000;
+/// Books of nodes that are known: beyond it the oldest is forgotten, one that is closed first.
+pub const BOOKS_MAX: usize = 256;
+/// What a node spent counts half as much for its share after so long.
+pub const DEMAND_HALF_LIFE_MS: Millis = HOUR_MS;
 /// Locations with a place in the order in which they are drawn from.
 pub const LOCATIONS_MAX: usize = 1_000;
 /// Checkpoints whose reports are kept.

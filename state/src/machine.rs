@@ -9,6 +9,7 @@ use crate::allocation::Policy;
 use crate::channel::{Channel, Definition, Owner};
 use crate::command::{Command, Report};
 use crate::data::Data;
+use crate::escrow::Holder;
 use crate::ledger::Stock;
 use crate::limits;
 use crate::listing::{Due, Listing, Place, Stale};
@@ -38,6 +39,8 @@ pub struct State {
     pub(crate) short: BTreeSet<Id>,
     /// When what is held is let go.
     pub(crate) holds: BTreeSet<(Millis, String)>,
+    /// What is held from quotas, by who lets it go.
+    pub(crate) escrowed: BTreeSet<(Holder, String)>,
     pub(crate) lists: Lists,
     pub(crate) overlaps: Overlaps,
 }
@@ -75,8 +78,14 @@ impl State {
         state.data.kits.derive();
         state.lists = Lists::of(&state.data.queue);
         for (id, reservation) in state.data.reservations.entries().iter() {
-            if reservation.status == Status::Held {
-                state.holds.insert((reservation.expires, id.clone()));
+            match (reservation.status, reservation.escrow) {
+                (Status::Held, None) => {
+                    state.holds.insert((reservation.expires, id.clone()));
+                }
+                (Status::Held, Some(escrow)) => {
+                    state.escrowed.insert((escrow.holder, id.clone()));
+                }
+                _ => {}
             }
         }
         for (sku, stock) in state.data.stock.iter() {
@@ -146,6 +155,12 @@ impl State {
         &self.holds
     }
 
+    /// What is held from quotas, by who lets it go.
+    #[must_use]
+    pub const fn escrowed(&self) -> &BTreeSet<(Holder, String)> {
+        &self.escrowed
+    }
+
     /// Applies a command. The same commands with the same stamps give the same state everywhere.
     pub fn apply(&mut self, stamp: Stamp, command: Command) -> (Reply, Effects) {
         let now = stamp.now.max(self.data.now).min(limits::TIME_MAX);
@@ -196,6 +211,8 @@ impl State {
             }
             Command::Measured(rows) => self.measured(&mut work, rows),
             Command::Lagged { node, lags } => self.lagged(&work, node, lags),
+            Command::Grant(grants) => self.grant(&mut work, grants),
+            Command::Destroyed { node, keeping } => self.destroyed(&mut work, node, keeping),
         };
         self.work_off_named(&mut work);
         self.touch_related(&mut work);

@@ -26,6 +26,11 @@ impl State {
         for related in self.data.kits.related(sku) {
             work.touch(&related, None);
         }
+        if let Some(size) = settings.escrow
+            && let Err(why) = self.check_escrow(sku, size, settings.components.as_ref())
+        {
+            return Reply::Rejected(why);
+        }
         if let Some(components) = settings.components
             && let Err(why) = self.compose(sku, components)
         {
@@ -34,6 +39,9 @@ impl State {
         let stock = self.stock_mut(sku);
         stock.backorder = settings.backorder.unwrap_or(stock.backorder);
         stock.low_at = settings.low_at.or(stock.low_at).filter(|mark| *mark >= 0);
+        if let Some(size) = settings.escrow {
+            self.size_escrow(sku, size);
+        }
         if let Some(listings) = settings.listings {
             self.map_all(work, sku, listings);
         }
@@ -57,6 +65,10 @@ impl State {
             }
         }
         let own = self.data.stock.get(kit).is_some_and(|stock| !stock.is_empty());
+        let escrow = &self.data.escrow.skus;
+        if escrow.get(kit).is_some() && !components.is_empty() {
+            return Err(alloc::format!("{kit:?} has escrow; end that first"));
+        }
         if own && !components.is_empty() {
             return Err(alloc::format!("{kit:?} has stock of its own; take that out first"));
         }

@@ -6,7 +6,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use crate::booking::Booking;
-use crate::command::{Asked, Count, MovementRequest, Movements};
+use crate::command::{Asked, Confirm, Count, MovementRequest, Movements};
 use crate::data::Answer;
 use crate::dedup::{Seen, Verdict};
 use crate::kits::Parts;
@@ -28,6 +28,11 @@ impl State {
     }
 
     fn answer(&mut self, work: &mut Work, asked: Asked) -> Answered {
+        if let Asked::Confirm(Confirm { id, .. }) | Asked::Release(id) | Asked::Extend(id, _) =
+            &asked
+        {
+            self.adopt(work, id);
+        }
         match asked {
             Asked::Movements(asked) => match self.movements(work, &asked) {
                 Ok(outcomes) => Answered::Movements(outcomes),
@@ -191,6 +196,9 @@ impl State {
         let (kind, sku) = (request.kind, &request.sku);
         if matches!(kind, Kind::Hold | Kind::Release) {
             return Err("units are held by a reservation".into());
+        }
+        if matches!(kind, Kind::Grant | Kind::Surrender) {
+            return Err("quotas are granted by the cluster itself".into());
         }
         let known = stock(sku);
         if known.is_none() && !matches!(kind, Kind::Receipt | Kind::Incoming) {

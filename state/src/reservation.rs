@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::booking::Booking;
 use crate::command::{Confirm, Hold, HoldLine};
+use crate::escrow::told::Escrowed;
 use crate::kits::Parts;
 use crate::ledger::{Kind, Level};
 use crate::limits::{
@@ -38,6 +39,8 @@ pub struct Reservation {
     pub status: Status,
     /// Agreed time of its end, once nothing is held any more.
     pub ended: Option<Millis>,
+    /// Of one that a node granted from its quota, and lets go by its own clock: no agreed time ends it.
+    pub escrow: Option<Escrowed>,
 }
 
 /// One line of a reservation.
@@ -111,6 +114,7 @@ impl State {
             expires: now + asked.ttl_ms,
             status: Status::Held,
             ended: None,
+            escrow: None,
         };
         for line in lines {
             let held = self.move_held(work, &asked.id, &reservation, &line, Kind::Hold, line.held);
@@ -215,7 +219,12 @@ impl State {
 
     /// Where a line may be held, the first choice first: where it says, or where its channel draws from;
     /// else by the order that is configured, and then wherever its parts lie, by name.
-    fn locations(&self, line: &HoldLine, channel: Option<&str>, parts: &Parts) -> Vec<String> {
+    pub(crate) fn locations(
+        &self,
+        line: &HoldLine,
+        channel: Option<&str>,
+        parts: &Parts,
+    ) -> Vec<String> {
         let of_channel = || Some(self.data.channels.get(channel?)?.definition.location.clone());
         if let Some(location) = line.location.clone().or_else(of_channel) {
             return alloc::vec![location];
@@ -235,7 +244,7 @@ impl State {
     }
 
     /// Writes a line of the ledger for units of a reservation.
-    fn move_held(
+    pub(crate) fn move_held(
         &mut self,
         work: &mut Work,
         id: &str,
@@ -244,7 +253,11 @@ impl State {
         kind: Kind,
         quantity: i64,
     ) -> Result<(), crate::ledger::Refusal> {
-        let expired = kind == Kind::Release && of.expires <= work.stamp.now;
+        let over = match of.escrow {
+            Some(_) => of.status == Status::Expired,
+            None => of.expires <= work.stamp.now,
+        };
+        let expired = kind == Kind::Release && over;
         let booking = Booking {
             kind,
             sku: &line.sku,
@@ -383,7 +396,7 @@ impl State {
 }
 
 /// How much of each line is meant by SKUs with units; or why that cannot be.
-fn part_of(lines: &[Line], wanted: &[(String, i64)]) -> Result<Vec<i64>, Refused> {
+pub(crate) fn part_of(lines: &[Line], wanted: &[(String, i64)]) -> Result<Vec<i64>, Refused> {
     let mut sold = alloc::vec![0; lines.len()];
     for (sku, quantity) in wanted {
         if *quantity < 1 {

@@ -18,7 +18,7 @@ use proptest::sample::select;
 use state::ledger::{Kind, Level, Movement, Stock};
 use state::limits::LEVEL_MAX;
 
-const KINDS: [Kind; 10] = [
+const KINDS: [Kind; 12] = [
     Kind::Sale,
     Kind::Cancellation,
     Kind::Fulfilment,
@@ -29,6 +29,8 @@ const KINDS: [Kind; 10] = [
     Kind::Adjustment,
     Kind::Hold,
     Kind::Release,
+    Kind::Grant,
+    Kind::Surrender,
 ];
 
 /// The quantities that count: a place where nothing is or is awaited is as good as none.

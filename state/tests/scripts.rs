@@ -11,7 +11,8 @@
 //!   inbox it came through, and as which of its segments;
 //! * one of `channel`, `remove`, `policy`, `rebalance`, `measured`, `map`, `claim`, `intend`, `confirm`, `observe`, `refuse`, `fail`,
 //!   `wait`, `show`, `reloads` and `cursor`; `kit`, `limits` and `locations`; `reserve`, `sell`, `release` and `extend`, as the
-//!   scripts show.
+//!   scripts show;
+//! * `escrow`, `grant`, `destroyed`, `due`, `idle`, `judge`, and `at HOLDER` with what that holder tells.
 
 #![allow(
     clippy::unwrap_used,
@@ -27,10 +28,13 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use common::words::{
-    duration, fact, movement, number, option, policy_of, reservation, spec, units_of,
+    duration, fact, holder, movement, number, option, place_of, policy_of, reservation, size, spec,
+    units_of, what,
 };
 use common::{Node, START, definition, delivery, key};
 use state::command::{Asked, Command, Fact, Movements, Segment, Settled, SkuSettings};
+use state::escrow::Grant;
+use state::escrow::told::Told;
 use state::limits::SECOND_MS;
 use state::notices::{Event, Notice};
 use state::origin::{Lane, Origin};
@@ -153,6 +157,23 @@ impl Player {
                 let settings = SkuSettings { backorder, low_at: low, ..SkuSettings::default() };
                 Command::Map { sku: sku.into(), settings }
             }
+            ["escrow", sku, ref options @ ..] => {
+                let settings =
+                    SkuSettings { escrow: Some(size(options)), ..SkuSettings::default() };
+                Command::Map { sku: sku.into(), settings }
+            }
+            ["grant", of, units] => {
+                let (sku, location, units) = place_of(units);
+                Command::Grant(vec![Grant { holder: holder(of), sku, location, units }])
+            }
+            ["destroyed", node, ref rest @ ..] => {
+                let keeping = option(rest, "keeping").map(number);
+                Command::Destroyed { node: number(node), keeping }
+            }
+            ["due", ref nodes @ ..] => return self.due_to(nodes),
+            ["idle", of, ref nodes @ ..] => return self.idle(of, nodes),
+            ["judge", of, ref rest @ ..] => return self.judge(of, rest),
+            ["at", of, ref rest @ ..] => self.told(of, rest),
             ["reserve" | "sell" | "release" | "extend", ref rest @ ..] => {
                 common::ask(reservation(words[0], rest))
             }
@@ -260,6 +281,42 @@ impl Player {
         Command::Segment(Segment { origin, lane, sequence, deliveries })
     }
 
+    /// What a holder tells, through an inbox of its node.
+    fn told(&mut self, of: &str, rest: &[&str]) -> Command {
+        let holder = holder(of);
+        let known = self.node.state.data().escrow.holders().get(&holder);
+        let next = known.map_or(0, |known| known.serial) + 1;
+        let serial = option(rest, "serial").map_or(next, number);
+        let idempotency = option(rest, "key").map(|name| (key(name), key("body")));
+        let told = Told { holder, serial, at: self.node.now, idempotency, what: what(rest) };
+        let origin = Origin { node: holder.node, incarnation: 1 };
+        let sequence = self.node.state.data().origins.last(origin, Lane::Urgent) + 1;
+        let id = format!("escrow {of} {serial} {}", rest.join(" "));
+        let deliveries = vec![delivery(&id, "", self.node.now, vec![Fact::Escrow(told)])];
+        Command::Segment(Segment { origin, lane: Lane::Urgent, sequence, deliveries })
+    }
+
+    fn due_to(&self, nodes: &[&str]) -> String {
+        let nodes: Vec<u64> = nodes.iter().map(|node| number(node)).collect();
+        let due = self.node.state.data().grants_due(&nodes).into_iter().map(|grant| {
+            let Grant { holder, sku, location, units } = grant;
+            format!("grant {}.{} {sku}*{units}@{location}\n", holder.node, holder.book)
+        });
+        due.collect()
+    }
+
+    fn idle(&self, of: &str, nodes: &[&str]) -> String {
+        let nodes: Vec<u64> = nodes.iter().map(|node| number(node)).collect();
+        let idle = self.node.state.data().idle(holder(of), &nodes, |_, _| 0).into_iter();
+        idle.map(|(sku, location, units)| format!("idle {sku}*{units}@{location}\n")).collect()
+    }
+
+    /// What a holder says by itself that spent nothing yet that the cluster does not know.
+    fn judge(&self, of: &str, rest: &[&str]) -> String {
+        let Asked::Hold(asked) = reservation("reserve", rest) else { unreachable!() };
+        format!("{:?}\n", self.node.state.judge_in_escrow(holder(of), &asked, |_, _| 0))
+    }
+
     fn movements(&mut self, lines: &[&str]) -> Command {
         let (mut atomic, mut idempotency, mut movements) = (false, None, Vec::new());
         for line in lines {
@@ -302,17 +359,26 @@ impl Player {
             }
         }
         for (location, level) in &stock.levels {
-            let state::ledger::Level { on_hand, committed, reserved, .. } = level;
+            let state::ledger::Level { on_hand, committed, reserved, escrowed, .. } = level;
             let available = level.available();
             let reserved = match reserved {
                 0 => String::new(),
                 units => format!("{units} reserved, "),
             };
+            let escrowed = match escrowed {
+                0 => String::new(),
+                units => format!("{units} in escrow, "),
+            };
             write!(
                 shown,
-                "{location}: {on_hand} on hand, {committed} committed, {reserved}{available} available"
+                "{location}: {on_hand} on hand, {committed} committed, {reserved}{escrowed}{available} available"
             )
             .unwrap();
+            let shares = data.escrow.skus().get(sku);
+            let quotas = shares.and_then(|shares| shares.quotas.get(location));
+            for (holder, quota) in quotas.into_iter().flatten() {
+                write!(shown, ", {} left to {}.{}", quota.left, holder.node, holder.book).unwrap();
+            }
             for (reference, units) in &level.incoming {
                 write!(shown, ", {units} coming by {reference}").unwrap();
             }

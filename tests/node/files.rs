@@ -106,7 +106,7 @@ async fn what_was_exported_can_be_imported_elsewhere() {
     let written = done(here, &["stock", "export", &levels]);
     assert_eq!(written["index"], here.get("/cluster/status").await["index"], "{written}");
     let text = fs::read_to_string(&levels).unwrap();
-    let header = "sku,location,on_hand,committed,reserved,incoming,available\r\n";
+    let header = "sku,location,on_hand,committed,reserved,escrowed,incoming,available\r\n";
     assert!(text.starts_with(header) && text.contains("\r\n\"a \"\"b\"\"\",main,3,"), "{text}");
     let dry = done(there, &["stock", "import", &levels, "--dry-run"]);
     assert_eq!((&dry["rows"], on_hand(there).len()), (&json!(1_501), 0));

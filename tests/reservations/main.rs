@@ -5,6 +5,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod escrow;
+
 use serde_json::json;
 use support::holders::Holders;
 use support::http::{Doors, Http};

@@ -183,7 +183,7 @@ pub async fn ledger(node: &Node) -> Vec<Value> {
     for stock in node.list("/v1/stock", 100).await {
         let sku = stock["sku"].as_str().unwrap();
         let lines = lines_of(node, sku).await;
-        let (mut on_hand, mut committed, mut reserved) = (0, 0, 0);
+        let (mut on_hand, mut committed, mut reserved, mut escrowed) = (0, 0, 0, 0);
         for line in &lines {
             let quantity = line["quantity"].as_i64().unwrap();
             match line["kind"].as_str().unwrap() {
@@ -193,13 +193,15 @@ pub async fn ledger(node: &Node) -> Vec<Value> {
                 "receipt" | "adjustment" | "return" => on_hand += quantity,
                 "hold" => reserved += quantity,
                 "release" => reserved -= quantity,
+                "grant" => escrowed += quantity,
+                "surrender" => escrowed -= quantity,
                 other => panic!("no test books a {other}"),
             }
         }
-        let available = on_hand - committed - reserved;
-        let sums = [on_hand, committed, reserved, available].map(Some);
-        let shown =
-            ["on_hand", "committed", "reserved", "available"].map(|name| stock[name].as_i64());
+        let available = on_hand - committed - reserved - escrowed;
+        let sums = [on_hand, committed, reserved, escrowed, available].map(Some);
+        let shown = ["on_hand", "committed", "reserved", "escrowed", "available"]
+            .map(|name| stock[name].as_i64());
         assert_eq!(shown, sums, "{sku} is not the sum of its movements: {stock}");
         all.extend(lines);
     }

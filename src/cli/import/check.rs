@@ -132,7 +132,9 @@ impl Checker {
         }
         let movement = match self.kind {
             Kind::Levels => level(row)?,
-            Kind::Movements if matches!(row.get("kind"), Some("hold" | "release")) => {
+            Kind::Movements
+                if matches!(row.get("kind"), Some("hold" | "release" | "grant" | "surrender")) =>
+            {
                 return Ok(Checked::Nothing);
             }
             Kind::Movements => movement(row)?,

@@ -7,12 +7,15 @@ use state::command::{
     Asked, Command, Confirm, Count, Delivery, Fact, Hold, HoldLine, ListingSpec, Moved,
     MovementRequest, Movements, Outcome, Report, Segment, Settled, SkuSettings,
 };
+use state::escrow::told::{Held, Told, What};
+use state::escrow::{Grant, Holder, Size};
 use state::ledger::Kind;
 use state::limits::{DAY_MS, HOUR_MS, LEVEL_MAX, MINUTE_MS, QUANTITY_MAX, SECOND_MS};
 use state::order::Removal;
 use state::origin::{Lane, Origin};
 use state::policy::{Buffer, Each, Weights};
 use state::velocity::Measured;
+use state::reservation::Line;
 use state::{Millis, Stamp};
 
 use super::{Node, START, definition, key, policy};
@@ -180,6 +183,54 @@ fn reservation(taste: Taste) -> BoxedStrategy<Asked> {
     .boxed()
 }
 
+/// What is granted in escrow, and what its holders tell.
+fn escrow(taste: Taste) -> BoxedStrategy<Command> {
+    let holder = || (1..3u64, 1..3u64).prop_map(|(node, book)| Holder { node, book });
+    let id = || (0..9u32).prop_map(|id| format!("hold {id}"));
+    let place = || (name(taste, &SKUS), name(taste, &LOCATIONS), units(taste));
+    let size = prop_oneof![units(taste).prop_map(Size::Units), any::<u8>().prop_map(Size::Percent)];
+    let sized = (name(taste, &SKUS), size).prop_map(|(sku, size)| {
+        let settings = SkuSettings { escrow: Some(size), ..SkuSettings::default() };
+        Command::Map { sku, settings }
+    });
+    let grant = (holder(), place()).prop_map(|(holder, (sku, location, units))| {
+        Command::Grant(vec![Grant { holder, sku, location, units }])
+    });
+    let line = place().prop_map(|(sku, location, held)| Line {
+        sku,
+        location,
+        parts: Vec::new(),
+        held,
+        confirmed: 0,
+    });
+    let lines = proptest::collection::vec(line, 0..3);
+    let held = (id(), lines, time(taste)).prop_map(|(id, lines, ttl_ms)| {
+        What::Held(Held { id, lines, channel: None, ttl_ms, reference: None })
+    });
+    let sold = (id(), proptest::collection::vec(units(taste), 0..3))
+        .prop_map(|(id, sold)| What::Confirmed { id, sold, reference: None });
+    let what = prop_oneof![
+        1 => Just(What::Opened),
+        4 => held,
+        3 => sold,
+        1 => id().prop_map(What::Released),
+        2 => id().prop_map(What::Expired),
+        1 => (id(), time(taste)).prop_map(|(id, ttl_ms)| What::Extended(id, ttl_ms)),
+        2 => place().prop_map(|(sku, location, units)| What::Returned { sku, location, units }),
+    ];
+    let told = (holder(), what, 0..60u64, time(taste)).prop_map(|(holder, what, serial, at)| {
+        let idempotency = Some((key(&format!("i{serial}")), key("told")));
+        let id = format!("{holder:?} {serial} {what:?}");
+        let told = Told { holder, serial, at, idempotency, what };
+        let deliveries = vec![super::delivery(&id, "", at, vec![Fact::Escrow(told)])];
+        let origin = Origin { node: holder.node, incarnation: 1 };
+        Command::Segment(Segment { origin, lane: Lane::Urgent, sequence: 0, deliveries })
+    });
+    let destroyed = (1..3u64, proptest::option::of(1..3u64))
+        .prop_map(|(node, keeping)| Command::Destroyed { node, keeping });
+    prop_oneof![1 => sized, 3 => grant, 6 => told, 1 => destroyed].boxed()
+}
+
 /// What is said of a SKU beside its listings.
 fn settings(taste: Taste) -> BoxedStrategy<Command> {
     let components = proptest::collection::vec((name(taste, &KITS), units(taste)), 0..3);
@@ -191,7 +242,7 @@ fn settings(taste: Taste) -> BoxedStrategy<Command> {
     );
     wanted
         .prop_map(|(sku, components, backorder, low_at)| {
-            let settings = SkuSettings { listings: None, components, backorder, low_at };
+            let settings = SkuSettings { components, backorder, low_at, ..SkuSettings::default() };
             Command::Map { sku, settings }
         })
         .boxed()
@@ -315,6 +366,7 @@ fn command(taste: Taste) -> BoxedStrategy<Command> {
         1 => Just(Command::Tick),
         4 => reservation(taste).prop_map(super::ask),
         1 => settings(taste),
+        5 => escrow(taste),
         1 => proptest::collection::vec(name(taste, &LOCATIONS), 0..3).prop_map(Command::PutLocations),
         1 => prop_oneof![Just(Command::Checkpoint), (0..200u64, 1..4u64).prop_map(report)],
     ]

@@ -73,6 +73,7 @@ impl Node {
         state::invariant::orders_are_settled(self.state.data())?;
         state::invariant::reserved_is_held(self.state.data())?;
         state::invariant::shares_add_up(self.state.data())?;
+        state::invariant::escrow_adds_up(self.state.data())?;
         state::invariant::lists_are_derived(&self.state)
     }
 }

@@ -7,10 +7,13 @@ use state::allocation::{Mode, Policy};
 use state::command::{
     Asked, Confirm, Count, Fact, Hold, HoldLine, ListingSpec, Moved, MovementRequest,
 };
+use state::escrow::told::{Held, What};
+use state::escrow::{Holder, Size};
 use state::ledger::Kind;
 use state::limits::{DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS};
 use state::order::{LineImage, Removal};
 use state::policy::{Buffer, Each, Weights};
+use state::reservation::Line;
 
 use super::{START, image_of, refund, request};
 
@@ -177,6 +180,60 @@ pub fn movement(
 pub fn units_of(word: &str) -> (String, i64) {
     let (sku, units) = word.split_once('*').unwrap();
     (sku.into(), units.parse().unwrap())
+}
+
+/// `MUG*2@main`.
+pub fn place_of(word: &str) -> (String, String, i64) {
+    let (units, location) = word.split_once('@').unwrap_or((word, "main"));
+    let (sku, units) = units_of(units);
+    (sku, location.into(), units)
+}
+
+/// `1.7`: node 1, whose disk calls its book 7.
+pub fn holder(word: &str) -> Holder {
+    let (node, book) = word.split_once('.').unwrap();
+    Holder { node: number(node), book: number(book) }
+}
+
+/// `opened`, `held R1 MUG*2@main for=10m`, `sold R1 1 0`, `released R1`, `expired R1`, `extended R1 20m`,
+/// `returned MUG*2@main`.
+pub fn what(words: &[&str]) -> What {
+    let id = || words[1].to_string();
+    match words[0] {
+        "opened" => What::Opened,
+        "held" => {
+            let lines = words[2..].iter().filter(|word| word.contains('*')).map(|word| {
+                let (sku, location, held) = place_of(word);
+                Line { sku, location, parts: Vec::new(), held, confirmed: 0 }
+            });
+            What::Held(Held {
+                id: id(),
+                lines: lines.collect(),
+                channel: None,
+                ttl_ms: duration(option(words, "for").unwrap_or("10m")),
+                reference: None,
+            })
+        }
+        "sold" => {
+            let sold = words[2..].iter().filter_map(|word| word.parse().ok()).collect();
+            What::Confirmed { id: id(), sold, reference: None }
+        }
+        "released" => What::Released(id()),
+        "expired" => What::Expired(id()),
+        "extended" => What::Extended(id(), duration(words[2])),
+        "returned" => {
+            let (sku, location, units) = place_of(words[1]);
+            What::Returned { sku, location, units }
+        }
+        other => panic!("{other}"),
+    }
+}
+
+/// `max=10`, `percent=20`.
+pub fn size(words: &[&str]) -> Size {
+    let units = option(words, "max").map(|units| Size::Units(units.parse().unwrap()));
+    let percent = || Size::Percent(option(words, "percent").unwrap().parse().unwrap());
+    units.unwrap_or_else(percent)
 }
 
 /// `reserve R1 MUG*2 CUP*1@outlet for=10m`, `sell R1`, `sell R1 MUG*1`, `release R1`, `extend R1 10m`.

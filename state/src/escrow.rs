@@ -1,0 +1,584 @@
+//! Escrow: units set apart for a node, which it grants from by itself, also while nobody can be asked.
+//!
+//! A *quota* is granted here, from what is available; from then on only its holder spends it, and tells of it
+//! afterwards as facts ([`Told`]), in the order of their serials. So a quota as any replica of the holder's
+//! shows it, less what the holder told beyond the serial that this replica knows, is never more than what is
+//! left of it; and that is all that the holder may spend. Nothing else takes from a quota: no time and no
+//! timer, and an operator only by saying that the holder is destroyed.
+//!
+//! A holder is a node *and* the book that its disk keeps: a node that comes back with another disk does not
+//! know what the former one spent, and gets quotas of its own.
+
+pub mod told;
+
+use alloc::collections::BTreeMap;
+use alloc::string::{String, ToString};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use serde::{Deserialize, Serialize};
+
+use crate::booking::Booking;
+use crate::buckets::Buckets;
+use crate::command::Hold;
+use crate::data::Data;
+use crate::kits::Parts;
+use crate::ledger::{Kind, Level, Refusal};
+use crate::limits::{
+    BOOKS_MAX, DEMAND_HALF_LIFE_MS, ESCROW_SKUS_MAX, GRANTS_MAX, QUANTITY_MAX,
+    RESERVATION_LINES_MAX, RESERVATION_TTL_MAX_MS, RESERVATION_TTL_MIN_MS, RESERVATIONS_MAX,
+};
+use crate::machine::{State, Work};
+use crate::reply::Lacking;
+use crate::reservation::Line;
+use crate::{Id, Millis, NodeId, Reply};
+
+/// Demand is counted in parts of a unit, so that halving it does not lose it at once.
+const DEMAND_PARTS: u64 = 16;
+
+/// Who holds quotas.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Holder {
+    /// The node.
+    pub node: NodeId,
+    /// The book on its disk: drawn at random when the disk was new.
+    pub book: u64,
+}
+
+/// What is known of a holder.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Standing {
+    /// Log index at which it was heard of first.
+    pub opened: u64,
+    /// The newest of what it told that counts.
+    pub serial: u64,
+    /// Said to be destroyed: it is granted nothing more.
+    pub closed: bool,
+}
+
+/// How much of a SKU may lie in quotas, at each location.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Size {
+    /// So many units; 0 is no escrow.
+    Units(i64),
+    /// So many of a hundred units of what is available or in quotas already.
+    Percent(u8),
+}
+
+impl Default for Size {
+    fn default() -> Self {
+        Self::Units(0)
+    }
+}
+
+impl Size {
+    /// Whether there is any escrow.
+    #[must_use]
+    pub const fn is_on(self) -> bool {
+        !matches!(self, Self::Units(0) | Self::Percent(0))
+    }
+
+    const fn is_possible(self) -> bool {
+        match self {
+            Self::Units(units) => units >= 0 && units <= QUANTITY_MAX,
+            Self::Percent(percent) => percent <= 100,
+        }
+    }
+}
+
+/// What one holder has of a SKU at a location.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quota {
+    /// Units left of it.
+    pub left: i64,
+    /// Units spent of late, in parts of a unit, halved each [`DEMAND_HALF_LIFE_MS`].
+    demand: u64,
+    /// Agreed time at which `demand` was right.
+    since: Millis,
+}
+
+impl Quota {
+    fn demand(&self, now: Millis) -> u64 {
+        let halvings = now.saturating_sub(self.since) / DEMAND_HALF_LIFE_MS;
+        self.demand.checked_shr(u32::try_from(halvings).unwrap_or(u32::MAX)).unwrap_or(0)
+    }
+
+    fn ask(&mut self, units: i64, now: Millis) {
+        let demand = self.demand(now);
+        let halvings = now.saturating_sub(self.since) / DEMAND_HALF_LIFE_MS;
+        let asked = u64::try_from(units).unwrap_or(0).saturating_mul(DEMAND_PARTS);
+        self.since += halvings * DEMAND_HALF_LIFE_MS;
+        self.demand = demand.saturating_add(asked);
+    }
+}
+
+/// The quotas of one SKU.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shares {
+    /// How much may lie in them.
+    pub size: Size,
+    /// By location and holder.
+    pub quotas: BTreeMap<Id, BTreeMap<Holder, Quota>>,
+}
+
+/// All quotas.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Escrow {
+    /// By SKU.
+    pub(crate) skus: Buckets<Id, Arc<Shares>>,
+    /// Who was heard of.
+    pub(crate) holders: BTreeMap<Holder, Standing>,
+}
+
+/// Units that a holder shall have more of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grant {
+    /// Who.
+    pub holder: Holder,
+    /// Of what.
+    pub sku: String,
+    /// Where.
+    pub location: String,
+    /// How many: fewer are granted where no more are available, or allowed.
+    pub units: i64,
+}
+
+/// What a holder's quotas come to for a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Judged {
+    /// They hold all of it, here.
+    Granted(Vec<Line>),
+    /// It is about escrow, and there is too little of these here.
+    Beyond(Vec<Lacking>),
+    /// Quotas have nothing to say about it.
+    Elsewhere,
+}
+
+impl Escrow {
+    /// Quotas by SKU.
+    #[must_use]
+    pub const fn skus(&self) -> &Buckets<Id, Arc<Shares>> {
+        &self.skus
+    }
+
+    /// Who was heard of.
+    #[must_use]
+    pub const fn holders(&self) -> &BTreeMap<Holder, Standing> {
+        &self.holders
+    }
+
+    /// What a holder has left of a SKU at a location.
+    #[must_use]
+    pub fn left(&self, holder: Holder, sku: &str, location: &str) -> i64 {
+        let of = |shares: &Arc<Shares>| Some(shares.quotas.get(location)?.get(&holder)?.left);
+        self.skus.get(sku).and_then(of).unwrap_or(0)
+    }
+
+    /// The book of a node that is granted quotas: the newest that it opened.
+    #[must_use]
+    pub fn current(&self, node: NodeId) -> Option<Holder> {
+        let books = Holder { node, book: 0 }..=Holder { node, book: u64::MAX };
+        let open = self.holders.range(books).filter(|(_, standing)| !standing.closed);
+        open.max_by_key(|(_, standing)| standing.opened).map(|(holder, _)| *holder)
+    }
+
+    fn quota_mut(&mut self, holder: Holder, sku: &str, location: &str) -> Option<&mut Quota> {
+        let shares = Arc::make_mut(self.skus.get_mut(sku)?);
+        shares.quotas.get_mut(location)?.get_mut(&holder)
+    }
+
+    /// Forgets quotas without units of holders that get no more, and SKUs that have no escrow any more.
+    fn tidy(&mut self, sku: &str) {
+        let Some(shares) = self.skus.get_mut(sku) else { return };
+        let shares = Arc::make_mut(shares);
+        let holders = &self.holders;
+        let open = |holder: &Holder| holders.get(holder).is_some_and(|known| !known.closed);
+        let on = shares.size.is_on();
+        for quotas in shares.quotas.values_mut() {
+            quotas.retain(|holder, quota| quota.left > 0 || (on && open(holder)));
+        }
+        shares.quotas.retain(|_, quotas| !quotas.is_empty());
+        if !on && shares.quotas.is_empty() {
+            self.skus.remove(sku);
+        }
+    }
+}
+
+impl Data {
+    /// What should lie in the quotas of a SKU at a location, by holder: shares of what may lie there by what
+    /// each spent of late, by largest remainder.
+    fn targets(&self, sku: &str, location: &str, holders: &[Holder]) -> Vec<(Holder, i64)> {
+        let total = i128::from(self.may_be_in_escrow(sku, location));
+        let quotas = self.escrow.skus.get(sku).and_then(|shares| shares.quotas.get(location));
+        let weight = |holder: &Holder| {
+            let quota = quotas.and_then(|quotas| quotas.get(holder));
+            // One that spent nothing yet may begin to.
+            i128::from(quota.map_or(0, |quota| quota.demand(self.now)).saturating_add(DEMAND_PARTS))
+        };
+        let weights: Vec<(Holder, i128)> =
+            holders.iter().map(|holder| (*holder, weight(holder))).collect();
+        let sum = weights.iter().map(|(_, weight)| weight).sum::<i128>().max(1);
+        let share = |(holder, weight): &(Holder, i128)| {
+            (*holder, total * weight / sum, total * weight % sum)
+        };
+        let mut shares: Vec<_> = weights.iter().map(share).collect();
+        shares.sort_by_key(|(holder, _, rest)| (core::cmp::Reverse(*rest), *holder));
+        let mut over = total - shares.iter().map(|(_, whole, _)| whole).sum::<i128>();
+        let mut targets = Vec::new();
+        for (holder, whole, _) in shares {
+            let more = i128::from(over > 0);
+            over -= more;
+            targets.push((holder, i64::try_from(whole + more).unwrap_or(0)));
+        }
+        targets
+    }
+
+    /// Units of a SKU at a location that quotas may come to, all of them together.
+    fn may_be_in_escrow(&self, sku: &str, location: &str) -> i64 {
+        let size = self.escrow.skus.get(sku).map_or_else(Size::default, |shares| shares.size);
+        let level = self.stock.get(sku).and_then(|stock| stock.levels.get(location));
+        let there = level.map_or(0, |level| level.available().max(0) + level.escrowed);
+        match size {
+            Size::Units(units) => units.min(there),
+            Size::Percent(percent) => {
+                there / 100 * i64::from(percent) + there % 100 * i64::from(percent) / 100
+            }
+        }
+    }
+
+    /// Who of these nodes may be granted quotas.
+    fn holders(&self, nodes: &[NodeId]) -> Vec<Holder> {
+        nodes.iter().filter_map(|node| self.escrow.current(*node)).collect()
+    }
+
+    /// What should be granted now to these nodes: to each that has half of its share or less. A bounded number.
+    #[must_use]
+    pub fn grants_due(&self, nodes: &[NodeId]) -> Vec<Grant> {
+        let holders = self.holders(nodes);
+        let mut due = Vec::new();
+        for (sku, shares) in self.escrow.skus.iter().filter(|(_, shares)| shares.size.is_on()) {
+            let levels = self.stock.get(sku.as_str()).map(|stock| &stock.levels);
+            for (location, level) in levels.into_iter().flat_map(|levels| levels.iter()) {
+                let quotas = shares.quotas.get(location.as_str());
+                let room = self.may_be_in_escrow(sku, location) - level.escrowed;
+                if room.min(level.available()) < 1 {
+                    continue;
+                }
+                for (holder, target) in self.targets(sku, location, &holders) {
+                    let left = quotas.and_then(|quotas| quotas.get(&holder)).map_or(0, |q| q.left);
+                    if target > 0 && left <= target / 2 {
+                        let (sku, location) = (sku.to_string(), location.to_string());
+                        due.push(Grant { holder, sku, location, units: target - left });
+                    }
+                }
+                if due.len() >= GRANTS_MAX {
+                    due.truncate(GRANTS_MAX);
+                    return due;
+                }
+            }
+        }
+        due
+    }
+
+    /// What of a holder's quotas is more than it needs beside the others of these nodes, by SKU and location:
+    /// what lies beyond its share and a half. `taken` is what it spent that is not known here yet.
+    #[must_use]
+    pub fn idle(
+        &self,
+        holder: Holder,
+        nodes: &[NodeId],
+        taken: impl Fn(&str, &str) -> i64,
+    ) -> Vec<(String, String, i64)> {
+        let holders = self.holders(nodes);
+        let mut idle = Vec::new();
+        for (sku, shares) in self.escrow.skus.iter() {
+            for (location, quotas) in &shares.quotas {
+                let quota = quotas.get(&holder).filter(|quota| quota.left > 0);
+                let left = quota.map_or(0, |quota| quota.left - taken(sku, location));
+                if left < 1 {
+                    continue;
+                }
+                let targets = self.targets(sku, location, &holders);
+                let target = targets.iter().find(|(known, _)| *known == holder);
+                let target = target.map_or(0, |(_, target)| *target);
+                if left > target + target / 2 {
+                    idle.push((sku.to_string(), location.to_string(), left - target));
+                }
+            }
+        }
+        idle
+    }
+
+    /// What a holder may spend at a location by what this replica knows, for all SKUs together.
+    #[must_use]
+    pub fn quota_of(&self, holder: Holder) -> i64 {
+        let shares = self.escrow.skus.iter().flat_map(|(_, shares)| shares.quotas.values());
+        shares.filter_map(|quotas| quotas.get(&holder)).map(|quota| quota.left).sum()
+    }
+}
+
+impl State {
+    /// Whether a holder can grant a request from its quotas: all of its lines, each at one location. `taken`
+    /// is what it spent that this replica does not know yet.
+    #[must_use]
+    pub fn judge_in_escrow(
+        &self,
+        holder: Holder,
+        asked: &Hold,
+        taken: impl Fn(&str, &str) -> i64,
+    ) -> Judged {
+        let escrow = &self.data.escrow;
+        let open = escrow.holders.get(&holder).is_some_and(|known| !known.closed);
+        let channel = asked.channel.as_ref();
+        let sound = (1..=RESERVATION_LINES_MAX).contains(&asked.lines.len())
+            && (RESERVATION_TTL_MIN_MS..=RESERVATION_TTL_MAX_MS).contains(&asked.ttl_ms)
+            && asked.lines.iter().all(|line| (1..=QUANTITY_MAX).contains(&line.quantity))
+            && channel.is_none_or(|channel| self.data.channels.contains_key(channel))
+            && self.data.reservations.entries().len() < RESERVATIONS_MAX;
+        let on = |sku: &str| {
+            let is_kit = self.data.kits.components(sku).is_some();
+            !is_kit && escrow.skus.get(sku).is_some_and(|shares| shares.size.is_on())
+        };
+        // What is wrong with it is said by those who are asked otherwise.
+        if !open || !sound || !asked.lines.iter().all(|line| on(&line.sku)) {
+            return Judged::Elsewhere;
+        }
+        let mut here: BTreeMap<(&str, String), i64> = BTreeMap::new();
+        let (mut lines, mut lacking) = (Vec::new(), Vec::new());
+        for line in &asked.lines {
+            let parts = Parts::from([(line.sku.clone(), 1)]);
+            let mut most: Option<(i64, String)> = None;
+            for location in self.locations(line, asked.channel.as_deref(), &parts) {
+                let place = (line.sku.as_str(), location);
+                let left = escrow.left(holder, place.0, &place.1)
+                    - taken(place.0, &place.1)
+                    - here.get(&place).copied().unwrap_or(0);
+                if most.as_ref().is_none_or(|(most, _)| left > *most) {
+                    most = Some((left, place.1));
+                }
+                if left >= line.quantity {
+                    break;
+                }
+            }
+            let (left, location) = most.unwrap_or_default();
+            if left >= line.quantity {
+                *here.entry((&line.sku, location.clone())).or_default() += line.quantity;
+                lines.push(Line {
+                    sku: line.sku.clone(),
+                    location,
+                    parts: Parts::new(),
+                    held: line.quantity,
+                    confirmed: 0,
+                });
+            } else {
+                lacking.push(Lacking {
+                    sku: line.sku.clone(),
+                    location: Some(location).filter(|location| !location.is_empty()),
+                    requested: line.quantity,
+                    available: left.max(0),
+                });
+            }
+        }
+        if lacking.is_empty() { Judged::Granted(lines) } else { Judged::Beyond(lacking) }
+    }
+
+    /// Whether so much of a SKU may lie in quotas that is made of this, if that is said with it.
+    pub(crate) fn check_escrow(
+        &self,
+        sku: &str,
+        size: Size,
+        components: Option<&Parts>,
+    ) -> Result<(), String> {
+        if !size.is_possible() {
+            return Err("escrow: max between 0 and 1000000000, or percent up to 100".into());
+        }
+        let is_kit = match components {
+            Some(components) => !components.is_empty(),
+            None => self.data.kits.components(sku).is_some(),
+        };
+        if size.is_on() && is_kit {
+            return Err(alloc::format!("escrow: {sku:?} is a kit, and has no stock of its own"));
+        }
+        let escrow = &self.data.escrow;
+        if size.is_on() && escrow.skus.len() >= ESCROW_SKUS_MAX && escrow.skus.get(sku).is_none() {
+            return Err(alloc::format!("escrow: {ESCROW_SKUS_MAX} SKUs have it already"));
+        }
+        Ok(())
+    }
+
+    /// Says how much of a SKU may lie in quotas.
+    pub(crate) fn size_escrow(&mut self, sku: &str, size: Size) {
+        let escrow = &mut self.data.escrow;
+        Arc::make_mut(escrow.skus.entry(sku.into())).size = size;
+        escrow.tidy(sku);
+    }
+
+    /// Grants quotas, as far as units are available and may lie in them.
+    pub(crate) fn grant(&mut self, work: &mut Work, grants: Vec<Grant>) -> Reply {
+        if grants.len() > GRANTS_MAX {
+            return Reply::Rejected("too many quotas in one command".into());
+        }
+        for Grant { holder, sku, location, units } in grants {
+            let open = self.data.escrow.holders.get(&holder).is_some_and(|known| !known.closed);
+            let level = self.data.stock.get(sku.as_str());
+            let level = level.and_then(|stock| stock.levels.get(location.as_str()));
+            let (available, escrowed) = level.map_or((0, 0), |l| (l.available(), l.escrowed));
+            let room = self.data.may_be_in_escrow(&sku, &location) - escrowed;
+            let units = units.min(available).min(room);
+            if open && units > 0 {
+                self.credit(work, holder, (&sku, &location), units);
+            }
+        }
+        Reply::Done
+    }
+
+    /// Adds to a quota what is taken out of what is available.
+    fn credit(&mut self, work: &mut Work, holder: Holder, place: (&str, &str), units: i64) {
+        if self.move_quota(work, holder, place, Kind::Grant, units).is_err() {
+            return;
+        }
+        let now = work.stamp.now;
+        let shares = Arc::make_mut(self.data.escrow.skus.entry(place.0.into()));
+        let quotas = shares.quotas.entry(place.1.into()).or_default();
+        let quota = quotas.entry(holder).or_insert(Quota { left: 0, demand: 0, since: now });
+        quota.left += units;
+    }
+
+    /// Takes from a quota, as far as there is something left of it; what was taken is available again.
+    fn debit(&mut self, work: &mut Work, holder: Holder, place: (&str, &str), units: i64) -> i64 {
+        let units = units.min(self.data.escrow.left(holder, place.0, place.1));
+        if units < 1 || self.move_quota(work, holder, place, Kind::Surrender, units).is_err() {
+            return 0;
+        }
+        if let Some(quota) = self.data.escrow.quota_mut(holder, place.0, place.1) {
+            quota.left -= units;
+        }
+        units
+    }
+
+    fn move_quota(
+        &mut self,
+        work: &mut Work,
+        holder: Holder,
+        (sku, location): (&str, &str),
+        kind: Kind,
+        quantity: i64,
+    ) -> Result<(), Refusal> {
+        let booking = Booking {
+            kind,
+            sku,
+            parts: &[],
+            quantity,
+            location,
+            to_location: None,
+            channel: None,
+            cause: &alloc::format!("escrow/{}", holder.node),
+            reference: None,
+            reason: None,
+            occurred: None,
+            since: work.stamp.now,
+        };
+        self.book(work, &booking)
+    }
+
+    /// An operator says that the disks of a node are destroyed, or those before the one with the book
+    /// `keeping`: nobody spends those quotas any more. What was held from them, as far as it was told, ends by agreed time from
+    /// now on.
+    pub(crate) fn destroyed(
+        &mut self,
+        work: &mut Work,
+        node: NodeId,
+        keeping: Option<u64>,
+    ) -> Reply {
+        let escrow = &mut self.data.escrow;
+        let before = match keeping.map(|book| escrow.holders.get(&Holder { node, book })) {
+            None => u64::MAX,
+            Some(Some(keeping)) => keeping.opened,
+            Some(None) => return Reply::Rejected("the node has not opened that book yet".into()),
+        };
+        for (holder, standing) in &mut escrow.holders {
+            standing.closed |= holder.node == node && standing.opened < before;
+        }
+        let closed = escrow.holders.iter().filter(|(_, standing)| standing.closed);
+        let closed: Vec<Holder> = closed.map(|(holder, _)| *holder).collect();
+        let of_node = |holder: &Holder| closed.contains(holder);
+        let mut quotas = Vec::new();
+        for (sku, shares) in escrow.skus.iter() {
+            for (location, holders) in &shares.quotas {
+                for (holder, quota) in holders.iter().filter(|(holder, _)| of_node(holder)) {
+                    quotas.push((*holder, sku.to_string(), location.to_string(), quota.left));
+                }
+            }
+        }
+        for (holder, sku, location, left) in quotas {
+            self.debit(work, holder, (&sku, &location), left);
+            self.data.escrow.tidy(&sku);
+        }
+        let held: Vec<String> = self
+            .escrowed
+            .iter()
+            .filter(|(holder, _)| of_node(holder))
+            .map(|(_, id)| id.clone())
+            .collect();
+        for id in held {
+            self.adopt(work, &id);
+        }
+        Reply::Done
+    }
+
+    /// From now on a reservation is the cluster's, and ends by agreed time.
+    pub(crate) fn adopt(&mut self, work: &Work, id: &str) {
+        let Some(known) = self.data.reservations.get_mut(id) else { return };
+        let Some(escrow) = known.escrow.take() else { return };
+        self.escrowed.remove(&(escrow.holder, id.to_string()));
+        if known.status == crate::reservation::Status::Held {
+            known.expires = work.stamp.now + escrow.ttl_ms;
+            self.holds.insert((known.expires, id.to_string()));
+        }
+    }
+
+    /// Notes that a holder was heard of. The oldest of those that are closed make room.
+    fn hear_of(&mut self, work: &Work, holder: Holder) -> Standing {
+        let holders = &mut self.data.escrow.holders;
+        if !holders.contains_key(&holder) && holders.len() >= BOOKS_MAX {
+            let oldest = holders.iter().min_by_key(|(_, known)| (!known.closed, known.opened));
+            if let Some(oldest) = oldest.map(|(holder, _)| *holder) {
+                holders.remove(&oldest);
+            }
+        }
+        let opened = work.stamp.index;
+        *holders.entry(holder).or_insert(Standing { opened, serial: 0, closed: false })
+    }
+}
+
+/// What lies in quotas is what the level says.
+pub(crate) fn adds_up(data: &Data) -> Result<(), String> {
+    for (sku, stock) in data.stock.iter() {
+        let shares = data.escrow.skus.get(sku.as_str());
+        for (location, level) in &stock.levels {
+            let quotas = shares.and_then(|shares| shares.quotas.get(location.as_str()));
+            let quotas = quotas.into_iter().flat_map(BTreeMap::values);
+            let mut sum = 0;
+            for Quota { left, .. } in quotas {
+                if *left < 0 {
+                    return Err(alloc::format!("{sku} at {location}: a quota of {left}"));
+                }
+                sum += left;
+            }
+            let Level { escrowed, .. } = level;
+            if sum != *escrowed {
+                return Err(alloc::format!(
+                    "{sku} at {location}: {escrowed} in escrow, quotas add up to {sum}"
+                ));
+            }
+        }
+        let nowhere = |location: &&Id| !stock.levels.contains_key(location.as_str());
+        if let Some(location) = shares.and_then(|s| s.quotas.keys().find(nowhere)) {
+            return Err(alloc::format!("{sku} has a quota at {location}, where it never was"));
+        }
+    }
+    match data.escrow.skus.iter().find(|(sku, _)| data.stock.get(sku.as_str()).is_none()) {
+        Some((sku, _)) => Err(alloc::format!("{sku} has quotas and is no SKU")),
+        None => Ok(()),
+    }
+}
