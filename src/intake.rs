@@ -73,6 +73,8 @@ impl<S: Store> Intake<S> {
 
 /// Decrements go first. What ends a poll goes with them: it must not overtake what was polled.
 fn lane(delivery: &Delivery) -> Lane {
-    let is_urgent = |fact: &Fact| matches!(fact, Fact::Image { .. } | Fact::Polled { .. });
+    let is_urgent = |fact: &Fact| {
+        matches!(fact, Fact::Image { .. } | Fact::Polled { .. } | Fact::Looked { .. })
+    };
     if delivery.facts.iter().any(is_urgent) { Lane::Urgent } else { Lane::Normal }
 }

@@ -39,7 +39,7 @@ const EXPOSURE: Test = Test("stockraft-state", "exposure", "");
 const QUEUE: Test = Test("stockraft-state", "queue", "");
 const SIGNATURES: Test = Test("stockraft-channels", "signatures", "");
 
-const BUGS: [Bug; 21] = [
+const BUGS: [Bug; 23] = [
     Bug {
         breaks: "a repeated delivery is applied once",
         file: "state/src/dedup.rs",
@@ -109,6 +109,20 @@ const BUGS: [Bug; 21] = [
         right: "return if known.body == body { known.reply.clone() } else { Reply::KeyReused };",
         wrong: "if known.body != body {\n                return Reply::KeyReused;\n            }",
         caught_by: SCRIPTS,
+    },
+    Bug {
+        breaks: "nobody else pushes to a channel while its owner's lease runs",
+        file: "state/src/owners.rs",
+        right: "&& now < owner.lease_until",
+        wrong: "&& now > limits::TIME_MAX",
+        caught_by: SCRIPTS,
+    },
+    Bug {
+        breaks: "what was shown before a plain set may have been sold",
+        file: "state/src/listing.rs",
+        right: "self.unresolved = (self.unresolved + bound - shown).min(limits::LEVEL_MAX);",
+        wrong: "self.unresolved = self.unresolved.min(limits::LEVEL_MAX);",
+        caught_by: EXPOSURE,
     },
     Bug {
         breaks: "a push of an unknown outcome may still land",

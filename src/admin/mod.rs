@@ -19,6 +19,7 @@ mod notices;
 mod pages;
 mod past;
 mod problem;
+mod pushes;
 mod reservations;
 mod schedules;
 mod shortfalls;
@@ -177,9 +178,7 @@ fn routes() -> [(OpenApiRouter<Admin>, Option<Scope>); 4] {
         .routes(routes!(topics::get))
         .routes(routes!(dead::messages))
         .routes(routes!(dead::dead))
-        .routes(routes!(channels::list))
-        .routes(routes!(channels::get))
-        .routes(routes!(channels::policies))
+        .merge(pushes::questions())
         .routes(routes!(skus::get))
         .routes(routes!(reservations::get))
         .routes(routes!(reservations::list))
@@ -208,8 +207,7 @@ fn routes() -> [(OpenApiRouter<Admin>, Option<Scope>); 4] {
         .routes(routes!(skus::put))
         .routes(routes!(locations::put))
         .routes(routes!(listings::post))
-        .routes(routes!(channels::put))
-        .routes(routes!(channels::put_policies));
+        .merge(pushes::operations());
     let operate = OpenApiRouter::new()
         .routes(routes!(topics::put))
         .routes(routes!(topics::delete))

@@ -115,6 +115,8 @@ pub(super) struct Listing {
     exposure: Option<i64>,
     /// Why the channel takes no push, if it does not.
     fault: Option<String>,
+    /// What it would have been told last, where the channel is in shadow.
+    shadow: Option<i64>,
 }
 
 /// What a reading is worth.
@@ -266,5 +268,6 @@ fn listing(data: &Data, channel: &str, sku: &str) -> Option<Listing> {
         deadline: listing.stale.map(|stale| rfc3339(stale.deadline)),
         exposure: listing.exposure(data.now),
         fault: listing.fault,
+        shadow: listing.shadow.map(|(quantity, _)| quantity),
     })
 }

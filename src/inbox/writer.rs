@@ -150,6 +150,7 @@ fn size(delivery: &Delivery) -> usize {
             }
             Fact::Reload { order, .. } | Fact::Fetched { order, .. } => order.len() + LINE_BYTES,
             Fact::Polled { cursor } => cursor.len() + LINE_BYTES,
+            Fact::Looked { .. } => LINE_BYTES,
         }
     };
     let facts: usize = delivery.facts.iter().map(fact).sum();

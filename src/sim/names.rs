@@ -23,6 +23,11 @@ pub(super) const fn of_command(command: &Command) -> &'static str {
         Command::Report { .. } => "command report",
         Command::Queue(_) => "command queue",
         Command::Letters(_) => "command letters",
+        Command::Renew { .. } => "command renew",
+        Command::Release { .. } => "command release",
+        Command::Pause { .. } => "command pause",
+        Command::Resume { .. } => "command resume",
+        Command::PushNow { .. } => "command push now",
     }
 }
 

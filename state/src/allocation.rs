@@ -101,7 +101,10 @@ impl Data {
         let desired = if is_split && target > shown {
             let doubtful = unheard + listing.unresolved(self.now);
             let room = self.room(sku, channel, location);
-            room.map_or(shown, |room| room.saturating_sub(doubtful).clamp(shown, target))
+            // All that is shown may be sold before a plain set, and what that sets after it.
+            let erased = if self.compares(channel) { 0 } else { shown };
+            let most = |room: i64| room.saturating_sub(doubtful).saturating_sub(erased);
+            room.map_or(shown, |room| most(room).clamp(shown, target))
         } else {
             target
         };
@@ -155,6 +158,10 @@ impl Data {
         let sharing: Vec<&str> =
             names.filter(|name| self.location_of(name) == Some(location)).collect();
         share(self.available(sku, location), &sharing, policy, channel)
+    }
+
+    fn compares(&self, channel: &str) -> bool {
+        self.channels.get(channel).is_some_and(|known| known.definition.compares)
     }
 
     fn location_of(&self, channel: &str) -> Option<&str> {

@@ -139,6 +139,10 @@ impl State {
                 }
                 Ok(())
             }
+            Fact::Looked { began } => {
+                self.looked(work.stamp.now, cause.channel, *began);
+                Ok(())
+            }
         }
     }
 

@@ -48,6 +48,7 @@ pub mod names;
 pub mod notices;
 pub mod order;
 pub mod origin;
+mod owners;
 pub mod packed;
 mod pushes;
 pub mod queue;
