@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -11,6 +12,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram as Buckets, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
+use state::listing::Class;
 use state::notices::shortfalls;
 use state::reply::{Body, Kept};
 use state::{Effects, State};
@@ -21,6 +23,13 @@ use crate::sqs;
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct OfChannel {
     channel: String,
+}
+
+/// A channel and a class of changes, as labels.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct OfClass {
+    channel: String,
+    class: &'static str,
 }
 
 /// What an endpoint made of a message, as labels.
@@ -56,6 +65,12 @@ pub struct Measures {
     pub pushed: Family<OfChannel, Counter>,
     /// Pushes that the channel refused or that need another try, by channel.
     pub push_failures: Family<OfChannel, Counter>,
+    /// Whether each channel is called by this node: 0 as usual, 1 a call probes, 2 not for a while.
+    breakers: Family<OfChannel, Gauge>,
+    /// From the receipt of a change to its confirmation, by channel and class.
+    push_seconds: Family<OfClass, Buckets>,
+    /// Of those, how many were confirmed by their deadline.
+    push_in_time: Family<OfClass, Counter>,
     /// Orders fetched by id.
     pub fetched: Family<OfChannel, Counter>,
     /// Polls that came to their end.
@@ -78,7 +93,32 @@ pub struct Measures {
     pub held: Held,
     /// What this node grants from its quotas.
     pub escrow: Escrow,
-    windows: Mutex<BTreeMap<String, Window>>,
+    windows: Mutex<BTreeMap<(String, Class), Window>>,
+    /// The same of the channels that this node pushes to.
+    calls: Mutex<BTreeMap<String, Breaker>>,
+}
+
+/// Whether a channel is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Breaker {
+    /// As usual.
+    Closed,
+    /// One call goes out, and the next ones hang on its answer.
+    HalfOpen,
+    /// Not for a while: it did not answer.
+    Open,
+}
+
+impl Breaker {
+    /// Its name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::HalfOpen => "half-open",
+            Self::Open => "open",
+        }
+    }
 }
 
 /// What a person watches of the ledger: counted when somebody asks.
@@ -94,6 +134,14 @@ pub struct Held {
     pub skus_overlapping: Gauge<i64, AtomicI64>,
     /// Units of them.
     pub units_overlapping: Gauge<i64, AtomicI64>,
+    /// Whether each channel is paused.
+    paused: Family<OfChannel, Gauge>,
+    /// Listings of each channel that wait to be pushed.
+    due: Family<OfChannel, Gauge>,
+    /// Listings for which each channel takes no push.
+    failing: Family<OfChannel, Gauge>,
+    /// Calls made to each channel today that has a daily bound.
+    spent: Family<OfChannel, Gauge>,
 }
 
 impl Held {
@@ -107,6 +155,18 @@ impl Held {
         let overlaps = state.overlaps();
         self.skus_overlapping.set(i64::try_from(overlaps.skus).unwrap_or(i64::MAX));
         self.units_overlapping.set(overlaps.units);
+        let now = state.data().now;
+        for (name, channel) in &state.data().channels {
+            let set = |family: &Family<OfChannel, Gauge>, n: usize| {
+                family.get_or_create(&of(name)).set(length(n));
+            };
+            set(&self.paused, usize::from(channel.is_paused(now)));
+            set(&self.due, state.due().count(name));
+            set(&self.failing, state.failures().count(name));
+            if channel.definition.per_day > 0 {
+                set(&self.spent, usize::try_from(channel.spent(now)).unwrap_or(usize::MAX));
+            }
+        }
     }
 
     fn register(&self, to: &mut Registry) {
@@ -126,6 +186,14 @@ impl Held {
             ),
         ] {
             to.register(name, help, gauge.clone());
+        }
+        for (name, help, family) in [
+            ("channel_paused", "Whether nothing is pushed to a channel", &self.paused),
+            ("listings_due", "Listings that wait to be pushed", &self.due),
+            ("listings_failing", "Listings for which a channel takes no push", &self.failing),
+            ("channel_calls_today", "Calls to a channel with a daily bound", &self.spent),
+        ] {
+            to.register(name, help, family.clone());
         }
     }
 }
@@ -206,6 +274,11 @@ impl Measures {
             dead: Counter::default(),
             pushed: Family::default(),
             push_failures: Family::default(),
+            breakers: Family::default(),
+            push_seconds: Family::new_with_constructor(|| {
+                Buckets::new(exponential_buckets(0.01, 2.0, 18))
+            }),
+            push_in_time: Family::default(),
             fetched: Family::default(),
             polls: Family::default(),
             fetch_failures: Family::default(),
@@ -218,6 +291,7 @@ impl Measures {
             held: Held::default(),
             escrow: Escrow::default(),
             windows: Mutex::default(),
+            calls: Mutex::default(),
             registry: Mutex::new(Registry::default()),
         };
         measures.register(&mut registry);
@@ -236,6 +310,12 @@ impl Measures {
         to.register("pushes_confirmed", "Quantities that channels took", self.pushed.clone());
         let failures = "Pushes that a channel refused or that need another try";
         to.register("push_failures", failures, self.push_failures.clone());
+        let breaker = "Whether this node calls a channel: 0 as usual, 1 probing, 2 not for a while";
+        to.register("channel_breaker", breaker, self.breakers.clone());
+        let window = "From the receipt of a change to the channel's confirmation";
+        to.register_with_unit("push_window", window, Unit::Seconds, self.push_seconds.clone());
+        let in_time = "Pushes confirmed by their deadline";
+        to.register("pushes_in_time", in_time, self.push_in_time.clone());
         to.register("orders_fetched", "Orders fetched by id", self.fetched.clone());
         to.register("polls", "Polls of a channel's API that came to their end", self.polls.clone());
         let failures = "Questions to a channel's API that failed";
@@ -274,10 +354,39 @@ impl Measures {
         for confirmed in &effects.confirmed {
             self.pushed.get_or_create(&of(&confirmed.channel)).inc();
             let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
-            let window = windows.entry(confirmed.channel.clone()).or_default();
-            window.histogram.saturating_record(now.saturating_sub(confirmed.since));
-            window.in_time += u64::from(now <= confirmed.deadline);
+            let place = (confirmed.channel.clone(), confirmed.class);
+            let window = windows.entry(place).or_default();
+            let took = now.saturating_sub(confirmed.since);
+            let in_time = now <= confirmed.deadline;
+            window.histogram.saturating_record(took);
+            window.in_time += u64::from(in_time);
+            let class =
+                OfClass { channel: confirmed.channel.clone(), class: name_of(confirmed.class) };
+            let seconds = Duration::from_millis(took).as_secs_f64();
+            self.push_seconds.get_or_create(&class).observe(seconds);
+            self.push_in_time.get_or_create(&class).inc_by(u64::from(in_time));
         }
+    }
+
+    /// Whether this node calls a channel; `None` if that is not its work any more.
+    pub fn breaker(&self, channel: &str, breaker: Option<Breaker>) {
+        let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        let number = match breaker {
+            None | Some(Breaker::Closed) => 0,
+            Some(Breaker::HalfOpen) => 1,
+            Some(Breaker::Open) => 2,
+        };
+        self.breakers.get_or_create(&of(channel)).set(number);
+        match breaker {
+            Some(breaker) => calls.insert(channel.into(), breaker),
+            None => calls.remove(channel),
+        };
+    }
+
+    /// Whether this node calls a channel; `None` if another one does.
+    #[must_use]
+    pub fn breaker_of(&self, channel: &str) -> Option<Breaker> {
+        self.calls.lock().unwrap_or_else(PoisonError::into_inner).get(channel).copied()
     }
 
     /// Counts a webhook's answer.
@@ -305,11 +414,25 @@ impl Measures {
         }
     }
 
-    /// The windows of a channel since this node started.
+    /// The windows of a channel since this node started, of each class that there were any of.
+    #[must_use]
+    pub fn windows(&self, channel: &str) -> BTreeMap<&'static str, Window> {
+        let windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_class =
+            |(class, name)| Some((name, windows.get(&(channel.to_string(), class)).cloned()?));
+        Class::ALL.into_iter().filter_map(of_class).collect()
+    }
+
+    /// The same of all classes together.
     #[must_use]
     pub fn window(&self, channel: &str) -> Window {
-        let windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
-        windows.get(channel).cloned().unwrap_or_default()
+        let mut all = Window::default();
+        for window in self.windows(channel).into_values() {
+            // Their bounds are the same.
+            let _ = all.histogram.add(&window.histogram);
+            all.in_time += window.in_time;
+        }
+        all
     }
 }
 
@@ -325,6 +448,10 @@ impl Default for Window {
         let histogram = Histogram::new_with_bounds(1, 86_400_000, 3);
         Self { histogram: histogram.expect("valid bounds"), in_time: 0 }
     }
+}
+
+fn name_of(class: Class) -> &'static str {
+    Class::ALL.iter().find(|(known, _)| *known == class).map_or("", |(_, name)| name)
 }
 
 /// A channel's label.

@@ -270,13 +270,8 @@ impl Sources<'_> {
             tracing::warn!(channel = channel.name, "nothing is pushed: its API cannot be asked");
             return;
         };
-        let pusher = Pusher {
-            channel: channel.clone(),
-            client,
-            node: self.node,
-            cluster: self.member.clone(),
-            measures: Arc::clone(self.measures),
-        };
+        let measures = Arc::clone(self.measures);
+        let pusher = Pusher::new(channel.clone(), client, self.node, self.member.clone(), measures);
         tasks.spawn(propagate::run(pusher, stop));
     }
 }

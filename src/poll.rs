@@ -76,6 +76,8 @@ struct Round {
     /// What changed from here on is asked for.
     from: u64,
     began: u64,
+    /// Agreed time when it began.
+    agreed: u64,
     newest: u64,
     /// The page to ask for; `None` for the first.
     page: Option<String>,
@@ -87,7 +89,16 @@ struct Round {
 impl Round {
     fn new(since: u64, overlap: u64, now: u64) -> Self {
         let from = since.saturating_sub(overlap.max(OVERLAP_MS_MIN));
-        Self { since, from, began: now, newest: since, page: None, delays: 0, wait: Duration::ZERO }
+        Self {
+            since,
+            from,
+            began: now,
+            agreed: 0,
+            newest: since,
+            page: None,
+            delays: 0,
+            wait: Duration::ZERO,
+        }
     }
 
     /// Takes note of a page that was kept. Whether it was the last.
@@ -266,6 +277,7 @@ impl<O: Orders, A: Agreed, S: Store> Poller<O, A, S> {
             }
             if round.kept(newest_ms, next) {
                 self.measures.polls.get_or_create(&measures::of(&self.channel.name)).inc();
+                self.looked(&round).await?;
                 let Some(cursor) = round.cursor() else { return Ok(()) };
                 let polled = Fact::Polled { cursor };
                 return Ok(self.note(format!("polled:{cursor}"), polled).await?);
@@ -280,7 +292,23 @@ impl<O: Orders, A: Agreed, S: Store> Poller<O, A, S> {
             let known = state.data().channels.get(&self.channel.name);
             known.map_or(0, |known| known.cursor.unwrap_or(known.since))
         });
-        Round::new(since, self.channel.poll.overlap.0, (self.clock)())
+        let agreed = self.cluster.look(|state| state.data().now);
+        Round { agreed, ..Round::new(since, self.channel.poll.overlap.0, (self.clock)()) }
+    }
+
+    /// Tells that all is in that the channel listed when the poll began, where somebody waits for that: a
+    /// quantity that was set plainly may have erased sales until then.
+    async fn looked(&self, round: &Round) -> Result<(), Later> {
+        let name = self.channel.name.as_str();
+        let waits = self.cluster.look(|state| {
+            let known = state.data().channels.get(name);
+            known.is_some_and(|known| !known.definition.compares) && state.has_doubts(name)
+        });
+        if !waits {
+            return Ok(());
+        }
+        let began = round.agreed;
+        self.note(format!("looked:{began}@{}", round.began), Fact::Looked { began }).await
     }
 
     /// Keeps what was told, unless the very same was kept before.

@@ -120,6 +120,20 @@ static BUGS: &[Bug] = &[
         caught_by: SCRIPTS,
     },
     Bug {
+        breaks: "nobody else pushes to a channel while its owner's lease runs",
+        file: "state/src/owners.rs",
+        right: "&& now < owner.lease_until",
+        wrong: "&& now > limits::TIME_MAX",
+        caught_by: SCRIPTS,
+    },
+    Bug {
+        breaks: "what was shown before a plain set may have been sold",
+        file: "state/src/listing.rs",
+        right: "self.unresolved = (self.unresolved + bound - shown).min(limits::LEVEL_MAX);",
+        wrong: "self.unresolved = self.unresolved.min(limits::LEVEL_MAX);",
+        caught_by: EXPOSURE,
+    },
+    Bug {
         breaks: "a push of an unknown outcome may still land",
         file: "state/src/allocation.rs",
         right: "let doubtful = unheard + listing.unresolved(self.now);",

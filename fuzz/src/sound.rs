@@ -119,7 +119,11 @@ fn fact(fact: &Fact) {
         }
         Fact::Moved(told) => moved(told),
         Fact::Reload { order, .. } => name(order),
-        Fact::Dead { .. } | Fact::Fetched { .. } | Fact::Polled { .. } | Fact::Escrow(_) => {
+        Fact::Dead { .. }
+        | Fact::Fetched { .. }
+        | Fact::Polled { .. }
+        | Fact::Looked { .. }
+        | Fact::Escrow(_) => {
             panic!("a parser says no such thing: {fact:?}")
         }
     }
@@ -170,6 +174,9 @@ fn one_channel() -> State {
         dedup_window_ms: DAY_MS,
         rate_milli: 1_000,
         burst: 1,
+        per_day: 0,
+        compares: true,
+        shadow: false,
         settings: [].into(),
     };
     let mut state = State::default();

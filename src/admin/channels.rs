@@ -12,7 +12,10 @@ use utoipa::ToSchema;
 use super::extract::{Json, Path};
 use super::view::Page;
 use super::{Admin, Problem};
+use crate::channel::target;
+use crate::clock::rfc3339;
 use crate::config::{CHANNEL_NAME_RULE, is_channel_name, unknown_kind};
+use crate::measures::{Breaker, Window};
 use crate::replica::Replica;
 
 /// A channel without its secrets, and how it is doing.
@@ -27,6 +30,18 @@ pub(super) struct Channel {
     backlog: usize,
     /// Pushes without an answer yet.
     in_flight: usize,
+    /// Of the listings that wait, those that a sale made wait.
+    urgent: usize,
+    /// When the first of them must be shown.
+    next_deadline: Option<String>,
+    /// Listings for which it takes no push: see `…/failures`.
+    failing: usize,
+    /// Set while nothing is pushed to it.
+    paused: Option<Paused>,
+    /// Calls made today, as far as they were told of.
+    calls_today: u64,
+    /// `closed`, `half-open` or `open`: whether it is called; null where another node does that.
+    breaker: Option<&'static str>,
     /// Quantities that the channel took, since this node started.
     pushed: u64,
     /// From the receipt of a change to its confirmation, since this node started.
@@ -36,11 +51,23 @@ pub(super) struct Channel {
     lag_ms: Option<u64>,
     /// Set while it is being removed: listings that it still has.
     listings_left: Option<u64>,
+    /// The same by class of change: `sale`, `return`, `adjustment`.
+    classes: BTreeMap<&'static str, Windows>,
+}
+
+/// Why nothing is pushed to a channel.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Paused {
+    since: String,
+    /// When it is tried again by itself; null if somebody must resume it.
+    until: Option<String>,
+    why: String,
 }
 
 /// Consistency windows, in milliseconds.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Windows {
+    count: u64,
     p50_ms: u64,
     p99_ms: u64,
     max_ms: u64,
@@ -51,6 +78,7 @@ pub(super) struct Windows {
 /// What a channel is.
 #[derive(Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a question of its own")]
 pub(super) struct Defined {
     kind: String,
     location: String,
@@ -64,6 +92,15 @@ pub(super) struct Defined {
     /// Thousandths of a call a second.
     rate_milli: u64,
     burst: u64,
+    /// Calls a day, from midnight UTC; 0 where there is no such bound.
+    #[serde(default)]
+    per_day: u64,
+    /// Whether it takes a quantity only in place of the one that it is believed to show: follows from its kind.
+    #[serde(default)]
+    compares: bool,
+    /// Whether what would be pushed is only shown: nothing is sent.
+    #[serde(default)]
+    shadow: bool,
     /// Settings of its kind that are no secrets.
     #[serde(default)]
     settings: BTreeMap<String, String>,
@@ -102,14 +139,31 @@ impl From<Definition> for Defined {
             dedup_window_ms,
             rate_milli,
             burst,
+            per_day,
+            compares,
+            shadow,
             settings,
         } = d;
-        Self { kind, location, home, pushes, fetches, dedup_window_ms, rate_milli, burst, settings }
+        Self {
+            kind,
+            location,
+            home,
+            pushes,
+            fetches,
+            dedup_window_ms,
+            rate_milli,
+            burst,
+            per_day,
+            compares,
+            shadow,
+            settings,
+        }
     }
 }
 
 impl From<Defined> for Definition {
     fn from(d: Defined) -> Self {
+        let compares = target::compares(&d.kind);
         let Defined {
             kind,
             location,
@@ -119,36 +173,72 @@ impl From<Defined> for Definition {
             dedup_window_ms,
             rate_milli,
             burst,
+            per_day,
+            compares: _,
+            shadow,
             settings,
         } = d;
-        Self { kind, location, home, pushes, fetches, dedup_window_ms, rate_milli, burst, settings }
+        Self {
+            kind,
+            location,
+            home,
+            pushes,
+            fetches,
+            dedup_window_ms,
+            rate_milli,
+            burst,
+            per_day,
+            compares,
+            shadow,
+            settings,
+        }
     }
 }
 
-fn view(admin: &Admin, replica: &Replica, name: &str) -> Option<Channel> {
+pub(super) fn view(admin: &Admin, replica: &Replica, name: &str) -> Option<Channel> {
     let channel = replica.state().data().channels.get(name)?;
-    let window = admin.measures.window(name);
-    let count = window.histogram.len();
-    let ratio = |part: u64| {
-        let exact = |n: u64| u32::try_from(n).map_or(f64::from(u32::MAX), f64::from);
-        exact(part) / exact(count)
-    };
+    let window = Windows::of(&admin.measures.window(name));
+    let classes = admin.measures.windows(name).into_iter();
+    let state = replica.state();
+    let now = state.data().now;
+    let paused = channel.paused.as_ref().filter(|_| channel.is_paused(now));
+    let next = state.due().of(name).next().map(|(deadline, _)| deadline);
     Some(Channel {
         name: name.into(),
         definition: channel.definition.clone().into(),
         owner: channel.owner.map(|owner| owner.node),
-        backlog: replica.state().due().count(name),
-        in_flight: replica.state().flights().count(name),
-        pushed: count,
-        window: Windows {
+        backlog: state.due().count(name),
+        in_flight: state.flights().count(name),
+        urgent: state.urgent().count(name),
+        next_deadline: next.map(rfc3339),
+        failing: state.failures().count(name),
+        paused: paused.map(|paused| Paused {
+            since: rfc3339(paused.since),
+            until: paused.until.map(rfc3339),
+            why: paused.why.clone(),
+        }),
+        calls_today: channel.spent(now),
+        breaker: admin.measures.breaker_of(name).map(Breaker::name),
+        pushed: window.count,
+        window,
+        lag_ms: channel.lag.map(|lag| lag.p99_ms),
+        listings_left: channel.leaving.map(|leaving| leaving.left),
+        classes: classes.map(|(class, window)| (class, Windows::of(&window))).collect(),
+    })
+}
+
+impl Windows {
+    fn of(window: &Window) -> Self {
+        let count = window.histogram.len();
+        let exact = |n: u64| u32::try_from(n).map_or(f64::from(u32::MAX), f64::from);
+        Self {
+            count,
             p50_ms: window.histogram.value_at_quantile(0.5),
             p99_ms: window.histogram.value_at_quantile(0.99),
             max_ms: window.histogram.max(),
-            in_time: (count > 0).then(|| ratio(window.in_time)),
-        },
-        lag_ms: channel.lag.map(|lag| lag.p99_ms),
-        listings_left: channel.leaving.map(|leaving| leaving.left),
-    })
+            in_time: (count > 0).then(|| exact(window.in_time) / exact(count)),
+        }
+    }
 }
 
 /// All channels.

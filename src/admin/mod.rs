@@ -22,6 +22,7 @@ mod pages;
 mod passport;
 mod past;
 mod problem;
+mod pushes;
 mod reservations;
 mod schedules;
 mod shortfalls;
@@ -192,8 +193,7 @@ fn reading() -> OpenApiRouter<Admin> {
         .routes(routes!(topics::get))
         .routes(routes!(dead::messages))
         .routes(routes!(dead::dead))
-        .routes(routes!(channels::list))
-        .routes(routes!(channels::get))
+        .merge(pushes::questions())
         .merge(allocation::reads())
         .routes(routes!(skus::get))
         .routes(routes!(reservations::get))
@@ -226,7 +226,7 @@ fn writing() -> OpenApiRouter<Admin> {
         .routes(routes!(skus::put))
         .routes(routes!(locations::put))
         .routes(routes!(listings::post))
-        .routes(routes!(channels::put))
+        .merge(pushes::operations())
         .merge(allocation::writes())
 }
 

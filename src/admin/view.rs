@@ -128,6 +128,8 @@ pub(super) struct Listing {
     velocity_per_hour: f64,
     /// Why the channel takes no push, if it does not.
     fault: Option<String>,
+    /// What it would have been told last, where the channel is in shadow.
+    shadow: Option<i64>,
 }
 
 /// What a reading is worth.
@@ -302,5 +304,6 @@ fn listing(data: &Data, channel: &str, sku: &str) -> Option<Listing> {
         target: data.target(channel, sku),
         velocity_per_hour: float(listing.pace.velocity) / 1e6,
         fault: listing.fault,
+        shadow: listing.shadow.map(|(quantity, _)| quantity),
     })
 }

@@ -137,3 +137,50 @@ pub fn check_base_url(url: &str) -> Result<(), String> {
         _ => Err("must begin with https:// (http:// on loopback only)".into()),
     }
 }
+
+/// Whether a URL names an address of a private network by its number: no marketplace is there. Loopback is not
+/// meant.
+#[must_use]
+pub fn is_private(url: &str) -> bool {
+    let uri: Option<hyper::Uri> = url.parse().ok();
+    let host = uri.as_ref().and_then(hyper::Uri::host).unwrap_or_default();
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    let Ok(address) = address.map(|address| address.to_canonical()) else { return false };
+    match address {
+        IpAddr::V4(v4) => {
+            let [first, second, ..] = v4.octets();
+            let shared = first == 100 && (64..128).contains(&second);
+            v4.is_private() || v4.is_link_local() || shared || first == 0
+        }
+        IpAddr::V6(v6) => v6.is_unique_local() || v6.is_unicast_link_local() || v6.is_unspecified(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // A number that was mistyped, or put there by somebody else, would have a node call whatever listens beside
+    // it: a cloud's metadata, for one.
+    #[test]
+    fn no_marketplace_is_on_a_private_network() {
+        for private in [
+            "https://10.1.2.3/api",
+            "https://192.168.0.9:8443",
+            "https://172.20.0.1",
+            "https://169.254.169.254",
+            "https://100.64.0.1",
+            "https://0.0.0.0",
+            "https://[fd00::1]:8443",
+            "https://[fe80::1]",
+            "https://[::ffff:10.0.0.1]",
+        ] {
+            assert!(is_private(private), "{private}");
+        }
+        for public in
+            ["https://a.example", "https://93.184.216.34", "http://127.0.0.1:1", "http://[::1]:1"]
+        {
+            assert!(!is_private(public), "{public}");
+        }
+    }
+}

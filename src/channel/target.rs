@@ -10,6 +10,12 @@ pub fn is_pushed(kind: &str) -> bool {
     matches!(kind, "shopify")
 }
 
+/// Whether channels of this kind take a quantity only in place of the one that they are believed to show.
+#[must_use]
+pub fn compares(kind: &str) -> bool {
+    matches!(kind, "shopify")
+}
+
 /// The API of a channel of each kind that is pushed to.
 pub enum Target {
     /// A Shopify store.

@@ -8,7 +8,7 @@ use hyper::Method;
 use serde_json::{Value, json};
 use state::limits::NAME_LEN_MAX;
 
-use super::ask::{ask, ask_all, encode, progress, show, table};
+use super::ask::{ask, ask_all, cell, encode, progress, show, table};
 use super::rows::{Fault, Row, Rows};
 use super::{Failure, Target};
 
@@ -22,6 +22,48 @@ pub(super) enum Command {
     /// Lists the channels, and how each is doing.
     #[command(after_help = "Example:\n  stockraft channel list")]
     List {
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Shows how one channel is doing: who pushes to it, what waits, what it takes no push for.
+    #[command(after_help = "Example:\n  stockraft channel status shopify-eu")]
+    Status {
+        /// The channel.
+        channel: String,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Stops pushing to a channel until it is resumed.
+    #[command(after_help = "Example:\n  stockraft channel pause shopify-eu --why stocktaking")]
+    Pause {
+        /// The channel.
+        channel: String,
+        /// Why; shown with the channel.
+        #[arg(long)]
+        why: Option<String>,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Goes on pushing to a channel.
+    #[command(after_help = "Example:\n  stockraft channel resume shopify-eu")]
+    Resume {
+        /// The channel.
+        channel: String,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Reads what a channel shows and pushes what differs: one SKU at once, or all as its rate allows.
+    #[command(after_help = "Example:\n  stockraft channel push shopify-eu MUG-01\n  \
+        stockraft channel push shopify-eu --all")]
+    Push {
+        /// The channel.
+        channel: String,
+        /// The SKU.
+        #[arg(required_unless_present = "all", conflicts_with = "all")]
+        sku: Option<String>,
+        /// All that is listed there.
+        #[arg(long)]
+        all: bool,
         #[command(flatten)]
         target: Target,
     },
@@ -55,6 +97,18 @@ pub(super) async fn run(command: Command) -> Result<(), Failure> {
                 table(answer, &["name", "kind", "owner", "backlog", "in_flight"])
             });
         }
+        Command::Status { channel, target } => status(&target, &channel).await?,
+        Command::Pause { channel, why, target } => {
+            let body = why.map_or_else(|| json!({}), |why| json!({ "why": why }));
+            operate(&target, &channel, "pause", &body).await?;
+        }
+        Command::Resume { channel, target } => {
+            operate(&target, &channel, "resume", &json!({})).await?;
+        }
+        Command::Push { channel, sku, all: _, target } => {
+            let body = sku.map_or_else(|| json!({}), |sku| json!({ "sku": sku }));
+            operate(&target, &channel, "push", &body).await?;
+        }
         Command::Listings { channel, target } => {
             let filter = channel.map(|channel| format!("channel={}&", encode(&channel)));
             let path = format!("/v1/listings?{}", filter.unwrap_or_default());
@@ -67,6 +121,65 @@ pub(super) async fn run(command: Command) -> Result<(), Failure> {
             send(&target, &rows).await?;
         }
     }
+    Ok(())
+}
+
+const COLUMNS_OF_STATUS: [&str; 9] = [
+    "name",
+    "owner",
+    "backlog",
+    "urgent",
+    "in_flight",
+    "failing",
+    "breaker",
+    "calls_today",
+    "pushed",
+];
+
+/// A channel, with what it takes no push for.
+async fn status(target: &Target, channel: &str) -> Result<(), Failure> {
+    let path = format!("/v1/channels/{}", encode(channel));
+    let mut answer = ask(target, Method::GET, &path, None).await?;
+    let failures = ask_all(target, &format!("{path}/failures"), u64::MAX).await?;
+    if let (Some(answer), Some(failures)) = (answer.as_object_mut(), failures.get("items")) {
+        answer.insert("failures".into(), failures.clone());
+    }
+    show(target, &answer, |answer| {
+        let mut rows = line(answer);
+        rows.push(Vec::new());
+        for class in ["sale", "return", "adjustment"] {
+            let Some(window) = answer.pointer(&format!("/classes/{class}")) else { continue };
+            let number = |name: &str| window.get(name).map_or_else(String::new, Value::to_string);
+            rows.push(vec![format!(
+                "{class}: {} pushes, p50 {} ms, p99 {} ms, in time {}",
+                number("count"),
+                number("p50_ms"),
+                number("p99_ms"),
+                number("in_time")
+            )]);
+        }
+        if let Some(why) = answer.pointer("/paused/why") {
+            rows.push(vec![format!("paused: {}", cell(why))]);
+        }
+        let failures = answer.get("failures").and_then(Value::as_array).into_iter().flatten();
+        for failure in failures {
+            let text = |name: &str| cell(failure.get(name).unwrap_or(&Value::Null));
+            rows.push(vec![format!("{}: {} ({})", text("sku"), text("reason"), text("cure"))]);
+        }
+        rows
+    });
+    Ok(())
+}
+
+/// One channel as a table.
+fn line(channel: &Value) -> Vec<Vec<String>> {
+    table(&json!({ "items": [channel] }), &COLUMNS_OF_STATUS)
+}
+
+async fn operate(target: &Target, channel: &str, what: &str, body: &Value) -> Result<(), Failure> {
+    let path = format!("/v1/channels/{}/{what}", encode(channel));
+    let answer = ask(target, Method::POST, &path, Some(body)).await?;
+    show(target, &answer, line);
     Ok(())
 }
 

@@ -31,8 +31,8 @@ pub struct Channel {
     /// token of its challenge. Odoo: the last part of the webhook's path.
     #[serde(default)]
     pub secrets: Vec<Secret>,
-    /// The node that pushes to it and polls it; without one, the voter with the lowest id. While it is
-    /// down its pushes wait: no other node takes them over in this release.
+    /// The node that pushes to it and polls it while it lives; without one, the voter with the lowest id.
+    /// Another one stands in when it has not been heard of for some time.
     pub home: Option<u64>,
     /// The ledger's location that its orders draw from: the first of `ledger.locations` if none is said.
     #[serde(default)]
@@ -42,6 +42,12 @@ pub struct Channel {
     /// What the channel allows.
     #[serde(default)]
     pub rate: Rate,
+    /// Whether what would be pushed is only shown: nothing is sent.
+    #[serde(default)]
+    pub shadow: bool,
+    /// Whether it may stand on a private network: one that is only tried out.
+    #[serde(default)]
+    pub test: bool,
     /// How long delivery keys are kept, where the sender repeats later than `ingest.dedup_window`.
     pub dedup_window: Option<Millis>,
     /// How it signs, where its kind leaves a choice: Walmart and generic channels.
@@ -85,11 +91,14 @@ pub struct Rate {
     pub per_second: f64,
     /// Calls at once after a pause.
     pub burst: u64,
+    /// Calls a day, from midnight UTC; 0 where there is no such bound. The last fifth is kept for sales.
+    #[serde(default)]
+    pub per_day: u64,
 }
 
 impl Default for Rate {
     fn default() -> Self {
-        Self { per_second: 2.0, burst: 40 }
+        Self { per_second: 2.0, burst: 40, per_day: 0 }
     }
 }
 
@@ -132,6 +141,9 @@ impl Channel {
             dedup_window_ms: self.dedup_window.map_or_else(own_window, |window| window.0),
             rate_milli: self.rate.milli().unwrap_or(1),
             burst: self.rate.burst.max(1),
+            per_day: self.rate.per_day,
+            compares: target::compares(&self.kind),
+            shadow: self.shadow,
             settings,
         }
     }
@@ -254,6 +266,12 @@ pub(super) fn check(
         }
         if let Some(api) = &mut channel.api {
             api.check(&channel.kind, path, private).into_iter().for_each(&mut at_channel);
+            if !channel.test && crate::channel::is_private(&api.base_url) {
+                at_channel(
+                    "api.base_url: this is an address of a private network; `test = true` allows it"
+                        .into(),
+                );
+            }
         }
         if let Some(sqs) = &mut channel.sqs {
             sqs.check(path, private).into_iter().for_each(&mut at_channel);

@@ -149,7 +149,7 @@ fn size(delivery: &Delivery) -> usize {
                 moved.id.len() + names + text(&moved.reference) + LINE_BYTES
             }
             Fact::Reload { order, .. } | Fact::Fetched { order, .. } => order.len() + LINE_BYTES,
-            Fact::Polled { .. } => LINE_BYTES,
+            Fact::Polled { .. } | Fact::Looked { .. } => LINE_BYTES,
             Fact::Escrow(told) => told.what.len(),
         }
     };

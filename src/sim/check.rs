@@ -168,7 +168,9 @@ fn listings(world: &mut World) -> Result<(), String> {
             let Some(allocation) = data.allocation(&market.name, sku) else { continue };
             // What a kit and its parts may show together hangs on which of them was raised first.
             let related = data.kits.related(sku).len() > 1;
-            let should = if related { allocation.desired } else { allocation.available_to_sell };
+            // A plain set leaves room for what may have been sold before it.
+            let bounded = related || market.plain;
+            let should = if bounded { allocation.desired } else { allocation.available_to_sell };
             let shows = market.shows(sku);
             if shows == should {
                 continue;

@@ -27,6 +27,8 @@ const ANSWERS_MAX: usize = 4096;
 pub(super) struct Market {
     pub(super) name: String,
     number: usize,
+    /// Whether it sets quantities whatever it shows.
+    pub(super) plain: bool,
     /// Units by SKU.
     shown: BTreeMap<String, i64>,
     pub(super) orders: BTreeMap<u64, Order>,
@@ -48,6 +50,7 @@ impl Market {
         Self {
             name: name.into(),
             number: shop::number(name),
+            plain: super::is_plain(name),
             shown: LISTED.iter().map(|sku| ((*sku).into(), 0)).collect(),
             orders: BTreeMap::new(),
             recent: VecDeque::new(),
@@ -289,7 +292,7 @@ fn take(world: &mut World, m: usize, rows: &[Row], key: &str) -> Vec<RowOutcome>
     if let Some(answer) = market.answers.get(key) {
         return answer.clone();
     }
-    let stale = |row: &Row| market.shows(&row.place.sku) != row.from;
+    let stale = |row: &Row| !market.plain && market.shows(&row.place.sku) != row.from;
     let outcomes: Vec<RowOutcome> = if rows.iter().any(stale) {
         let of = |row: &Row| if stale(row) { RowOutcome::Stale } else { RowOutcome::Untouched };
         rows.iter().map(of).collect()
@@ -311,6 +314,7 @@ fn take(world: &mut World, m: usize, rows: &[Row], key: &str) -> Vec<RowOutcome>
     if outcomes.iter().all(|outcome| *outcome == RowOutcome::Confirmed) {
         for row in rows {
             noticed(world, m, &row.place.listing);
+            erased(world, m, row);
             world.market(m).show(&row.place.sku, row.quantity);
             world.note(row.place.sku.as_bytes());
             world.note(&row.quantity.to_be_bytes());
@@ -331,6 +335,19 @@ fn take(world: &mut World, m: usize, rows: &[Row], key: &str) -> Vec<RowOutcome>
         world.tally.reach("push found stale");
     }
     outcomes
+}
+
+/// A lowering that is set plainly adds units where more was sold than anybody knew: nothing keeps it from that, and
+/// what it adds is a fact like a count that takes stock away.
+fn erased(world: &mut World, m: usize, row: &Row) {
+    let shown = world.market(m).shows(&row.place.sku);
+    if row.quantity > row.from || row.quantity <= shown {
+        return;
+    }
+    for (part, each) in parts(&row.place.sku) {
+        world.log.truth.sku(part).lowered += (row.quantity - shown) * each;
+    }
+    world.tally.reach("sales erased by a plain set");
 }
 
 /// Somebody reads or sets a listing: what was edited by hand is noticed about now.

@@ -42,6 +42,7 @@ use std::time::{Duration, Instant};
 use cluster::codec;
 use marketplace::random::Random;
 use state::Command;
+use state::channel::Definition;
 use state::command::SkuSettings;
 use tokio::time::{sleep, sleep_until};
 
@@ -63,6 +64,8 @@ const RESERVED_KIT: &str = "ROW";
 const KITS: [(&str, &[(&str, i64)]); 2] =
     [("SET", &[("CUP", 1), ("HAT", 2)]), (RESERVED_KIT, &[(RESERVED_SKU, 2)])];
 const MARKETS: [&str; 3] = ["east", "north", "west"];
+/// Of these, the one that sets quantities whatever it shows.
+const PLAIN: &str = "west";
 /// Channels without an API: what a node keeps of the first is promised, of the second what is agreed on.
 const TILLS: [&str; 2] = ["till", "desk"];
 /// Units of each SKU at the beginning.
@@ -95,6 +98,10 @@ policy = [
 fn parts(sku: &str) -> Vec<(&str, i64)> {
     let kit = KITS.iter().find(|(kit, _)| *kit == sku);
     kit.map_or_else(|| vec![(sku, 1)], |(_, parts)| parts.to_vec())
+}
+
+fn is_plain(channel: &str) -> bool {
+    channel == PLAIN
 }
 
 fn is_till(channel: &str) -> bool {
@@ -222,6 +229,11 @@ async fn open(sim: &Sim) {
         });
         commands.push(codec::encode(&Command::List(rows.collect())));
         commands.push(escrow::opening());
+        if let Some(known) = world.log.head.state.data().channels.get(PLAIN) {
+            let definition = Definition { compares: false, ..known.definition.clone() };
+            let command = Command::PutChannel { name: PLAIN.into(), definition };
+            commands.push(codec::encode(&command));
+        }
         commands.push(jobs::opening());
         world.book.received = OPENING;
         for command in commands {

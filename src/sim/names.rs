@@ -29,6 +29,11 @@ pub(super) const fn of_command(command: &Command) -> &'static str {
         Command::Lagged { .. } => "command lagged",
         Command::Grant(_) => "command grant",
         Command::Destroyed { .. } => "command destroyed",
+        Command::Renew { .. } => "command renew",
+        Command::Release { .. } => "command release",
+        Command::Pause { .. } => "command pause",
+        Command::Resume { .. } => "command resume",
+        Command::PushNow { .. } => "command push now",
     }
 }
 

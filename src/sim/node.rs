@@ -194,17 +194,9 @@ impl Process<'_> {
                 measures: Arc::clone(&self.measures),
             };
             tasks.push(tokio::spawn(poll::run(poller, stop())).abort_handle());
-            // Elsewhere a pusher does nothing but look, and time is short.
-            if channel.home == Some(self.id) {
-                let pusher = Pusher {
-                    channel: channel.clone(),
-                    client,
-                    node: self.id,
-                    cluster: peer(),
-                    measures: Arc::clone(&self.measures),
-                };
-                tasks.push(tokio::spawn(propagate::run(pusher, stop())).abort_handle());
-            }
+            let measures = Arc::clone(&self.measures);
+            let pusher = Pusher::new(channel.clone(), client, self.id, peer(), measures);
+            tasks.push(tokio::spawn(propagate::run(pusher, stop())).abort_handle());
         }
         tasks
     }

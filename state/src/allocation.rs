@@ -96,10 +96,12 @@ impl Data {
         let shown = listing.shown.unwrap_or(0).max(0);
         let (desired, room) = if is_split && wanted > shown {
             let doubtful = unheard + listing.unresolved(self.now);
+            // All that is shown may be sold before a plain set, and what that sets after it.
+            let erased = if known.definition.compares { 0 } else { shown };
             match self.room(sku, channel, location) {
                 None => (shown, Room::Unknown),
                 Some(room) => {
-                    let room = room.saturating_sub(doubtful);
+                    let room = room.saturating_sub(doubtful).saturating_sub(erased);
                     (room.clamp(shown, wanted), Room::To(room))
                 }
             }
@@ -178,6 +180,10 @@ impl Data {
             exposed.saturating_sub(self.available(sku, location).max(0)).max(0)
         };
         places.into_iter().map(over).fold(0, i64::saturating_add)
+    }
+
+    fn compares(&self, channel: &str) -> bool {
+        self.channels.get(channel).is_some_and(|known| known.definition.compares)
     }
 
     fn location_of(&self, channel: &str) -> Option<&str> {

@@ -88,8 +88,7 @@ impl State {
         for (stock, movement) in booked {
             self.put_stock(work, &movement.sku, stock);
             let since = booking.since.min(work.stamp.now);
-            let deadline = since + booking.kind.window_ms();
-            work.touch(&movement.sku, Some(Stale { since, deadline }));
+            work.touch(&movement.sku, Some(Stale::new(booking.kind.class(), since)));
             work.effects.movements.push(movement);
         }
         Ok(())

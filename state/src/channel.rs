@@ -5,18 +5,20 @@ use alloc::string::String;
 
 use serde::{Deserialize, Serialize};
 
+use crate::limits::{self, DAY_MS};
+use crate::origin::Lane;
 use crate::velocity::Lag;
 use crate::{Millis, NodeId};
 
 /// What a channel is. Seeded from a node's file at `init`, changed through the API after that.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a question of its own")]
 pub struct Definition {
     /// The kind of marketplace, which says how deliveries are signed and understood.
     pub kind: String,
     /// The location that its orders draw from.
     pub location: String,
-    /// The node that pushes to it, and that its pushes wait for while it is down; without one, the voter
-    /// with the lowest id.
+    /// The node that pushes to it while it lives; without one, the voter with the lowest id.
     pub home: Option<NodeId>,
     /// Whether quantities are pushed to it at all: false where no API is configured.
     pub pushes: bool,
@@ -28,6 +30,12 @@ pub struct Definition {
     pub rate_milli: u64,
     /// Calls that it allows at once after a pause.
     pub burst: u64,
+    /// Calls that it allows a day; 0 where there is no such bound.
+    pub per_day: u64,
+    /// Whether it takes a quantity only in place of the one that it is believed to show.
+    pub compares: bool,
+    /// Whether what would be pushed is only noted: nothing is sent.
+    pub shadow: bool,
     /// Settings of its kind that are no secrets, `base_url` among them.
     pub settings: BTreeMap<String, String>,
 }
@@ -39,8 +47,61 @@ pub struct Owner {
     pub node: NodeId,
     /// Grows with each claim. An intent under an older epoch is refused.
     pub epoch: u64,
-    /// Log index of the last intent whose outcomes were told; 0 before the first.
-    pub settled: u64,
+    /// Log index of the last intent of each lane whose outcomes were told; 0 before the first.
+    pub settled: Lanes,
+    /// Agreed time until which no other node may claim the channel.
+    pub lease_until: Millis,
+    /// The node that asked for the channel while the lease ran.
+    pub wanted_by: Option<NodeId>,
+}
+
+/// A log index for each lane.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lanes {
+    urgent: u64,
+    normal: u64,
+}
+
+impl Lanes {
+    /// Takes note of an index, if it is newer than all before in its lane.
+    pub(crate) const fn advance(&mut self, lane: Lane, index: u64) -> bool {
+        let last = match lane {
+            Lane::Urgent => &mut self.urgent,
+            Lane::Normal => &mut self.normal,
+        };
+        if index <= *last {
+            return false;
+        }
+        *last = index;
+        true
+    }
+}
+
+impl Owner {
+    /// It has shown that it lives.
+    pub(crate) const fn renew(&mut self, now: Millis) {
+        self.lease_until = now + limits::CLAIM_AFTER_MS;
+    }
+}
+
+/// Why nothing is pushed to a channel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Paused {
+    /// Since when.
+    pub since: Millis,
+    /// When it is tried again; `None` if a person must resume it.
+    pub until: Option<Millis>,
+    /// Why.
+    pub why: String,
+}
+
+/// Calls made to a channel today.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spent {
+    /// Which day, of agreed time in UTC.
+    pub day: u64,
+    /// How many, as far as was told.
+    pub calls: u64,
 }
 
 /// A channel in the agreed state.
@@ -58,6 +119,10 @@ pub struct Channel {
     pub lag: Option<Lag>,
     /// Set while it is being removed.
     pub leaving: Option<Leaving>,
+    /// Set while nothing is to be pushed.
+    pub paused: Option<Paused>,
+    /// What of its daily bound is used up.
+    pub spent: Spent,
 }
 
 /// A channel that is being removed.
@@ -74,6 +139,42 @@ pub struct Leaving {
 impl Channel {
     /// A channel that was heard of just now.
     pub(crate) const fn new(definition: Definition, since: Millis) -> Self {
-        Self { definition, owner: None, since, cursor: None, lag: None, leaving: None }
+        let spent = Spent { day: 0, calls: 0 };
+        Self {
+            definition,
+            owner: None,
+            since,
+            cursor: None,
+            lag: None,
+            leaving: None,
+            paused: None,
+            spent,
+        }
+    }
+
+    /// Whether nothing is to be pushed now.
+    #[must_use]
+    pub fn is_paused(&self, now: Millis) -> bool {
+        self.paused.as_ref().is_some_and(|paused| paused.until.is_none_or(|until| now < until))
+    }
+
+    /// Calls made on the day of this time.
+    #[must_use]
+    pub const fn spent(&self, now: Millis) -> u64 {
+        if self.spent.day == now / DAY_MS { self.spent.calls } else { 0 }
+    }
+
+    /// When more may be sent than now, after a rest or on the next day, if only time is waited for.
+    pub(crate) fn goes_on_at(&self, now: Millis) -> Option<Millis> {
+        let rest =
+            self.paused.as_ref().and_then(|paused| paused.until).filter(|until| now < *until);
+        let bounded = self.definition.per_day > 0 && self.spent(now) > 0;
+        let day = bounded.then_some((self.spent.day + 1).saturating_mul(DAY_MS));
+        rest.into_iter().chain(day).min()
+    }
+
+    pub(crate) const fn spend(&mut self, calls: u64, now: Millis) {
+        let calls = self.spent(now).saturating_add(calls);
+        self.spent = Spent { day: now / DAY_MS, calls };
     }
 }

@@ -74,6 +74,8 @@ pub enum Command {
         channel: String,
         /// The owner's epoch.
         epoch: u64,
+        /// Which of its two works: what must be read first is left to the urgent one.
+        lane: Lane,
         /// The SKUs.
         skus: Vec<String>,
     },
@@ -83,9 +85,13 @@ pub enum Command {
         channel: String,
         /// The owner's epoch.
         epoch: u64,
-        /// Log index of the intent that they are of. Nothing was read before it, and all that became of it
-        /// is told at once: what is told a second time, or after a later intent's, says nothing.
+        /// The lane of the intent that they are of.
+        lane: Lane,
+        /// Its log index. Nothing was read before it, and all that became of it is told at once: what is told
+        /// a second time, or after a later intent's of the same lane, says nothing.
         intent: u64,
+        /// Calls made for it.
+        calls: u64,
         /// What became of each.
         outcomes: Vec<Outcome>,
     },
@@ -136,6 +142,45 @@ pub enum Command {
         node: NodeId,
         /// Of a node that goes on with another disk: the book on that. It and those after it are not.
         keeping: Option<u64>,
+    },
+    /// The owner of a channel lives, though it has nothing else to say.
+    Renew {
+        /// The channel.
+        channel: String,
+        /// The owner's epoch.
+        epoch: u64,
+        /// Calls made that were not told of yet.
+        calls: u64,
+    },
+    /// The owner gives the channel back: nothing that it sent is without an outcome.
+    Release {
+        /// The channel.
+        channel: String,
+        /// The owner's epoch.
+        epoch: u64,
+    },
+    /// Nothing is pushed to a channel.
+    Pause {
+        /// The channel.
+        channel: String,
+        /// Why.
+        why: String,
+        /// For how long, when the owner asks for it; until a person resumes it, when a person does.
+        for_ms: Option<Millis>,
+    },
+    /// Pushes to a channel go on.
+    Resume {
+        /// The channel.
+        channel: String,
+        /// Whether its owner says so, whose calls are accepted again: what a person paused stays.
+        owner: bool,
+    },
+    /// Reads listings, and pushes to those that show something else than they should, failures included.
+    PushNow {
+        /// The channel.
+        channel: String,
+        /// Of one SKU, at once; of all, as its rate allows.
+        sku: Option<String>,
     },
 }
 
@@ -336,6 +381,12 @@ pub enum Fact {
     },
     /// What a node did with its quotas. No channel says it.
     Escrow(Told),
+    /// All that the channel lists as changed was asked for at this agreed time, and stands in deliveries before
+    /// this one.
+    Looked {
+        /// When asking began.
+        began: Millis,
+    },
 }
 
 /// Stock that moved outside of any order.

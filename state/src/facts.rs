@@ -144,6 +144,10 @@ impl State {
                 }
                 Ok(())
             }
+            Fact::Looked { began } => {
+                self.looked(work.stamp.now, cause.channel, *began);
+                Ok(())
+            }
         }
     }
 

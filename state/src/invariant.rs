@@ -204,6 +204,8 @@ pub fn lists_are_derived(state: &State) -> Result<(), String> {
     let same = state.data().channels.keys().all(|channel| {
         state.due().of(channel).eq(again.due().of(channel))
             && state.flights().of(channel).eq(again.flights().of(channel))
+            && state.urgent().of(channel).eq(again.urgent().of(channel))
+            && state.failures().of(channel).eq(again.failures().of(channel))
             && state.wakes_at() == again.wakes_at()
     });
     let same = same && state.short() == again.short() && state.holds() == again.holds();

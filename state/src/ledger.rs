@@ -4,8 +4,8 @@ use alloc::string::String;
 
 use serde::{Deserialize, Serialize};
 
-use crate::limits::{self, INCOMING_REFERENCES_MAX, LEVEL_MAX};
-use crate::listing::Listing;
+use crate::limits::{INCOMING_REFERENCES_MAX, LEVEL_MAX};
+use crate::listing::{Class, Listing};
 use crate::{Few, Id, Millis, Packed, limits::QUANTITY_MAX};
 
 /// One SKU: where it lies, and where it is listed.
@@ -155,17 +155,18 @@ impl Kind {
         )
     }
 
-    /// How long the other channels may show the old quantity.
+    /// How urgently the channels must hear of it.
     #[must_use]
-    pub const fn window_ms(self) -> Millis {
+    pub const fn class(self) -> Class {
         match self {
-            Self::Sale | Self::Hold | Self::Grant => limits::WINDOW_SALE_MS,
-            Self::Cancellation | Self::Return | Self::Receipt | Self::Release | Self::Surrender => {
-                limits::WINDOW_RETURN_MS
-            }
-            Self::Fulfilment | Self::Incoming | Self::Transfer | Self::Adjustment => {
-                limits::WINDOW_ADJUSTMENT_MS
-            }
+            Self::Sale | Self::Hold | Self::Grant => Class::Sale,
+            Self::Cancellation | Self::Return | Self::Release | Self::Surrender => Class::Return,
+            // A receipt is of thousands of SKUs at once, and late it costs sales, never an oversell.
+            Self::Receipt
+            | Self::Fulfilment
+            | Self::Incoming
+            | Self::Transfer
+            | Self::Adjustment => Class::Adjustment,
         }
     }
 }

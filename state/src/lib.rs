@@ -50,6 +50,7 @@ pub mod names;
 pub mod notices;
 pub mod order;
 pub mod origin;
+mod owners;
 pub mod packed;
 pub mod policy;
 mod pushes;

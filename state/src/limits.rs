@@ -164,11 +164,39 @@ pub const UNCERTAIN_KEEP_MS: Millis = 15 * MINUTE_MS;
 
 /// A sale must be on every other channel within this time.
 pub const WINDOW_SALE_MS: Millis = 5 * SECOND_MS;
-/// A return, cancellation or receipt must be.
+/// A return or cancellation must be.
 pub const WINDOW_RETURN_MS: Millis = MINUTE_MS;
-/// An adjustment must be.
+/// A receipt or an adjustment must be.
 pub const WINDOW_ADJUSTMENT_MS: Millis = 5 * MINUTE_MS;
 
+/// How long the owner of a channel may send after it last showed that it lives, on its own clock and from
+/// before it proposed that.
+pub const LEASE_MS: Millis = 10 * SECOND_MS;
+/// How far agreed time may run ahead of an owner's clock within a lease: two leaders may be apart so far,
+/// each being within 5 s of the others' median.
+pub const AGREED_AHEAD_MS: Millis = 10 * SECOND_MS;
+/// How long after that another node may claim the channel, by agreed time.
+pub const CLAIM_AFTER_MS: Millis = LEASE_MS + AGREED_AHEAD_MS + 5 * SECOND_MS;
+/// How old a belief may be when something is raised on a channel that does not compare, where shares are
+/// kept apart.
+pub const BELIEF_KEEP_MS: Millis = 15 * MINUTE_MS;
+/// How long a channel may take until it lists an order to whoever asks for what changed.
+pub const LISTED_WITHIN_MS: Millis = 3 * MINUTE_MS;
+/// The longest that a channel rests by itself before it is tried again.
+pub const PAUSE_MS_MAX: Millis = DAY_MS;
+/// Listings of a channel that are looked at when all of its sales are heard of.
+pub const LOOKED_AT_ONCE_MAX: usize = 4_096;
+/// Bytes of the reason of a pause or of a failure.
+pub const REASON_LEN_MAX: usize = 1024;
+
+const _: () = assert!(
+    CLAIM_AFTER_MS > LEASE_MS + AGREED_AHEAD_MS,
+    "two owners of a channel would send at once"
+);
+const _: () = assert!(
+    LISTED_WITHIN_MS < UNCERTAIN_KEEP_MS,
+    "a poll would never be what tells that sales are in"
+);
 const _: () = assert!(
     DEDUP_WINDOW_DEFAULT_MS > SENDER_RETRY_MAX_MS,
     "a sender's last retry would count as a new delivery"

@@ -1,10 +1,13 @@
 //! Listings: what each channel shows, what is on its way there, and what may still be sold from it.
 //!
-//! **Exposure** is an upper bound on the sales that may still arrive from a listing whose channel obeys
-//! compare-and-set. It is a sum, and only these change it:
+//! **Exposure** is an upper bound on the sales that may still arrive from a listing. It is a sum, and only
+//! these change it:
 //!
-//! * a push of N from C adds N − C when it is agreed on, if that is more than nothing; once it is
-//!   confirmed, less than nothing counts too;
+//! * where the channel compares and sets, a push of N from C adds N − C when it is agreed on, if that is more
+//!   than nothing; once it is confirmed, less than nothing counts too;
+//! * where it sets plainly, a push of N adds N, raise or not: all that was shown before may have been sold
+//!   until it came, and their sales are erased by it. Once it is confirmed, what was shown before counts as
+//!   [`unresolved`](Listing::unresolved) until orders through the confirmation are in;
 //! * a push without a known outcome goes on counting ([`unresolved`](Listing::unresolved)): a raise
 //!   may have been taken or may land yet, a lowering may not have been taken;
 //! * reading a channel moves units between what is shown and what is missing
@@ -47,6 +50,9 @@ pub struct Listing {
     pub put_back: i64,
     /// Until when `unheard`, `unresolved` and `put_back` count at least.
     pub uncertain_until: Millis,
+    /// Set while nothing is uncertain but what plain sets erased, all confirmed: it stops to count without a
+    /// reading, as soon as orders through this time are in.
+    pub settles: Option<Millis>,
     /// Log index of the last sale there that was heard of.
     pub sold_at: u64,
     /// Log index of the last that was heard of units put back on sale there.
@@ -59,8 +65,12 @@ pub struct Listing {
     pub told: Option<(i64, Millis)>,
     /// Set while the channel shows something else than it should.
     pub stale: Option<Stale>,
-    /// Why the channel will not take a push until the mapping changes.
+    /// Why the channel will not take a push until the mapping changes or somebody asks for one.
     pub fault: Option<String>,
+    /// Since when.
+    pub failed_at: Millis,
+    /// What would have been pushed last, and when, where nothing is really sent.
+    pub shadow: Option<(i64, Millis)>,
     /// The channel's share, where the SKU is split: see [`shares`](crate::shares).
     pub allocated: i64,
     /// How fast it sells.
@@ -78,6 +88,35 @@ pub struct InFlight {
     pub revision: u64,
     /// The change that it answers.
     pub stale: Stale,
+    /// Whether the channel sets it whatever it shows.
+    pub plain: bool,
+}
+
+/// How urgent a change is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Class {
+    /// Something was sold or is held: the others must not sell it too.
+    Sale,
+    /// Something was given back, or shares changed.
+    Return,
+    /// Stock was received, counted or moved.
+    Adjustment,
+}
+
+impl Class {
+    /// All of them, most urgent first, with their names.
+    pub const ALL: [(Self, &'static str); 3] =
+        [(Self::Sale, "sale"), (Self::Return, "return"), (Self::Adjustment, "adjustment")];
+
+    /// How long the channels may show the old quantity.
+    #[must_use]
+    pub const fn window_ms(self) -> Millis {
+        match self {
+            Self::Sale => limits::WINDOW_SALE_MS,
+            Self::Return => limits::WINDOW_RETURN_MS,
+            Self::Adjustment => limits::WINDOW_ADJUSTMENT_MS,
+        }
+    }
 }
 
 /// A change that a channel does not show yet.
@@ -87,6 +126,24 @@ pub struct Stale {
     pub since: Millis,
     /// When it must be shown.
     pub deadline: Millis,
+    /// How urgent the most urgent of its causes is.
+    pub class: Class,
+}
+
+impl Stale {
+    /// A change whose cause was received at this time.
+    pub(crate) const fn new(class: Class, since: Millis) -> Self {
+        Self { since, deadline: since + class.window_ms(), class }
+    }
+
+    /// Two changes that one push answers.
+    pub(crate) fn and(self, other: Self) -> Self {
+        Self {
+            since: self.since.min(other.since),
+            deadline: self.deadline.min(other.deadline),
+            class: self.class.min(other.class),
+        }
+    }
 }
 
 impl Listing {
@@ -94,7 +151,10 @@ impl Listing {
     #[must_use]
     pub fn exposure(&self, now: Millis) -> Option<i64> {
         let shown = self.shown?;
-        let most = self.expected().map_or(shown, |expected| expected.max(shown)).max(0);
+        let most = match self.in_flight {
+            Some(push) if push.plain => push.erases(shown),
+            _ => self.expected().map_or(shown, |expected| expected.max(shown)).max(0),
+        };
         Some(most + self.unheard(now) + self.unresolved(now))
     }
 
@@ -103,7 +163,9 @@ impl Listing {
     #[must_use]
     pub fn expected(&self) -> Option<i64> {
         let shown = self.shown?;
-        let changed = |push: InFlight| (push.quantity + shown - push.from).max(0);
+        let changed = |push: InFlight| {
+            if push.plain { push.quantity } else { (push.quantity + shown - push.from).max(0) }
+        };
         Some(self.in_flight.map_or(shown, changed))
     }
 
@@ -123,12 +185,13 @@ impl Listing {
     /// what was explained by a sale that may have been another one: it was never read since.
     #[must_use]
     pub fn wakes_at(&self) -> Option<Millis> {
-        let waits = self.is_uncertain() || self.read_at() < self.uncertain_until;
+        let unread = self.settles.is_none() && self.read_at() < self.uncertain_until;
+        let waits = self.is_uncertain() || unread;
         (waits && !self.unsure).then_some(self.uncertain_until)
     }
 
     /// When it was read last; 0 before the first time.
-    fn read_at(&self) -> Millis {
+    pub(crate) fn read_at(&self) -> Millis {
         self.observed.map_or(0, |(_, time)| time)
     }
 
@@ -137,7 +200,14 @@ impl Listing {
     pub fn wake(&mut self, now: Millis) {
         let doubtful = self.wakes_at().is_some_and(|time| now >= time);
         self.forget(now);
-        self.unsure |= doubtful;
+        self.unsure |= doubtful && self.settles.is_none();
+    }
+
+    /// Orders are in of all that was sold there through `time`: what plain sets erased before counts no more.
+    pub fn hear(&mut self, time: Millis, now: Millis) {
+        if self.settles.is_some_and(|until| until <= time) {
+            self.uncertain_until = self.uncertain_until.min(now);
+        }
     }
 
     const fn is_uncertain(&self) -> bool {
@@ -173,7 +243,13 @@ impl Listing {
         let rest = quantity - missing - doubtful;
         // Below zero stands what was sold of units of which nothing was heard: of what the push in flight
         // brings, or put back on sale before. What else it may be, a reading tells.
-        let least = self.in_flight.map_or(0, |push| (push.from - push.quantity).min(0));
+        let least = self.in_flight.map_or(0, |push| {
+            if push.plain {
+                push.from.min(0) - push.quantity
+            } else {
+                (push.from - push.quantity).min(0)
+            }
+        });
         self.shown = self.shown.map(|shown| shown.saturating_sub(rest).max(-limits::LEVEL_MAX));
         self.unsure |= rest > 0 && self.shown.is_some_and(|shown| shown < least);
     }
@@ -189,6 +265,8 @@ impl Listing {
     pub fn restocked(&mut self, quantity: i64, stamp: Stamp) {
         self.forget(stamp.now);
         self.restocked_at = stamp.index;
+        // Of units put back before a plain set nothing is left, and it may have been that.
+        self.settles = None;
         let explained = self.put_back.min(quantity);
         self.put_back -= explained;
         let rest = quantity - explained;
@@ -199,16 +277,21 @@ impl Listing {
     pub fn intend(&mut self, push: InFlight, now: Millis) {
         self.abandon(now);
         self.in_flight = Some(push);
-        self.stale = None;
+        (self.stale, self.shadow) = (None, None);
     }
 
     /// The push in flight has an outcome that nobody will learn: its owner is gone.
     pub fn abandon(&mut self, now: Millis) {
         self.forget(now);
+        if self.in_flight.is_some_and(|push| push.plain) {
+            self.abandon_plain(now);
+            return;
+        }
         self.doubt();
         let expected = self.expected();
         let Some(lost) = self.in_flight.take() else { return };
         let (shown, expected) = (self.shown.unwrap_or(0), expected.unwrap_or(0));
+        self.settles = None;
         if lost.quantity > lost.from {
             self.lands_until = now + limits::UNCERTAIN_KEEP_MS;
         } else {
@@ -221,13 +304,45 @@ impl Listing {
         self.stale.get_or_insert(lost.stale);
     }
 
+    /// The same of a plain set: it may have come at any time since, or come yet, raise or not.
+    fn abandon_plain(&mut self, now: Millis) {
+        let bound = self.in_flight.map_or(0, |push| push.erases(self.shown.unwrap_or(0)));
+        self.doubt();
+        let Some(lost) = self.in_flight.take() else { return };
+        let added = (bound - self.shown.unwrap_or(0)).max(0);
+        self.unresolved = (self.unresolved + added).min(limits::LEVEL_MAX);
+        self.lands_until = now + limits::UNCERTAIN_KEEP_MS;
+        self.uncertain_until = self.lands_until;
+        (self.unsure, self.settles) = (true, None);
+        self.stale.get_or_insert(lost.stale);
+    }
+
     /// The channel took the push. Earlier pushes without a known outcome go on counting: when the
     /// channel shows again what they compared with, they may still be taken.
     pub fn confirm(&mut self, push: InFlight, now: Millis) {
-        self.shown = self.expected();
+        if push.plain {
+            self.confirm_plain(push, now);
+        } else {
+            self.shown = self.expected();
+        }
         self.in_flight = None;
         self.confirmed = Some((push.quantity, now));
         self.fault = None;
+    }
+
+    /// A plain set was taken: as much as was shown before it may have been sold until then, and be on its way.
+    /// What was heard of meanwhile may have been sold before or after; a reading tells.
+    fn confirm_plain(&mut self, push: InFlight, now: Millis) {
+        let before = self.shown.unwrap_or(0);
+        let bound = push.erases(before);
+        self.forget(now);
+        let certain = !self.unsure && (self.settles.is_some() || self.wakes_at().is_none());
+        let shown = push.quantity.min(bound);
+        self.shown = Some(shown);
+        self.unresolved = (self.unresolved + bound - shown).min(limits::LEVEL_MAX);
+        self.unsure |= before != push.from;
+        self.settles = (certain && before == push.from).then_some(now);
+        self.uncertain_until = now + limits::UNCERTAIN_KEEP_MS;
     }
 
     /// The channel was read and shows `quantity`. Units that should be there and are not are sales on
@@ -253,9 +368,12 @@ impl Listing {
             self.unresolved = doubtful.clamp(0, limits::LEVEL_MAX);
             let unexplained = (quantity - bound).clamp(0, limits::LEVEL_MAX);
             self.put_back = (self.put_back + unexplained).min(limits::LEVEL_MAX);
-            let doubtful = self.unsure && self.is_uncertain();
+            // What plain sets erased is no more in doubt than before.
+            let erased = self.settles.is_some() && self.unheard == 0 && self.put_back == 0;
+            let doubtful = self.unsure && self.is_uncertain() && !erased;
             if doubtful || quantity < shown || unexplained > 0 {
                 self.uncertain_until = now + limits::UNCERTAIN_KEEP_MS;
+                self.settles = None;
             }
         }
         self.shown = Some(quantity);
@@ -287,17 +405,26 @@ impl Listing {
     }
 
     /// The channel never will take it: nothing more is pushed until the mapping changes.
-    pub fn fail(&mut self, reason: String) {
+    pub fn fail(&mut self, reason: String, now: Millis) {
         self.doubt();
         self.in_flight = None;
         self.stale = None;
         self.fault = Some(reason);
+        self.failed_at = now;
     }
 
     /// Whether it waits for its owner to push or to read it.
     #[must_use]
     pub const fn is_due(&self) -> bool {
         self.stale.is_some() && self.in_flight.is_none() && self.fault.is_none()
+    }
+}
+
+impl InFlight {
+    /// The most that may be sold there until orders through a plain set are in: what was shown before it, and
+    /// what it sets. `shown` is what was shown before it, less what was heard of since.
+    fn erases(&self, shown: i64) -> i64 {
+        (self.quantity.max(0) + shown - self.from.min(0)).max(0)
     }
 }
 

@@ -6,14 +6,15 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use crate::allocation::Policy;
-use crate::channel::{Channel, Definition, Owner};
+use crate::channel::{Channel, Definition};
 use crate::command::{Command, Report};
 use crate::data::Data;
 use crate::escrow::Holder;
 use crate::ledger::Stock;
 use crate::limits;
-use crate::listing::{Due, Listing, Place, Stale};
+use crate::listing::{Class, Due, Listing, Place, Stale};
 use crate::notices::{Before, shortfalls};
+use crate::pushes::Told;
 use crate::queue::lists::Lists;
 use crate::reservation::Status;
 use crate::shares::{Overlaps, Pending};
@@ -32,9 +33,7 @@ pub struct Stamp {
 #[derive(Clone, Debug, Default)]
 pub struct State {
     pub(crate) data: Data,
-    due: Due,
-    wakes: Due,
-    flights: Due,
+    dues: Dues,
     /// SKUs that are short of something somewhere.
     pub(crate) short: BTreeSet<Id>,
     /// When what is held is let go.
@@ -64,7 +63,7 @@ impl Work {
     pub(crate) fn touch(&mut self, sku: &str, cause: Option<Stale>) {
         let known = self.touched.entry(sku.to_string()).or_default();
         *known = match (*known, cause) {
-            (Some(known), Some(cause)) => Some(earlier(known, cause)),
+            (Some(known), Some(cause)) => Some(known.and(cause)),
             (known, cause) => known.or(cause),
         };
     }
@@ -95,9 +94,7 @@ impl State {
             state.overlaps.change(0, stock.overlap);
             for (channel, listing) in &stock.listings {
                 let (place, listing) = ((channel.clone(), sku.clone()), listing.get());
-                state.due.change(&place, None, due_at(&listing));
-                state.wakes.change(&place, None, listing.wakes_at());
-                state.flights.change(&place, None, in_flight(&listing));
+                state.dues.change(&place, Times::default(), Times::of(&listing));
             }
         }
         state
@@ -112,13 +109,36 @@ impl State {
     /// Listings that wait to be pushed.
     #[must_use]
     pub const fn due(&self) -> &Due {
-        &self.due
+        &self.dues.due
     }
 
     /// Listings with a push that has no outcome yet.
     #[must_use]
     pub const fn flights(&self) -> &Due {
-        &self.flights
+        &self.dues.flights
+    }
+
+    /// Of the listings that wait to be pushed, those that a sale made wait.
+    #[must_use]
+    pub const fn urgent(&self) -> &Due {
+        &self.dues.urgent
+    }
+
+    /// Listings whose channel takes no push for them, by the time since when.
+    #[must_use]
+    pub const fn failures(&self) -> &Due {
+        &self.dues.failures
+    }
+
+    /// Whether something of a channel's listings stops to count once its sales are heard of, or with time.
+    #[must_use]
+    pub fn has_doubts(&self, channel: &str) -> bool {
+        self.dues.wakes.count(channel) > 0
+    }
+
+    /// Listings of which something stops to count at a time.
+    pub(crate) const fn wakes(&self) -> &Due {
+        &self.dues.wakes
     }
 
     /// When the next thing is due for which a tick must be proposed, if nothing else is.
@@ -126,9 +146,15 @@ impl State {
     pub fn wakes_at(&self) -> Option<Millis> {
         let more = !self.data.names.ready().is_empty() || self.data.walk.is_some();
         let named = more.then_some(self.data.now);
-        let woken = self.wakes.first().map(|(time, ..)| time);
+        let woken = self.dues.wakes.first().map(|(time, ..)| time);
         let let_go = self.holds.first().map(|(time, _)| *time);
-        named.into_iter().chain(woken).chain(let_go).chain(self.lists.wakes_at()).min()
+        let channels = self.data.channels.iter();
+        let goes_on = channels.filter_map(|(name, known)| {
+            let waits = self.dues.due.count(name) + self.dues.flights.count(name) > 0;
+            known.goes_on_at(self.data.now).filter(|_| waits)
+        });
+        let of_channels = woken.into_iter().chain(goes_on);
+        named.into_iter().chain(of_channels).chain(let_go).chain(self.lists.wakes_at()).min()
     }
 
     /// SKUs that are short of something somewhere.
@@ -190,11 +216,12 @@ impl State {
             Command::Map { sku, settings } => self.map(&mut work, &sku, settings),
             Command::List(rows) => self.list(&mut work, rows),
             Command::Claim { channel, node } => self.claim(&mut work, &channel, node),
-            Command::Intend { channel, epoch, skus } => {
-                self.intend(&mut work, &channel, epoch, skus)
+            Command::Intend { channel, epoch, lane, skus } => {
+                self.intend(&mut work, &channel, (epoch, lane), skus)
             }
-            Command::Settle { channel, epoch, intent, outcomes } => {
-                self.settle(&mut work, &channel, (epoch, intent), outcomes)
+            Command::Settle { channel, epoch, lane, intent, calls, outcomes } => {
+                let told = Told { epoch, lane, intent, calls };
+                self.settle(&mut work, &channel, told, outcomes)
             }
             Command::Tick => {
                 self.walk_on(&mut work);
@@ -213,6 +240,11 @@ impl State {
             Command::Lagged { node, lags } => self.lagged(&work, node, lags),
             Command::Grant(grants) => self.grant(&mut work, grants),
             Command::Destroyed { node, keeping } => self.destroyed(&mut work, node, keeping),
+            Command::Renew { channel, epoch, calls } => self.renew(now, &channel, epoch, calls),
+            Command::Release { channel, epoch } => self.give_back(now, &channel, epoch),
+            Command::Pause { channel, why, for_ms } => self.pause(now, &channel, why, for_ms),
+            Command::Resume { channel, owner } => self.resume(&channel, owner),
+            Command::PushNow { channel, sku } => self.push_now(&mut work, &channel, sku),
         };
         self.work_off_named(&mut work);
         self.touch_related(&mut work);
@@ -290,10 +322,8 @@ impl State {
             self.data.names.forget(place, &order.get());
         }
         for _ in 0..limits::EXPIRED_PER_COMMAND_MAX {
-            let Some((_, channel, sku)) = self.wakes.first().filter(|(time, ..)| *time <= now)
-            else {
-                break;
-            };
+            let first = self.dues.wakes.first().filter(|(time, ..)| *time <= now);
+            let Some((_, channel, sku)) = first else { break };
             let place = (channel.into(), sku.into());
             self.change_listing(&place, |listing| listing.wake(now));
             work.touch(&place.1, None);
@@ -339,7 +369,8 @@ impl State {
             if channel.definition.location != definition.location {
                 return Reply::Rejected("the location of a channel cannot be changed".into());
             }
-            if channel.definition.pushes != definition.pushes {
+            let how = |known: &Definition| (known.pushes, known.shadow, known.compares);
+            if how(&channel.definition) != how(&definition) {
                 let listed =
                     self.data.stock.iter().filter(|(_, s)| s.listings.contains_key(name.as_str()));
                 listed.for_each(|(sku, _)| work.touch(sku, None));
@@ -387,21 +418,6 @@ impl State {
         Reply::Done
     }
 
-    fn claim(&mut self, work: &mut Work, channel: &str, node: NodeId) -> Reply {
-        let Stamp { index, now } = work.stamp;
-        let Some(known) = self.data.channels.get_mut(channel) else {
-            return Reply::Rejected(alloc::format!("there is no channel {channel:?}"));
-        };
-        known.owner = Some(Owner { node, epoch: index, settled: 0 });
-        let in_flight: Vec<Id> = self.flights.of(channel).map(|(_, sku)| sku.into()).collect();
-        for sku in in_flight {
-            let place = (channel.into(), sku);
-            self.change_listing(&place, |listing| listing.abandon(now));
-            work.touch(&place.1, None);
-        }
-        Reply::Claimed { epoch: index }
-    }
-
     /// A SKU, to be changed; made if there was none.
     pub(crate) fn stock_mut(&mut self, sku: &str) -> &mut Stock {
         Arc::make_mut(self.data.stock.entry(sku.into()))
@@ -418,32 +434,32 @@ impl State {
         let stock = Arc::make_mut(self.data.stock.get_mut(&place.1)?);
         let packed = stock.listings.get_mut(&place.0)?;
         let mut listing = packed.get();
-        let times = |listing: &Listing| (due_at(listing), listing.wakes_at(), in_flight(listing));
-        let before = times(&listing);
+        let before = Times::of(&listing);
         let result = change(&mut listing);
-        let after = times(&listing);
+        let after = Times::of(&listing);
         *packed = Packed::new(&listing);
-        self.due.change(place, before.0, after.0);
-        self.wakes.change(place, before.1, after.1);
-        self.flights.change(place, before.2, after.2);
+        self.dues.change(place, before, after);
         Some(result)
     }
 
     /// Compares what each listing of a SKU shows with what it should, and marks those that differ.
     fn refresh(&mut self, sku: &str, cause: Option<Stale>) {
         let now = self.data.now;
-        let cause = cause.unwrap_or(Stale { since: now, deadline: now + limits::WINDOW_RETURN_MS });
+        let cause = cause.unwrap_or(Stale::new(Class::Return, now));
         let Some(stock) = self.data.stock.get(sku) else { return };
         let mut changes = Vec::new();
         for (name, listing) in &stock.listings {
             let listing = listing.get();
             let channel = self.data.channels.get(name.as_str());
             let pushes = channel.is_some_and(|channel| channel.definition.pushes);
+            let shadow = channel.is_some_and(|channel| channel.definition.shadow);
             let allocation = self.data.allocation_of(name, sku, &listing);
             let desired = allocation.map(|allocation| allocation.desired);
-            let differs = listing.unsure || listing.expected() != desired;
+            let noted = listing.shadow.map(|(quantity, _)| quantity);
+            let told = if shadow { noted } else { listing.expected() };
+            let differs = listing.unsure || told != desired;
             let wanted = pushes && listing.fault.is_none() && differs;
-            let stale = wanted.then(|| listing.stale.map_or(cause, |stale| earlier(stale, cause)));
+            let stale = wanted.then(|| listing.stale.map_or(cause, |stale| stale.and(cause)));
             if stale != listing.stale {
                 changes.push((name.clone(), stale));
             }
@@ -454,14 +470,48 @@ impl State {
     }
 }
 
-fn earlier(a: Stale, b: Stale) -> Stale {
-    Stale { since: a.since.min(b.since), deadline: a.deadline.min(b.deadline) }
+/// Listings by what they wait for. Derived.
+#[derive(Clone, Debug, Default)]
+struct Dues {
+    due: Due,
+    wakes: Due,
+    flights: Due,
+    /// Of those that are due, those whose change is a sale.
+    urgent: Due,
+    /// Those that take no push, by the time since when.
+    failures: Due,
 }
 
-fn due_at(listing: &Listing) -> Option<Millis> {
-    listing.stale.filter(|_| listing.is_due()).map(|stale| stale.deadline)
+impl Dues {
+    fn change(&mut self, place: &Place, before: Times, after: Times) {
+        self.due.change(place, before.due, after.due);
+        self.wakes.change(place, before.wakes, after.wakes);
+        self.flights.change(place, before.in_flight, after.in_flight);
+        self.urgent.change(place, before.urgent, after.urgent);
+        self.failures.change(place, before.failed, after.failed);
+    }
 }
 
-fn in_flight(listing: &Listing) -> Option<Millis> {
-    listing.in_flight.map(|push| push.stale.deadline)
+/// Where a listing stands in the lists that are derived of all.
+#[derive(Clone, Copy, Default)]
+struct Times {
+    due: Option<Millis>,
+    urgent: Option<Millis>,
+    wakes: Option<Millis>,
+    in_flight: Option<Millis>,
+    failed: Option<Millis>,
+}
+
+impl Times {
+    fn of(listing: &Listing) -> Self {
+        let stale = listing.stale.filter(|_| listing.is_due());
+        let urgent = stale.filter(|stale| stale.class == Class::Sale);
+        Self {
+            due: stale.map(|stale| stale.deadline),
+            urgent: urgent.map(|stale| stale.deadline),
+            wakes: listing.wakes_at(),
+            in_flight: listing.in_flight.map(|push| push.stale.deadline),
+            failed: listing.fault.as_ref().map(|_| listing.failed_at),
+        }
+    }
 }

@@ -4,12 +4,14 @@ use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use crate::channel::Owner;
+use crate::allocation::{Mode, policy_of};
 use crate::command::{Outcome, Settled};
 use crate::ledger::Stock;
 use crate::limits;
-use crate::listing::{InFlight, Stale};
+use crate::listing::{InFlight, Listing, Stale};
 use crate::machine::{State, Work};
+use crate::origin::Lane;
+use crate::owners::shortened;
 use crate::reply::{Confirmed, Intended, Step};
 use crate::{Packed, Reply};
 
@@ -19,14 +21,18 @@ impl State {
         &mut self,
         work: &mut Work,
         channel: &str,
-        epoch: u64,
+        (epoch, lane): (u64, Lane),
         skus: Vec<String>,
     ) -> Reply {
-        if self.owner(channel, epoch).is_none() {
-            return Reply::Fenced;
-        }
         self.share_out_early(work, &skus);
         let stamp = work.stamp;
+        let Some(owner) = self.owner(channel, epoch) else { return Reply::Fenced };
+        owner.renew(stamp.now);
+        let Some(known) = self.data.channels.get(channel) else { return Reply::Fenced };
+        if known.is_paused(stamp.now) {
+            return Reply::Rejected("the channel is paused".into());
+        }
+        let (plain, shadow) = (!known.definition.compares, known.definition.shadow);
         let mut intended = Vec::new();
         for sku in skus.into_iter().take(limits::INTENT_SKUS_MAX) {
             let Some(allocation) = self.data.allocation(channel, &sku) else { continue };
@@ -35,11 +41,22 @@ impl State {
                 continue;
             };
             let Some(stale) = listing.stale.filter(|_| listing.is_due()) else { continue };
-            let step = match listing.shown.filter(|_| !listing.unsure) {
+            let quantity = allocation.desired;
+            let old = plain && self.is_guarded(&sku, &listing, quantity);
+            let step = match listing.shown.filter(|_| !listing.unsure && !old) {
+                // One lane reads, so that no reading is told after a later one.
+                None if lane == Lane::Normal => continue,
                 None => Step::Observe,
+                Some(_) if shadow => {
+                    let place = (channel.into(), sku.as_str().into());
+                    self.change_listing(&place, |listing| {
+                        (listing.shadow, listing.stale) = (Some((quantity, stamp.now)), None);
+                    });
+                    continue;
+                }
                 Some(shown) => {
-                    let quantity = allocation.desired;
-                    let push = InFlight { quantity, from: shown, revision: stamp.index, stale };
+                    let revision = stamp.index;
+                    let push = InFlight { quantity, from: shown, revision, stale, plain };
                     let place = (channel.into(), sku.as_str().into());
                     self.change_listing(&place, |listing| listing.intend(push, stamp.now));
                     // What this one may sell, others may not be raised to any more.
@@ -52,21 +69,33 @@ impl State {
         Reply::Intended(intended)
     }
 
+    /// Whether a plain set would raise, beside others' shares, what was not looked at for long.
+    fn is_guarded(&self, sku: &str, listing: &Listing, quantity: i64) -> bool {
+        let now = self.data.now;
+        let confirmed = listing.confirmed.map_or(0, |(_, time)| time);
+        let known = listing.read_at().max(confirmed);
+        listing.shown.is_some_and(|shown| quantity > shown)
+            && known + limits::BELIEF_KEEP_MS <= now
+            && policy_of(&self.data.policies, sku).is_some_and(|policy| policy.mode == Mode::Split)
+    }
+
     /// Takes in what became of an intent's pushes and read-backs, once.
     pub(crate) fn settle(
         &mut self,
         work: &mut Work,
         channel: &str,
-        (epoch, intent): (u64, u64),
+        told: Told,
         outcomes: Vec<Outcome>,
     ) -> Reply {
         let now = work.stamp.now;
+        let Told { epoch, lane, intent, calls } = told;
         let Some(owner) = self.owner(channel, epoch) else { return Reply::Fenced };
+        owner.renew(now);
         // Told before: what was heard since is newer than what was read then.
-        if intent <= owner.settled {
+        if !owner.settled.advance(lane, intent) {
             return Reply::Done;
         }
-        owner.settled = intent;
+        self.spend(now, channel, calls);
         for Outcome { sku, listing: id, revision, result } in outcomes {
             let place = (channel.into(), sku.as_str().into());
             let confirmed = self.change_listing(&place, |listing| {
@@ -91,29 +120,28 @@ impl State {
                     (Settled::Failed(reason), _)
                         if push.is_some() || listing.in_flight.is_none() =>
                     {
-                        listing.fail(reason);
+                        listing.fail(shortened(reason), now);
                     }
                     _ => {}
                 }
                 None
             });
-            if let Some(Stale { since, deadline }) = confirmed.flatten() {
-                let channel = channel.to_string();
-                work.effects.confirmed.push(Confirmed {
-                    channel,
-                    sku: sku.clone(),
-                    since,
-                    deadline,
-                });
+            if let Some(Stale { since, deadline, class }) = confirmed.flatten() {
+                let (channel, sku) = (channel.to_string(), sku.clone());
+                let confirmed = Confirmed { channel, sku, since, deadline, class };
+                work.effects.confirmed.push(confirmed);
             }
             work.touch(&sku, None);
         }
         Reply::Done
     }
+}
 
-    /// Who pushes to a channel, if under this epoch still.
-    fn owner(&mut self, channel: &str, epoch: u64) -> Option<&mut Owner> {
-        let owner = self.data.channels.get_mut(channel)?.owner.as_mut();
-        owner.filter(|owner| owner.epoch == epoch)
-    }
+/// Of which intent something is told.
+#[derive(Clone, Copy)]
+pub(crate) struct Told {
+    pub(crate) epoch: u64,
+    pub(crate) lane: Lane,
+    pub(crate) intent: u64,
+    pub(crate) calls: u64,
 }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::command::Fact;
 use crate::ledger::Movement;
+use crate::listing::Class;
 use crate::notices::Notice;
 use crate::queue::ask::Answer;
 use crate::reservation::{Reservation, Status};
@@ -223,4 +224,6 @@ pub struct Confirmed {
     pub since: Millis,
     /// When it had to be there.
     pub deadline: Millis,
+    /// How urgent it was.
+    pub class: Class,
 }

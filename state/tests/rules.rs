@@ -20,6 +20,7 @@ use state::dedup::Expiring;
 use state::ledger::Kind;
 use state::limits::{DAY_MS, ORDER_LINES_MAX, QUANTITY_MAX};
 use state::order::Removal;
+use state::origin::Lane;
 
 fn shop(pushes: bool) -> Node {
     let mut node = Node { now: START, ..Node::default() };
@@ -38,7 +39,7 @@ fn a_failure_of_another_push_does_not_end_the_one_in_flight() {
     let claim = Command::Claim { channel: "shop".into(), node: 1 };
     let Reply::Claimed { epoch } = node.apply(claim).0 else { panic!() };
     node.apply(common::settle("shop", (epoch, node.index), "MUG", 0, Settled::Observed(2)));
-    node.apply(Command::Intend { channel: "shop".into(), epoch, skus: vec!["MUG".into()] });
+    node.apply(common::intend("shop", epoch, "MUG"));
     node.apply(common::settle(
         "shop",
         (epoch, node.index),
@@ -60,7 +61,8 @@ fn a_reading_of_a_former_listing_says_nothing_of_the_new_one() {
     for (listing, shown) in [("shop/a former one", None), ("shop/MUG", Some(2))] {
         let (sku, listing) = ("MUG".into(), listing.into());
         let outcomes = vec![Outcome { sku, listing, revision: 0, result: Settled::Observed(2) }];
-        node.apply(Command::Settle { channel: "shop".into(), epoch, intent: node.index, outcomes });
+        let (lane, channel, intent) = (Lane::Urgent, "shop".into(), node.index);
+        node.apply(Command::Settle { channel, epoch, lane, intent, calls: 1, outcomes });
         let stock = node.state.data().stock.get("MUG").unwrap();
         assert_eq!(stock.listings["shop"].get().shown, shown);
     }
@@ -114,8 +116,7 @@ fn a_channel_may_say_that_it_shows_anything() {
         let claim = Command::Claim { channel: "shop".into(), node: 1 };
         let Reply::Claimed { epoch } = node.apply(claim).0 else { panic!() };
         if n % 2 == 0 {
-            let skus = vec!["MUG".into()];
-            node.apply(Command::Intend { channel: "shop".into(), epoch, skus });
+            node.apply(common::intend("shop", epoch, "MUG"));
         }
         let stock = node.state.data().stock.get("MUG").unwrap();
         let revision = stock.listings["shop"].get().in_flight.map_or(0, |push| push.revision);

@@ -10,7 +10,7 @@
 //!   `refund 1001 v2 R1 L1=MUG*1 cancelled`, `unreadable WHY`. `from=NODE.INCARNATION seq=N` says which
 //!   inbox it came through, and as which of its segments;
 //! * one of `channel`, `remove`, `policy`, `rebalance`, `measured`, `map`, `claim`, `intend`, `confirm`, `observe`, `refuse`, `fail`,
-//!   `wait`, `show`, `reloads` and `cursor`; `kit`, `limits` and `locations`; `reserve`, `sell`, `release` and `extend`, as the
+//!   `wait`, `show`, `reloads` and `cursor`; `renew`, `give-back`, `pause`, `resume`, `push` and `looked`; `kit`, `limits` and `locations`; `reserve`, `sell`, `release` and `extend`, as the
 //!   scripts show;
 //! * `escrow`, `grant`, `destroyed`, `due`, `idle`, `judge`, and `at HOLDER` with what that holder tells.
 
@@ -137,11 +137,28 @@ impl Player {
             ["show", sku] => return self.show(sku),
             ["channel", name, location, ref more @ ..] => {
                 let pushes = !more.contains(&"silent");
-                let definition =
-                    state::channel::Definition { pushes, fetches: pushes, ..definition(location) };
+                let definition = state::channel::Definition {
+                    pushes,
+                    fetches: pushes,
+                    compares: !more.contains(&"plain"),
+                    shadow: more.contains(&"shadow"),
+                    home: option(more, "home").map(number),
+                    ..definition(location)
+                };
                 Command::PutChannel { name: name.into(), definition }
             }
             ["policy" | "rebalance" | "remove" | "measured", ..] => self.of_shares(&words),
+            ["renew" | "give-back" | "pause" | "resume" | "push", ref rest @ ..] => {
+                self.operate(words[0], rest)
+            }
+            ["looked", channel, ago] => {
+                let fact = Fact::Looked { began: self.node.now - duration(ago) };
+                let id = format!("looked {}", self.node.index);
+                let origin = Origin { node: 9, incarnation: 1 };
+                let sequence = self.node.state.data().origins.last(origin, Lane::Urgent) + 1;
+                let deliveries = vec![delivery(&id, channel, self.node.now, vec![fact])];
+                Command::Segment(Segment { origin, lane: Lane::Urgent, sequence, durable_ms: 0, deliveries })
+            }
             ["map", sku, ref channels @ ..] => common::map(sku, channels),
             ["locations", ref names @ ..] => {
                 Command::PutLocations(names.iter().map(ToString::to_string).collect())
@@ -190,7 +207,8 @@ impl Player {
                     rest.iter().partition(|word| word.contains('='));
                 let epoch = option(&options, "epoch").map_or_else(|| self.epoch(channel), number);
                 let skus = skus.into_iter().map(String::from).collect();
-                Command::Intend { channel: channel.into(), epoch, skus }
+                let lane = lane_of(&options);
+                Command::Intend { channel: channel.into(), epoch, lane, skus }
             }
             ["confirm" | "observe" | "refuse" | "fail", channel, sku, ref rest @ ..] => {
                 self.settle(words[0], channel, sku, rest)
@@ -219,8 +237,28 @@ impl Player {
         letters.map(|(place, letter)| (*place, letter.reason.clone())).collect()
     }
 
+    fn operate(&self, what: &str, rest: &[&str]) -> Command {
+        let channel: String = rest[0].into();
+        let epoch = option(rest, "epoch").map_or_else(|| self.epoch(&channel), number);
+        let words: Vec<&str> = rest[1..].iter().copied().filter(|w| !w.contains('=')).collect();
+        match what {
+            "renew" => {
+                let calls = option(rest, "calls").map_or(0, number);
+                Command::Renew { channel, epoch, calls }
+            }
+            "give-back" => Command::Release { channel, epoch },
+            "pause" => {
+                let for_ms = option(rest, "for").map(duration);
+                Command::Pause { channel, why: words.join(" "), for_ms }
+            }
+            "resume" => Command::Resume { channel, owner: words == ["owner"] },
+            _ => Command::PushNow { channel, sku: words.first().map(|sku| (*sku).into()) },
+        }
+    }
+
     fn epoch(&self, channel: &str) -> u64 {
-        self.node.state.data().channels[channel].owner.map_or(0, |owner| owner.epoch)
+        let known = self.node.state.data().channels.get(channel);
+        known.and_then(|known| known.owner).map_or(0, |owner| owner.epoch)
     }
 
     fn settle(&self, what: &str, channel: &str, sku: &str, rest: &[&str]) -> Command {
@@ -234,7 +272,11 @@ impl Player {
         };
         let epoch = option(rest, "epoch").map_or_else(|| self.epoch(channel), number);
         let intent = option(rest, "intent").map_or(self.node.index, number);
-        common::settle(channel, (epoch, intent), sku, revision, result)
+        let settle = common::settle(channel, (epoch, intent), sku, revision, result);
+        let Command::Settle { channel, epoch, intent, calls, outcomes, .. } = settle else {
+            panic!("{settle:?}")
+        };
+        Command::Settle { channel, epoch, lane: lane_of(rest), intent, calls, outcomes }
     }
 
     fn of_shares(&self, words: &[&str]) -> Command {
@@ -402,6 +444,9 @@ impl Player {
             if let Some(push) = listing.in_flight {
                 write!(shown, ", {} on its way", push.quantity).unwrap();
             }
+            if let Some((quantity, _)) = listing.shadow {
+                write!(shown, ", would be told {quantity}").unwrap();
+            }
             if let Some(fault) = &listing.fault {
                 write!(shown, ", fault: {fault}").unwrap();
             }
@@ -409,6 +454,10 @@ impl Player {
         }
         shown
     }
+}
+
+fn lane_of(options: &[&str]) -> Lane {
+    if option(options, "lane") == Some("normal") { Lane::Normal } else { Lane::Urgent }
 }
 
 /// A reply and its effects, in words.

@@ -156,6 +156,9 @@ impl Ledger {
             dedup_window_ms: DEDUP_WINDOW_DEFAULT_MS,
             rate_milli: 2_000,
             burst: 40,
+            per_day: 0,
+            compares: true,
+            shadow: false,
             settings: BTreeMap::new(),
         };
         ledger.apply(Command::PutChannel { name: kind.name.into(), definition });

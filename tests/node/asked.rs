@@ -1,5 +1,5 @@
 //! Promise: what a channel tells without saying how, or does not tell at all, is asked for, and the ledger
-//! follows.
+//! follows; and the channel is told, whichever node dies.
 
 use crate::support::{Cluster, Node, until_true};
 use marketplace::shopify::sign::Topic;
@@ -104,6 +104,82 @@ async fn orders_that_nobody_told_are_found() {
     let stats = store.stats();
     assert_eq!(stats.attempts, 0, "nothing was told");
     assert!(stats.throttled > 0, "the store never put a page off");
+    cluster.settle().await;
+    store.shutdown().await;
+}
+
+/// What an operator asks of the store's channel.
+async fn operate(node: &Node, what: &str, body: &serde_json::Value) {
+    let answer = node.post(&format!("/v1/channels/south/{what}"), body).await;
+    assert_eq!(answer.status, 200, "{what}: {}", answer.text());
+}
+
+// The home of a channel dies in the middle of its pushes: the store would show for good what was sold elsewhere,
+// or two nodes tell it at once. And an operator who pauses it would find it told all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_node_tells_the_store_while_its_home_is_dead() {
+    let store = open(Options::new("south")).await;
+    let Options { name, secret, access_token, api_version, location_id, items, .. } =
+        store.options().clone();
+    let mut cluster = Cluster::start(3, |node| {
+        node.more = format!(
+            "\n[[channel]]\nname = \"{name}\"\nkind = \"shopify\"\nsecrets = [\"{secret}\"]\n\
+             home = 2\nrate = {{ per_second = 20, burst = 10 }}\n\
+             api = {{ base_url = \"http://{}\", token = \"{access_token}\", \
+             version = \"{api_version}\", \
+             location_id = \"gid://shopify/Location/{location_id}\" }}\n",
+            store.address(),
+        );
+    })
+    .await;
+    let listings: Vec<_> = items
+        .iter()
+        .map(|item| json!({ "sku": item.sku, "channel": name, "id": item.inventory_item_id.to_string() }))
+        .collect();
+    let node = &cluster.nodes[0];
+    let answer = node.post("/v1/listings", &json!({ "listings": listings })).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let receive = async |node: &Node, n: i64, quantity: i64| {
+        let movement = |sku: &&str| json!({ "id": format!("{sku} {n}"), "kind": "adjustment", "sku": sku, "quantity": quantity });
+        let movements: Vec<_> = SKUS.iter().map(movement).collect();
+        let answer = node.post("/v1/movements", &json!({ "movements": movements })).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    };
+    let shows = async |wanted: i64| {
+        until_true(&format!("the store shows {wanted}"), async || {
+            SKUS.iter().all(|sku| store.available(sku) == Some(wanted))
+        })
+        .await;
+    };
+    receive(node, 1, 40).await;
+    shows(40).await;
+    let owner = async |node: &Node| node.get("/v1/channels/south").await["owner"].clone();
+    assert_eq!(owner(node).await, json!(2));
+
+    operate(node, "pause", &json!({ "why": "stocktaking" })).await;
+    receive(node, 2, 1).await;
+    let channel = node.get("/v1/channels/south").await;
+    assert_eq!(channel["paused"]["why"], "stocktaking", "{channel}");
+    cluster.settle().await;
+    assert_eq!(store.available("MUG"), Some(40));
+    operate(node, "resume", &json!({})).await;
+    shows(41).await;
+
+    cluster.nodes[1].kill();
+    receive(&cluster.nodes[0], 3, 1).await;
+    shows(42).await;
+    assert_eq!(owner(&cluster.nodes[0]).await, json!(1));
+    cluster.nodes[1].start().await;
+    until_true("the home has its channel back", async || {
+        owner(&cluster.nodes[0]).await == json!(2)
+    })
+    .await;
+    receive(&cluster.nodes[0], 4, 1).await;
+    shows(43).await;
+    // Somebody edits the store by hand, and somebody else wants to see it put right.
+    let failures = cluster.nodes[0].get("/v1/channels/south/failures").await;
+    assert_eq!(failures["items"], json!([]), "{failures}");
+    operate(&cluster.nodes[0], "push", &json!({ "sku": "MUG" })).await;
     cluster.settle().await;
     store.shutdown().await;
 }

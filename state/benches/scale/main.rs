@@ -27,6 +27,7 @@ use goods::{Goods, LOCATIONS, SHOP, listing, sku};
 use state::channel::Definition;
 use state::command::{Command, ListingSpec, Outcome, Settled};
 use state::limits::{self, DAY_MS};
+use state::origin::Lane;
 use state::reply::{Intended, Step};
 use state::{Data, Reply, Stamp, State};
 
@@ -108,6 +109,9 @@ impl Bench {
             dedup_window_ms: limits::DEDUP_WINDOW_DEFAULT_MS,
             rate_milli: 2_000,
             burst: 40,
+            per_day: 0,
+            compares: true,
+            shadow: false,
             settings: BTreeMap::new(),
         };
         let channels = CHANNELS.map(|name| (name.to_string(), definition.clone())).into();
@@ -160,12 +164,14 @@ impl Bench {
                 // Once to be read, once to be pushed.
                 for _ in 0..2 {
                     let (channel, skus) = (channel.to_string(), numbers.clone().map(sku).collect());
-                    let reply =
-                        self.apply(Command::Intend { channel: channel.clone(), epoch, skus });
+                    let lane = Lane::Urgent;
+                    let intend = Command::Intend { channel: channel.clone(), epoch, lane, skus };
+                    let reply = self.apply(intend);
                     let Reply::Intended(intended) = reply else { return };
                     let outcomes = intended.into_iter().map(settled).collect();
                     let intent = self.index;
-                    self.apply(Command::Settle { channel, epoch, intent, outcomes });
+                    let calls = 1;
+                    self.apply(Command::Settle { channel, epoch, lane, intent, calls, outcomes });
                 }
             }
         }

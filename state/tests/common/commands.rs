@@ -309,12 +309,33 @@ fn pushes(taste: Taste) -> BoxedStrategy<Command> {
         |(channel, sku, (epoch, intent, revision), result)| {
             let listing = format!("{channel}/{sku}");
             let outcomes = vec![Outcome { sku, listing, revision, result }];
-            Command::Settle { channel, epoch, intent, outcomes }
+            Command::Settle { channel, epoch, lane: Lane::Urgent, intent, calls: 1, outcomes }
         },
     );
-    let intend = (channel(), number(taste), proptest::collection::vec(sku(), 0..4))
-        .prop_map(|(channel, epoch, skus)| Command::Intend { channel, epoch, skus });
-    prop_oneof![intend, settle].boxed()
+    let lane = || select(vec![Lane::Urgent, Lane::Normal]);
+    let intend = (channel(), number(taste), lane(), proptest::collection::vec(sku(), 0..4));
+    let intend = intend.prop_map(|(channel, epoch, lane, skus)| Command::Intend {
+        channel,
+        epoch,
+        lane,
+        skus,
+    });
+    let epoch = || (channel(), number(taste));
+    let owned = prop_oneof![
+        (epoch(), number(taste)).prop_map(|((channel, epoch), calls)| Command::Renew {
+            channel,
+            epoch,
+            calls
+        }),
+        epoch().prop_map(|(channel, epoch)| Command::Release { channel, epoch }),
+        (channel(), proptest::option::of(time(taste))).prop_map(|(channel, for_ms)| {
+            Command::Pause { channel, why: "asked".into(), for_ms }
+        }),
+        (channel(), any::<bool>()).prop_map(|(channel, owner)| Command::Resume { channel, owner }),
+        (channel(), proptest::option::of(sku()))
+            .prop_map(|(channel, sku)| Command::PushNow { channel, sku }),
+    ];
+    prop_oneof![8 => intend, 8 => settle, 1 => owned].boxed()
 }
 
 fn command(taste: Taste) -> BoxedStrategy<Command> {
@@ -338,13 +359,18 @@ fn command(taste: Taste) -> BoxedStrategy<Command> {
         },
     );
     let put_channel =
-        (channel(), number(taste), any::<bool>()).prop_map(|(name, window, pushes)| {
+        (channel(), number(taste), any::<[bool; 3]>()).prop_map(|(name, window, is)| {
             let definition = definition("main");
             let dedup_window_ms = definition.dedup_window_ms.saturating_add(window);
-            Command::PutChannel {
-                name,
-                definition: state::channel::Definition { dedup_window_ms, pushes, ..definition },
-            }
+            let [pushes, compares, shadow] = is;
+            let definition = state::channel::Definition {
+                dedup_window_ms,
+                pushes,
+                compares,
+                shadow,
+                ..definition
+            };
+            Command::PutChannel { name, definition }
         });
     let map = (sku(), 0..8usize).prop_map(|(sku, which)| {
         let named: Vec<&str> =
@@ -405,8 +431,14 @@ pub fn fit(node: &Node, mut command: Command) -> Command {
         Command::Segment(segment) if segment.sequence == 0 => {
             segment.sequence = data.origins.last(segment.origin, segment.lane) + 1;
         }
-        Command::Intend { channel, epoch, .. } if *epoch == 0 => *epoch = epoch_of(channel),
-        Command::Settle { channel, epoch, intent, outcomes } => {
+        Command::Intend { channel, epoch, .. }
+        | Command::Renew { channel, epoch, .. }
+        | Command::Release { channel, epoch }
+            if *epoch == 0 =>
+        {
+            *epoch = epoch_of(channel);
+        }
+        Command::Settle { channel, epoch, intent, outcomes, .. } => {
             if *epoch == 0 {
                 *epoch = epoch_of(channel);
             }

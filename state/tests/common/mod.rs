@@ -88,6 +88,9 @@ pub fn definition(location: &str) -> Definition {
         dedup_window_ms: limits::DEDUP_WINDOW_DEFAULT_MS,
         rate_milli: 2_000,
         burst: 40,
+        per_day: 0,
+        compares: true,
+        shadow: false,
         settings: BTreeMap::new(),
     }
 }
@@ -200,6 +203,12 @@ pub fn movements(movements: Vec<MovementRequest>) -> Command {
     ask(Asked::Movements(Movements { atomic: false, movements }))
 }
 
+/// The urgent lane's intent of one SKU.
+pub fn intend(channel: &str, epoch: u64, sku: &str) -> Command {
+    let skus = vec![sku.into()];
+    Command::Intend { channel: channel.into(), epoch, lane: Lane::Urgent, skus }
+}
+
 /// What became of one listing, of an intent at this index.
 pub fn settle(
     channel: &str,
@@ -210,5 +219,6 @@ pub fn settle(
 ) -> Command {
     let listing = format!("{channel}/{sku}");
     let outcomes = vec![Outcome { sku: sku.into(), listing, revision, result }];
-    Command::Settle { channel: channel.into(), epoch, intent, outcomes }
+    let lane = Lane::Urgent;
+    Command::Settle { channel: channel.into(), epoch, lane, intent, calls: 1, outcomes }
 }

@@ -1,0 +1,527 @@
+use std::collections::BTreeSet;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use cluster::{Member, MemberStatus, Role, Status};
+use state::allocation::{Mode, Policy};
+use state::channel::Definition;
+use state::command::{Asked as Request, ListingSpec, MovementRequest, Movements};
+use state::ledger::Kind;
+use state::{Stamp, State};
+use tokio::sync::watch;
+use tokio::time::sleep;
+
+use super::*;
+use crate::channel::{Answered, Calls};
+
+const CHANNEL: &str = "shop";
+const BEGAN: u64 = 1_900_000_000_000;
+
+/// One state, and who can reach it.
+struct World {
+    state: State,
+    index: u64,
+    began: Instant,
+    voters: u64,
+    cut: BTreeSet<u64>,
+}
+
+#[derive(Clone)]
+struct Node {
+    id: u64,
+    world: Arc<Mutex<World>>,
+    changed: watch::Sender<u64>,
+}
+
+impl Node {
+    fn world(&self) -> MutexGuard<'_, World> {
+        self.world.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn apply(&self, command: Command) -> (u64, Reply) {
+        let mut world = self.world();
+        world.index += 1;
+        let since = u64::try_from(world.began.elapsed().as_millis()).unwrap();
+        let stamp = Stamp { index: world.index, now: BEGAN + since };
+        let (reply, _) = world.state.apply(stamp, command);
+        self.changed.send_replace(world.index);
+        (world.index, reply)
+    }
+
+    fn moved(&self, kind: Kind, skus: impl Iterator<Item = usize>, quantity: i64) {
+        let index = self.world().index;
+        let movement = |n: usize| {
+            let id = format!("{kind:?} {n} at {index}");
+            MovementRequest {
+                key: crate::channel::key(id.as_bytes()),
+                body: [0; 16],
+                id,
+                kind,
+                sku: sku(n),
+                quantity,
+                location: "main".into(),
+                to_location: None,
+                channel: None,
+                reference: None,
+                reason: None,
+                occurred_ms: None,
+                count: None,
+            }
+        };
+        let movements: Vec<_> = skus.map(movement).collect();
+        for some in movements.chunks(1_000) {
+            let asked = Request::Movements(Movements { atomic: false, movements: some.to_vec() });
+            self.apply(Command::Request { idempotency: None, asked });
+        }
+    }
+
+    fn listing(&self, n: usize) -> state::listing::Listing {
+        self.look(|state| state.data().stock.get(sku(n).as_str()).unwrap().listings[CHANNEL].get())
+    }
+
+    fn channel(&self) -> state::channel::Channel {
+        self.look(|state| state.data().channels[CHANNEL].clone())
+    }
+}
+
+impl Agreed for Node {
+    fn look<T>(&self, look: impl FnOnce(&State) -> T) -> T {
+        look(&self.world().state)
+    }
+
+    fn watch(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    fn status(&self) -> Status {
+        let member = |id: u64| MemberStatus {
+            member: Member { id, region: String::new(), peer: String::new(), admin: String::new() },
+            voter: true,
+            matched: None,
+            lag: None,
+            reachable: true,
+        };
+        Status {
+            id: self.id,
+            region: String::new(),
+            role: Role::Follower,
+            leader: None,
+            term: 1,
+            last_log: None,
+            committed: None,
+            applied: None,
+            snapshot: None,
+            purged: None,
+            removed: false,
+            members: (1..=self.world().voters).map(member).collect(),
+        }
+    }
+
+    async fn applied(&self, _: u64) {}
+
+    async fn propose(
+        &self,
+        command: Vec<u8>,
+        timeout: Duration,
+    ) -> Result<cluster::Reply, ProposeError> {
+        sleep(Duration::from_millis(20)).await;
+        if self.world().cut.contains(&self.id) {
+            sleep(timeout).await;
+            return Err(ProposeError::Unavailable("cut off".into()));
+        }
+        let (index, reply) = self.apply(codec::decode(&command).unwrap());
+        sleep(Duration::from_millis(20)).await;
+        Ok(cluster::Reply { index, bytes: codec::encode(&reply) })
+    }
+}
+
+/// What a node sent: when, which rows, whether as a feed.
+type Sent = (Instant, u64, Vec<Row>, bool);
+
+#[derive(Clone, Default)]
+struct Shop(Arc<ShopInner>);
+
+#[derive(Default)]
+struct ShopInner {
+    calls: Mutex<Option<Calls>>,
+    shown: Mutex<BTreeMap<String, i64>>,
+    sent: Mutex<Vec<Sent>>,
+    reads: AtomicU64,
+    /// Answers that the next calls get.
+    faults: Mutex<Vec<PushError>>,
+}
+
+/// A shop as one node calls it.
+struct Caller {
+    node: u64,
+    shop: Shop,
+}
+
+impl Shop {
+    fn with(rows_max: usize, feed_rows_max: usize) -> Self {
+        let shop = Self::default();
+        let calls = Calls { rows_max, reads_max: 250, feed_rows_max, located: false };
+        *shop.0.calls.lock().unwrap() = Some(calls);
+        shop
+    }
+
+    fn fails(&self, fault: PushError) {
+        self.0.faults.lock().unwrap().push(fault);
+    }
+
+    fn sent(&self) -> Vec<Sent> {
+        self.0.sent.lock().unwrap().clone()
+    }
+
+    fn shows(&self, n: usize) -> i64 {
+        self.0.shown.lock().unwrap().get(&sku(n)).copied().unwrap_or(0)
+    }
+}
+
+impl Caller {
+    async fn take(&self, rows: &[Row], feed: bool) -> Answer {
+        let sent = (Instant::now(), self.node, rows.to_vec(), feed);
+        self.shop.0.sent.lock().unwrap().push(sent);
+        sleep(if feed { Duration::from_secs(120) } else { Duration::from_millis(100) }).await;
+        let fault = self.shop.0.faults.lock().unwrap().pop();
+        // An answer that is lost is one of a call that was carried out.
+        if let Some(fault) = fault.clone().filter(|fault| !matches!(fault, PushError::Unknown(_))) {
+            return Err(fault);
+        }
+        let mut shown = self.shop.0.shown.lock().unwrap();
+        shown.extend(rows.iter().map(|row| (row.place.sku.clone(), row.quantity)));
+        if let Some(fault) = fault {
+            return Err(fault);
+        }
+        let value = vec![RowOutcome::Confirmed; rows.len()];
+        Ok(Answered { value, wait: Duration::ZERO })
+    }
+}
+
+type Answer = Result<Answered<Vec<RowOutcome>>, PushError>;
+
+impl Quantities for Caller {
+    fn calls(&self) -> Calls {
+        self.shop.0.calls.lock().unwrap().unwrap()
+    }
+
+    async fn set(&self, rows: &[Row], _: &str) -> Answer {
+        self.take(rows, false).await
+    }
+
+    async fn feed(&self, rows: &[Row], _: &str) -> Answer {
+        self.take(rows, true).await
+    }
+
+    async fn read(&self, places: &[Place]) -> Result<Answered<Vec<Option<i64>>>, PushError> {
+        self.shop.0.reads.fetch_add(1, Ordering::Relaxed);
+        sleep(Duration::from_millis(100)).await;
+        let shown = self.shop.0.shown.lock().unwrap();
+        let value = places.iter().map(|place| Some(shown.get(&place.sku).copied().unwrap_or(0)));
+        Ok(Answered { value: value.collect(), wait: Duration::ZERO })
+    }
+}
+
+fn sku(n: usize) -> String {
+    format!("SKU-{n:05}")
+}
+
+fn definition() -> Definition {
+    Definition {
+        kind: "shopify".into(),
+        location: "main".into(),
+        home: Some(1),
+        pushes: true,
+        fetches: true,
+        dedup_window_ms: 86_400_000,
+        rate_milli: 2_000,
+        burst: 4,
+        per_day: 0,
+        compares: true,
+        shadow: false,
+        settings: BTreeMap::new(),
+    }
+}
+
+/// A cluster of so many voters with so many SKUs, of which the shop shows nothing yet.
+fn world(definition: Definition, voters: u64, skus: usize) -> Node {
+    let world = World {
+        state: State::default(),
+        index: 0,
+        began: Instant::now(),
+        voters,
+        cut: BTreeSet::new(),
+    };
+    let node = Node { id: 1, world: Arc::new(Mutex::new(world)), changed: watch::Sender::new(0) };
+    node.apply(Command::PutChannel { name: CHANNEL.into(), definition });
+    let (weights, buffers) = (BTreeMap::new(), BTreeMap::new());
+    let policy = Policy { sku: "*".into(), mode: Mode::Shared, weights, buffers };
+    node.apply(Command::PutPolicies(vec![policy]));
+    let spec = |n: usize| ListingSpec { id: format!("id-{n}"), ..ListingSpec::default() };
+    let rows: Vec<_> = (0..skus).map(|n| (sku(n), CHANNEL.to_string(), spec(n))).collect();
+    for some in rows.chunks(1_000) {
+        node.apply(Command::List(some.to_vec()));
+    }
+    tokio::spawn(tick(node.clone()));
+    node
+}
+
+/// Time goes on where something waits for it, as the leader sees to.
+async fn tick(node: Node) {
+    loop {
+        sleep(Duration::from_secs(1)).await;
+        let due = {
+            let world = node.world();
+            let now = BEGAN + u64::try_from(world.began.elapsed().as_millis()).unwrap();
+            world.state.wakes_at().is_some_and(|at| at <= now)
+        };
+        if due {
+            node.apply(Command::Tick);
+        }
+    }
+}
+
+fn start(node: &Node, id: u64, shop: &Shop) -> Arc<Measures> {
+    let channel: Channel = toml::from_str("name = \"shop\"\nkind = \"shopify\"").unwrap();
+    let measures = Arc::new(Measures::new());
+    let caller = Caller { node: id, shop: shop.clone() };
+    let node = Node { id, ..node.clone() };
+    let pusher = Pusher::new(channel, caller, id, node, Arc::clone(&measures));
+    tokio::spawn(run(pusher, CancellationToken::new()));
+    measures
+}
+
+async fn at_rest(node: &Node) {
+    let mut changed = node.watch();
+    while node.look(|state| state.due().count(CHANNEL) + state.flights().count(CHANNEL)) > 0 {
+        changed.changed().await.unwrap();
+    }
+}
+
+/// When a quantity of a SKU was sent.
+fn sent_at(shop: &Shop, n: usize, quantity: i64) -> Option<Instant> {
+    let sent = shop.sent();
+    let is = |row: &Row| row.place.sku == sku(n) && row.quantity == quantity;
+    sent.iter().find(|(_, _, rows, _)| rows.iter().any(is)).map(|(at, ..)| *at)
+}
+
+// A receipt of thousands of SKUs takes the channel's rate for many minutes, and a sale in the middle of it would
+// wait for the last of them; or the receipt be sent faster than the channel allows.
+#[tokio::test(start_paused = true)]
+async fn a_receipt_of_thousands_does_not_delay_a_sale() {
+    let node = world(definition(), 1, 3_000);
+    let shop = Shop::with(10, 0);
+    node.moved(Kind::Receipt, 2_990..3_000, 5);
+    start(&node, 1, &shop);
+    at_rest(&node).await;
+    node.moved(Kind::Receipt, 0..3_000, 7);
+    let began = Instant::now();
+    for n in 0..20 {
+        sleep(Duration::from_secs(4)).await;
+        node.moved(Kind::Sale, std::iter::once(2_990 + n % 10), 1);
+        let asked = Instant::now();
+        let left = 12 - i64::try_from(n / 10).unwrap() - 1;
+        while shop.shows(2_990 + n % 10) != left {
+            sleep(Duration::from_millis(50)).await;
+        }
+        let took = asked.elapsed();
+        assert!(took < Duration::from_secs(5), "the sale {n} took {took:?}");
+    }
+    assert!(node.look(|state| state.due().count(CHANNEL)) > 500, "the receipt was no load");
+    at_rest(&node).await;
+    assert_eq!(shop.shows(17), 7);
+    let seconds = began.elapsed().as_secs();
+    let calls = u64::try_from(shop.sent().iter().filter(|(at, ..)| *at >= began).count()).unwrap();
+    assert!(calls <= 2 * seconds + 4, "{calls} calls in {seconds} s");
+}
+
+// A feed takes minutes, and the sales of what is not in it would wait for its report.
+#[tokio::test(start_paused = true)]
+async fn the_many_go_by_feed_and_sales_beside_it() {
+    let node = world(definition(), 1, 400);
+    let shop = Shop::with(1, 10_000);
+    start(&node, 1, &shop);
+    at_rest(&node).await;
+    node.moved(Kind::Receipt, 0..400, 9);
+    let fed = async |feeds: usize| {
+        while shop.sent().iter().filter(|(.., feed)| *feed).count() < feeds {
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    fed(1).await;
+    // One that was not in it: it is mapped just now.
+    let spec = ListingSpec { id: "late".into(), ..ListingSpec::default() };
+    node.apply(Command::List(vec![(sku(400), CHANNEL.into(), spec)]));
+    node.moved(Kind::Receipt, std::iter::once(400), 3);
+    node.moved(Kind::Sale, std::iter::once(400), 1);
+    let asked = Instant::now();
+    while shop.shows(400) != 2 {
+        sleep(Duration::from_millis(50)).await;
+    }
+    assert!(asked.elapsed() < Duration::from_secs(5));
+    at_rest(&node).await;
+    let sent = shop.sent();
+    let rows = |feed: bool| {
+        let of = sent.iter().filter(move |(.., fed)| *fed == feed);
+        of.map(|(_, _, rows, _)| rows.len()).sum::<usize>()
+    };
+    assert!(rows(true) >= 380 && rows(false) < 30, "{} fed, {} set", rows(true), rows(false));
+    assert!((0..400).all(|n| shop.shows(n) == 9));
+}
+
+// A channel that sets plainly would set twice what is sent twice, and sell between: a sale lost for good.
+#[tokio::test(start_paused = true)]
+async fn what_is_set_plainly_is_sent_once() {
+    for (compares, times) in [(true, 2), (false, 1)] {
+        let node = world(Definition { compares, ..definition() }, 1, 1);
+        let shop = Shop::with(10, 0);
+        start(&node, 1, &shop);
+        at_rest(&node).await;
+        shop.fails(PushError::Unknown("no answer".into()));
+        node.moved(Kind::Receipt, 0..1, 9);
+        at_rest(&node).await;
+        assert_eq!(shop.sent().len(), times, "compares: {compares}");
+        assert_eq!(node.listing(0).shown, Some(9));
+    }
+}
+
+// The tail would use the day up in the morning, and in the evening a sale could not be told; and another node
+// that takes over would begin the day anew.
+#[tokio::test(start_paused = true)]
+async fn a_day_is_spent_on_sales_in_the_end() {
+    let per_day = 50;
+    let node = world(Definition { per_day, ..definition() }, 2, 100);
+    let shop = Shop::with(1, 0);
+    node.moved(Kind::Receipt, 0..100, 9);
+    start(&node, 1, &shop);
+    sleep(Duration::from_secs(600)).await;
+    let spent = node.channel().spent(BEGAN);
+    assert!((39..=42).contains(&spent), "{spent} calls are spent on the tail");
+    node.moved(Kind::Sale, 0..100, 1);
+    sleep(Duration::from_secs(600)).await;
+    let calls = u64::try_from(shop.sent().len()).unwrap() + shop.0.reads.load(Ordering::Relaxed);
+    assert!((50..=54).contains(&calls), "{calls} calls of {per_day}");
+    let spent = node.channel().spent(BEGAN);
+    assert!(spent >= per_day, "{spent} were told of");
+    // The next day, whoever pushes then.
+    let before = shop.sent().len();
+    sleep(Duration::from_secs(86_400)).await;
+    assert!(shop.sent().len() > before + 10);
+}
+
+// Credentials that are refused would be tried at full rate, nobody would know why nothing is pushed, and new
+// ones would not be used.
+#[tokio::test(start_paused = true)]
+async fn refused_credentials_pause_the_channel_until_they_are_good() {
+    let node = world(definition(), 1, 3);
+    let shop = Shop::with(10, 0);
+    start(&node, 1, &shop);
+    at_rest(&node).await;
+    for _ in 0..2 {
+        shop.fails(PushError::Unauthorised("401".into()));
+    }
+    node.moved(Kind::Receipt, 0..3, 9);
+    sleep(Duration::from_secs(60)).await;
+    let paused = node.channel().paused.unwrap();
+    assert!(paused.why.contains("does not accept our credentials"), "{paused:?}");
+    assert_eq!(shop.sent().len(), 1);
+    sleep(Duration::from_secs(400)).await;
+    assert_eq!(shop.sent().len(), 2);
+    // Somebody put new ones in, and does not want to wait.
+    node.apply(Command::Resume { channel: CHANNEL.into(), owner: false });
+    sleep(Duration::from_secs(20)).await;
+    assert_eq!(shop.shows(2), 9);
+    assert_eq!(node.channel().paused, None);
+}
+
+// A channel that a person paused would go on being told; one in shadow would be told at all, or what it would
+// have been told could not be seen.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_sent_to_a_channel_that_is_paused_or_in_shadow() {
+    let node = world(Definition { shadow: true, ..definition() }, 1, 3);
+    let shop = Shop::with(10, 0);
+    start(&node, 1, &shop);
+    node.moved(Kind::Receipt, 0..3, 9);
+    at_rest(&node).await;
+    assert_eq!(node.listing(1).shadow.map(|(quantity, _)| quantity), Some(9));
+    let why = "stocktaking".into();
+    node.apply(Command::Pause { channel: CHANNEL.into(), why, for_ms: None });
+    node.apply(Command::PutChannel { name: CHANNEL.into(), definition: definition() });
+    sleep(Duration::from_secs(100)).await;
+    assert!(shop.sent().is_empty());
+    node.apply(Command::Resume { channel: CHANNEL.into(), owner: false });
+    at_rest(&node).await;
+    assert_eq!(shop.shows(1), 9);
+}
+
+// Two nodes that push at once would overtake each other; a channel whose home is gone would never be told
+// anything again; and the home that comes back would wait for ever, or cut the other off in the middle.
+#[tokio::test(start_paused = true)]
+async fn another_node_stands_in_while_the_home_is_cut_off() {
+    let node = world(definition(), 3, 50);
+    let shop = Shop::with(1, 0);
+    start(&node, 1, &shop);
+    start(&node, 2, &shop);
+    start(&node, 3, &shop);
+    at_rest(&node).await;
+    let by = |from: Instant| -> BTreeSet<u64> {
+        shop.sent().iter().filter(|(at, ..)| *at >= from).map(|(_, node, ..)| *node).collect()
+    };
+    assert_eq!(node.channel().owner.map(|owner| owner.node), Some(1));
+    // Nothing is written while there is nothing to do.
+    let index = node.world().index;
+    sleep(Duration::from_secs(600)).await;
+    assert_eq!(node.world().index, index);
+    node.moved(Kind::Receipt, 0..50, 9);
+    sleep(Duration::from_secs(5)).await;
+    let cut = Instant::now();
+    node.world().cut.insert(1);
+    node.moved(Kind::Sale, 0..50, 1);
+    sleep(Duration::from_secs(90)).await;
+    let last = shop.sent().iter().filter(|(_, node, ..)| *node == 1).map(|(at, ..)| *at).max();
+    assert!(last.unwrap() < cut + Duration::from_secs(10), "it sends without a lease");
+    let first = shop.sent().iter().filter(|(_, node, ..)| *node == 2).map(|(at, ..)| *at).min();
+    assert!(first.unwrap() > cut + Duration::from_secs(20), "two nodes send at once");
+    assert!(!by(cut).contains(&3), "the next one in line did not wait");
+    at_rest(&node).await;
+    assert!((0..50).all(|n| shop.shows(n) == 8));
+    // The home is back, and gets the channel though there is always something to do.
+    node.world().cut.clear();
+    let back = Instant::now();
+    for _ in 0..20 {
+        node.moved(Kind::Receipt, 0..50, 1);
+        sleep(Duration::from_secs(3)).await;
+        if node.channel().owner.map(|owner| owner.node) == Some(1) {
+            break;
+        }
+    }
+    assert!(back.elapsed() < Duration::from_secs(20), "it took {:?}", back.elapsed());
+    at_rest(&node).await;
+    let owners: Vec<u64> =
+        shop.sent().iter().filter(|(at, ..)| *at > back).map(|(_, node, ..)| *node).collect();
+    assert!(owners.is_sorted_by(|a, b| a >= b), "they take turns: {owners:?}");
+}
+
+// During an outage every change would be kept, and sent in turn after it; or all at once.
+#[tokio::test(start_paused = true)]
+async fn after_an_outage_only_the_newest_quantities_go() {
+    let node = world(definition(), 1, 20);
+    let shop = Shop::with(1, 0);
+    let measures = start(&node, 1, &shop);
+    at_rest(&node).await;
+    for _ in 0..30 {
+        shop.fails(PushError::Refused("no connection".into()));
+    }
+    for _ in 0..10 {
+        node.moved(Kind::Receipt, 0..20, 1);
+        sleep(Duration::from_secs(20)).await;
+    }
+    assert_eq!(measures.breaker_of(CHANNEL), Some(measures::Breaker::Open));
+    let tried = shop.sent().len();
+    assert!(tried < 20, "{tried} calls in 200 s of outage");
+    at_rest(&node).await;
+    assert!((0..20).all(|n| shop.shows(n) == 10));
+    assert_eq!(shop.sent().len(), 30 + 20);
+    assert!(sent_at(&shop, 19, 9).is_none());
+    assert_eq!(measures.breaker_of(CHANNEL), Some(measures::Breaker::Closed));
+}
