@@ -182,10 +182,6 @@ impl Data {
         places.into_iter().map(over).fold(0, i64::saturating_add)
     }
 
-    fn compares(&self, channel: &str) -> bool {
-        self.channels.get(channel).is_some_and(|known| known.definition.compares)
-    }
-
     fn location_of(&self, channel: &str) -> Option<&str> {
         Some(self.channels.get(channel)?.definition.location.as_str())
     }

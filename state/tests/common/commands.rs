@@ -224,7 +224,7 @@ fn escrow(taste: Taste) -> BoxedStrategy<Command> {
         let told = Told { holder, serial, at, idempotency, what };
         let deliveries = vec![super::delivery(&id, "", at, vec![Fact::Escrow(told)])];
         let origin = Origin { node: holder.node, incarnation: 1 };
-        Command::Segment(Segment { origin, lane: Lane::Urgent, sequence: 0, deliveries })
+        Command::Segment(Segment { origin, lane: Lane::Urgent, sequence: 0, durable_ms: 0, deliveries })
     });
     let destroyed = (1..3u64, proptest::option::of(1..3u64))
         .prop_map(|(node, keeping)| Command::Destroyed { node, keeping });
@@ -346,7 +346,7 @@ fn command(taste: Taste) -> BoxedStrategy<Command> {
     let segment = (1..3u64, 1..11u64, lane, number(taste), deliveries).prop_map(
         |(node, incarnation, lane, sequence, deliveries)| {
             let origin = Origin { node, incarnation };
-            Command::Segment(Segment { origin, lane, sequence, deliveries })
+            Command::Segment(Segment { origin, lane, sequence, durable_ms: 0, deliveries })
         },
     );
     let asked = proptest::collection::vec(request(taste), 0..5);
