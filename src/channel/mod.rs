@@ -7,6 +7,7 @@ pub mod api;
 pub mod ebay;
 pub mod odoo;
 pub mod outcome;
+pub mod pushed;
 pub mod shopify;
 pub mod source;
 pub mod target;

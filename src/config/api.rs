@@ -5,7 +5,8 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::secret::Secret;
-use crate::channel::check_base_url;
+use super::values::Millis;
+use crate::channel::{check_base_url, walmart};
 
 /// How to reach a channel's API. Which keys there are depends on the channel's kind.
 #[derive(Clone, Debug, Deserialize)]
@@ -17,8 +18,8 @@ pub struct Api {
     pub token: Option<Secret>,
     /// Shopify: the dated version of its API.
     pub version: Option<String>,
-    /// Shopify: the location whose quantity is set, `gid://shopify/Location/…`, of listings whose mapping
-    /// names none.
+    /// Where the quantity is set of listings whose mapping names no place of their own. Shopify: the location,
+    /// `gid://shopify/Location/…`. Walmart: the ship node.
     pub location_id: Option<String>,
     /// `WooCommerce`: the consumer key, `ck_…`.
     pub consumer_key: Option<Secret>,
@@ -35,6 +36,14 @@ pub struct Api {
     /// Amazon: the marketplaces whose orders are asked for.
     #[serde(default)]
     pub marketplaces: Vec<String>,
+    /// Amazon: the merchant token, which its listings are found by.
+    pub seller_id: Option<String>,
+    /// Amazon: how long a push waits until what Amazon accepted is shown.
+    pub applied_within: Option<Millis>,
+    /// Walmart: which feed sets many quantities, `inventory` or `MP_INVENTORY`.
+    pub feed_type: Option<String>,
+    /// Walmart: whether what it reserves for open orders is added to what it is told, since it takes that off.
+    pub adds_reserved: Option<bool>,
     /// Odoo: the database, where its host has several.
     pub database: Option<String>,
 }
@@ -50,10 +59,15 @@ fn keys(kind: &str) -> (&'static [&'static str], &'static [&'static str]) {
         "shopify" => (&["token"], &["version", "location_id"]),
         "woocommerce" => (&["consumer_key", "consumer_secret"], &[]),
         "amazon" => {
-            (&["client_id", "client_secret", "refresh_token", "marketplaces"], &["token_url"])
+            let needed =
+                &["client_id", "client_secret", "refresh_token", "marketplaces", "seller_id"];
+            (needed, &["token_url", "applied_within"])
         }
         "ebay" => (&["client_id", "client_secret"], &["refresh_token", "token_url"]),
-        "walmart" => (&["client_id", "client_secret"], &["token_url"]),
+        "walmart" => (
+            &["client_id", "client_secret"],
+            &["token_url", "location_id", "feed_type", "adds_reserved"],
+        ),
         "odoo" => (&["token"], &["database"]),
         _ => (&[], &[]),
     }
@@ -90,10 +104,13 @@ impl Api {
         if let Some(version) = &self.version {
             faults.extend(check_version(version));
         }
+        if self.feed_type.as_deref().is_some_and(|name| walmart::FeedType::of(name).is_none()) {
+            faults.push("api.feed_type: \"inventory\" or \"MP_INVENTORY\"".into());
+        }
         faults
     }
 
-    fn present(&self) -> [(&'static str, bool); 11] {
+    fn present(&self) -> [(&'static str, bool); 15] {
         [
             ("token", self.token.is_some()),
             ("version", self.version.is_some()),
@@ -105,6 +122,10 @@ impl Api {
             ("refresh_token", self.refresh_token.is_some()),
             ("token_url", self.token_url.is_some()),
             ("marketplaces", !self.marketplaces.is_empty()),
+            ("seller_id", self.seller_id.is_some()),
+            ("applied_within", self.applied_within.is_some()),
+            ("feed_type", self.feed_type.is_some()),
+            ("adds_reserved", self.adds_reserved.is_some()),
             ("database", self.database.is_some()),
         ]
     }
