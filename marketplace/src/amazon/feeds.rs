@@ -217,15 +217,17 @@ impl Feeds {
         let known = Document { content_type, signature, until, body };
         self.documents.insert(document.to_owned(), known);
         let algorithm = "GZIP";
-        let body = json!({"feedDocumentId": document, "url": url, "compressionAlgorithm": algorithm});
+        let body =
+            json!({"feedDocumentId": document, "url": url, "compressionAlgorithm": algorithm});
         Reply::new(200, body)
     }
 
     /// Feeds that were worked through and of which nobody was told yet, with their status.
     pub(super) fn finished(&mut self, now: Millis) -> Vec<(String, &'static str)> {
-        let ended = self.feeds.iter_mut().filter(|(_, feed)| {
-            !feed.told && feed.ends_at.is_some_and(|at| now >= at)
-        });
+        let ended = self
+            .feeds
+            .iter_mut()
+            .filter(|(_, feed)| !feed.told && feed.ends_at.is_some_and(|at| now >= at));
         let tell = |(id, feed): (&u64, &mut Feed)| {
             feed.told = true;
             (id.to_string(), feed.ends)
@@ -253,9 +255,7 @@ fn work(visit: &mut Visit<'_>, id: u64, document: &[u8]) -> Feed {
     let now = visit.now.ms;
     let half = Millis::try_from(visit.options.feed_after.as_millis() / 2).unwrap_or(Millis::MAX);
     let (begins_at, at) = (now.saturating_add(half), now.saturating_add(half).saturating_add(half));
-    let feed = |ends, report| {
-        Feed { begins_at, ends_at: Some(at), ends, report, told: false }
-    };
+    let feed = |ends, report| Feed { begins_at, ends_at: Some(at), ends, report, told: false };
     let Some(rows) = messages(visit, document) else { return feed("FATAL", Value::Null) };
     let (random, faults) = (&mut *visit.random, visit.faults);
     let (cancelled, fatal) = (random.chance(faults.cancelled), random.chance(faults.fatal));
@@ -267,7 +267,9 @@ fn work(visit: &mut Visit<'_>, id: u64, document: &[u8]) -> Feed {
         let undone = cancelled || stuck || fatal && nth >= count / 2;
         let judged = row.judged.and_then(|set| {
             let failed = || ("90220", "'batteries_required' is required but not supplied.".into());
-            if fails { visit.book.refuse(set.0, set.1, now) };
+            if fails {
+                visit.book.refuse(set.0, set.1, now)
+            };
             if fails { Err(failed()) } else { Ok(set) }
         });
         match judged {
@@ -295,7 +297,13 @@ fn work(visit: &mut Visit<'_>, id: u64, document: &[u8]) -> Feed {
             "messagesAccepted": count - invalid, "messagesInvalid": invalid,
         },
     });
-    let ends = if cancelled { "CANCELLED" } else if fatal { "FATAL" } else { "DONE" };
+    let ends = if cancelled {
+        "CANCELLED"
+    } else if fatal {
+        "FATAL"
+    } else {
+        "DONE"
+    };
     let feed = feed(ends, report);
     if stuck { Feed { ends_at: None, ..feed } } else { feed }
 }

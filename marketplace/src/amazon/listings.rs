@@ -52,7 +52,11 @@ impl Plans {
         let rate = Some(bucket.per_second());
         let reply = if seller != visit.options.seller_id {
             refusal(403, "Unauthorized", "Access to requested resource is denied.", "")
-        } else if !visit.call.list("marketplaceIds").contains(&visit.options.marketplace_id.as_str()) {
+        } else if !visit
+            .call
+            .list("marketplaceIds")
+            .contains(&visit.options.marketplace_id.as_str())
+        {
             invalid("marketplaceIds is missing or names a marketplace of somebody else.")
         } else {
             match (&visit.call.method, sku) {
@@ -85,7 +89,8 @@ fn patch(visit: &mut Visit<'_>, sku: &str) -> Reply {
     }
     let patches = body.get("patches").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
     let [patch] = patches else { return invalid("Here one patch is understood.") };
-    let known = matches!(patch.get("op").and_then(Value::as_str), Some("add" | "replace" | "merge"));
+    let known =
+        matches!(patch.get("op").and_then(Value::as_str), Some("add" | "replace" | "merge"));
     if !known || patch.get("path").and_then(Value::as_str) != Some(AVAILABILITY) {
         return invalid("Only fulfillment_availability is added, replaced or merged here.");
     }
@@ -140,7 +145,9 @@ fn search(visit: &mut Visit<'_>) -> Reply {
     visit.stats.stock_reads += 1;
     let call = visit.call;
     let wanted = call.list("identifiers");
-    if wanted.is_empty() || wanted.len() > SEARCH_MAX || call.param("identifiersType") != Some("SKU")
+    if wanted.is_empty()
+        || wanted.len() > SEARCH_MAX
+        || call.param("identifiersType") != Some("SKU")
     {
         return invalid("Here between 1 and 20 identifiers of the type SKU are searched for.");
     }

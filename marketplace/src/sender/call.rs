@@ -123,7 +123,7 @@ fn pairs(text: &str) -> Vec<(String, String)> {
 }
 
 /// Percent-decoding as forms do it; what is no escape stays as it is.
-fn decoded(text: &str) -> String {
+pub(crate) fn decoded(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((first, after)) = rest.split_first() {

@@ -100,6 +100,8 @@ pub struct Options {
     pub warehouse: Option<Warehouse>,
     /// The most calls that its API answers; without it there is no limit.
     pub rate: Option<Rate>,
+    /// How long a feed waits before it is worked through (Walmart). Never scaled.
+    pub feed_after: Duration,
     /// Full webhook URLs (`http://` only), the primary first. A retry goes to the next one. With none,
     /// nothing is subscribed and nothing is sent.
     pub targets: Vec<String>,
@@ -149,6 +151,7 @@ impl Options {
             unmanaged: BTreeSet::new(),
             warehouse: None,
             rate: None,
+            feed_after: Duration::from_millis(500),
             targets: Vec::new(),
             orders_per_second: 0.0,
             moves_per_second: 0.0,
@@ -226,6 +229,10 @@ pub struct Faults {
     pub api_answer_lost: f64,
     /// A row of a bulk call is not carried out, and the answer is a success that says so.
     pub row_error: f64,
+    /// A row of a feed is reported as taken, and was not (Walmart).
+    pub report_lies: f64,
+    /// A feed is refused as a whole, and its report does not say for which row (Walmart).
+    pub feed_error: f64,
     /// Something moves between a count and the moment at which it is applied, so that it is not (Odoo).
     pub conflict: f64,
 }
@@ -248,6 +255,8 @@ impl Default for Faults {
             api_error: 0.0,
             api_answer_lost: 0.0,
             row_error: 0.0,
+            report_lies: 0.0,
+            feed_error: 0.0,
             conflict: 0.0,
         }
     }

@@ -19,23 +19,36 @@ pub(crate) struct Told {
     mishaps: Random,
     row_error: f64,
     conflict: f64,
+    report_lies: f64,
+    feed_error: f64,
 }
 
 impl Told {
     pub(crate) fn new(seed: u64, faults: &Faults) -> Self {
         let (pushes, counts, mishaps) = (Vec::new(), Counts::default(), Random::new(seed));
-        let mut told = Self { pushes, counts, mishaps, row_error: 0.0, conflict: 0.0 };
-        told.set_faults(faults);
-        told
+        let (row_error, conflict) = (faults.row_error, faults.conflict);
+        let (report_lies, feed_error) = (faults.report_lies, faults.feed_error);
+        Self { pushes, counts, mishaps, row_error, conflict, report_lies, feed_error }
     }
 
     pub(crate) const fn set_faults(&mut self, faults: &Faults) {
         (self.row_error, self.conflict) = (faults.row_error, faults.conflict);
+        (self.report_lies, self.feed_error) = (faults.report_lies, faults.feed_error);
     }
 
     /// Whether the next row of a bulk call fails on order.
     pub(crate) fn row_fails(&mut self) -> bool {
         self.mishaps.chance(self.row_error)
+    }
+
+    /// Whether the next row of a feed is reported as taken on order, and is not.
+    pub(crate) fn report_lies(&mut self) -> bool {
+        self.mishaps.chance(self.report_lies)
+    }
+
+    /// Whether the next feed is refused as a whole on order.
+    pub(crate) fn feed_fails(&mut self) -> bool {
+        self.mishaps.chance(self.feed_error)
     }
 
     /// Whether something moves, on order, between a count and the moment at which it is applied.
