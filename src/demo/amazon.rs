@@ -70,7 +70,7 @@ impl Amazon {
              secret_access_key = \"{}\", visibility = \"10s\" }}\n\
              api = {{ base_url = \"{endpoint}\", token_url = \"{endpoint}/auth/o2/token\", \
              client_id = \"{}\", client_secret = \"{}\", refresh_token = \"{}\", \
-             marketplaces = [\"{}\"] }}\n",
+             marketplaces = [\"{}\"], seller_id = \"{}\" }}\n",
             self.queue.url(),
             queue.region,
             queue.credentials.access_key_id,
@@ -79,6 +79,7 @@ impl Amazon {
             account.client_secret,
             account.refresh_token,
             account.marketplace_id,
+            account.seller_id,
         )
     }
 

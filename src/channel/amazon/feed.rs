@@ -15,7 +15,7 @@ use hyper::Uri;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::quantities::{Client, NOT_LISTED, availability, complaint, taken, unreadable};
+use super::quantities::{Client, availability, complaint, taken, unreadable};
 use crate::channel::api::{Answer, Api, Call};
 use crate::channel::outcome::{Answered, PushError, Row, RowOutcome};
 use crate::channel::pushed::wait_of;
@@ -85,21 +85,18 @@ impl Client {
         &self,
         rows: &[Row],
     ) -> Result<Answered<Vec<RowOutcome>>, PushError> {
-        let types = self.product_types(rows).await?;
+        let types = self.look_up(rows).await?;
         let messages: Vec<Value> = (1_usize..)
             .zip(rows.iter().zip(&types))
             .filter_map(|(id, (row, product_type))| {
-                Some(message(id, row, product_type.as_deref()?))
+                Some(message(id, row, product_type.as_ref().ok()?))
             })
             .collect();
         let sent = messages.len();
         let became = if sent == 0 { Became::Nothing } else { self.submit(messages).await? };
-        let value = (1_usize..).zip(&types).map(|(id, product_type)| {
-            if product_type.is_some() {
-                became.of(id, sent)
-            } else {
-                RowOutcome::Failed(NOT_LISTED.into())
-            }
+        let value = (1_usize..).zip(types).map(|(id, product_type)| match product_type {
+            Ok(_) => became.of(id, sent),
+            Err(outcome) => outcome,
         });
         Ok(Answered { value: value.collect(), wait: Duration::ZERO })
     }

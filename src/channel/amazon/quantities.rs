@@ -1,10 +1,10 @@
 //! Telling Amazon a quantity, and reading what it shows: the Listings Items API, version 2021-08-01.
 //!
 //! `ACCEPTED` means that Amazon will carry a change out, not that it did: a row is confirmed once Amazon
-//! shows it. `INVALID` comes with HTTP 200. Nothing compares, and no call has a key.
+//! shows it. `INVALID` comes with HTTP 200. No call compares or has a key: what is shown is read right before,
+//! and what has no answer is read back and not sent again.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -33,12 +33,14 @@ const PER_SECOND: f64 = 5.0;
 const LIMITED_MS: u64 = 1_000;
 /// How often a look-up is tried that the rate puts off.
 const TRIES: u32 = 5;
-/// Product types that are kept.
-const TYPES_MAX: usize = 200_000;
+/// What is asked for before a quantity is set.
+const BEFORE: &str = "fulfillmentAvailability,productTypes";
 
-/// A listing that Amazon does not know.
-pub(super) const NOT_LISTED: &str = "Amazon knows no such listing: map the SKU to the seller SKU of a listing in this \
+const NOT_LISTED: &str = "Amazon knows no such listing: map the SKU to the seller SKU of a listing in this \
      marketplace";
+const NOT_OWN: &str = "Amazon fulfils this listing: told a quantity, it would be yours to ship from then on. Map the SKU \
+     to a listing that you fulfil";
+const NO_TYPE: &str = "Amazon does not say of which product type the listing is: set product_type in the SKU's listing";
 
 /// A seller's listings.
 pub struct Client {
@@ -50,8 +52,6 @@ pub struct Client {
     pub(super) applied: Patience,
     /// How long a feed is waited for.
     pub(super) feeds: Patience,
-    /// Product types that were looked up, by seller SKU: an update must name it.
-    types: Mutex<BTreeMap<String, String>>,
 }
 
 #[derive(Deserialize)]
@@ -116,7 +116,6 @@ impl Client {
                 total: settings.applied_within,
             },
             feeds: Patience { first: second, most: 30 * second, total: 1_200 * second },
-            types: Mutex::default(),
         })
     }
 
@@ -176,50 +175,36 @@ impl Client {
         }
     }
 
-    /// The product type of each row; `None` where Amazon has no such listing.
-    pub(super) async fn product_types(
+    /// The product type of each row that can be set, and what becomes of the others: those of which Amazon
+    /// shows something else than was believed, and those that it would never take.
+    pub(super) async fn look_up(
         &self,
         rows: &[Row],
-    ) -> Result<Vec<Option<String>>, PushError> {
-        let mut unknown: Vec<&Place> =
-            rows.iter().map(|row| &row.place).filter(|place| self.known(place).is_none()).collect();
+    ) -> Result<Vec<Result<String, RowOutcome>>, PushError> {
+        let mut wanted: Vec<&Place> = rows.iter().map(|row| &row.place).collect();
         // A search is of one marketplace.
-        unknown.sort_by_key(|place| self.marketplace(place));
-        let parts = unknown.chunk_by(|a, b| self.marketplace(a) == self.marketplace(b));
+        wanted.sort_by_key(|place| self.marketplace(place));
+        let parts = wanted.chunk_by(|a, b| self.marketplace(a) == self.marketplace(b));
+        let mut items = BTreeMap::new();
         for (n, part) in parts.flat_map(|part| part.chunks(READS_MAX)).enumerate() {
             if n >= BURST {
                 sleep(gap()).await;
             }
             let mut tries = 1;
             let found = loop {
-                match self.items(part, "productTypes").await {
+                match self.items(part, BEFORE).await {
                     Err(PushError::Limited { wait_ms }) if tries < TRIES => {
                         tries += 1;
                         sleep(Duration::from_millis(wait_ms)).await;
                     }
+                    // Nothing was set yet.
+                    Err(PushError::Unknown(why)) => return Err(PushError::Refused(why)),
                     found => break found?,
                 }
             };
-            let types = found.into_values().filter_map(|item| {
-                Some((item.sku, item.product_types.into_iter().next()?.product_type))
-            });
-            let mut kept = self.types.lock().unwrap_or_else(PoisonError::into_inner);
-            if kept.len() > TYPES_MAX {
-                kept.clear();
-            }
-            kept.extend(types);
+            items.extend(found);
         }
-        Ok(rows.iter().map(|row| self.known(&row.place)).collect())
-    }
-
-    /// The product type of a listing, if its mapping says it or it was looked up.
-    fn known(&self, place: &Place) -> Option<String> {
-        let said = place.settings.get("product_type");
-        let kept = || {
-            let kept = self.types.lock().unwrap_or_else(PoisonError::into_inner);
-            kept.get(&place.listing).cloned()
-        };
-        said.cloned().or_else(kept)
+        Ok(rows.iter().map(|row| judge(row, items.get(&row.place.listing))).collect())
     }
 
     /// What Amazon knows of listings of one marketplace, by seller SKU. What must not stand in a list is asked
@@ -289,15 +274,15 @@ impl Quantities for Client {
 
     async fn set(&self, rows: &[Row], _key: &str) -> Result<Answered<Vec<RowOutcome>>, PushError> {
         let began = Instant::now();
-        let types = self.product_types(rows).await?;
+        let types = self.look_up(rows).await?;
         let mut sent = OneByOne::default();
         for (n, (row, product_type)) in rows.iter().zip(types).enumerate() {
             if n >= BURST {
                 sleep(gap()).await;
             }
             let result = match product_type {
-                Some(product_type) => self.patch(row, &product_type).await,
-                None => Ok(Some(RowOutcome::Failed(NOT_LISTED.into()))),
+                Ok(product_type) => self.patch(row, &product_type).await,
+                Err(outcome) => Ok(Some(outcome)),
             };
             if !sent.note(result)? {
                 break;
@@ -346,6 +331,19 @@ impl Submission {
             errors.map(|issue| format!("{}: {}", issue.code, issue.message)).collect();
         if errors.is_empty() { "Amazon calls it invalid".into() } else { errors.join("; ") }
     }
+}
+
+/// Whether a row can be set: its product type, or what becomes of it.
+fn judge(row: &Row, item: Option<&Item>) -> Result<String, RowOutcome> {
+    let failed = |why: &str| RowOutcome::Failed(why.into());
+    let item = item.ok_or_else(|| failed(NOT_LISTED))?;
+    let shown = item.shown().ok_or_else(|| failed(NOT_OWN))?;
+    if shown != row.from {
+        return Err(RowOutcome::Stale);
+    }
+    let said = row.place.settings.get("product_type").cloned();
+    let own = || item.product_types.first().map(|own| own.product_type.clone());
+    said.or_else(own).ok_or_else(|| failed(NO_TYPE))
 }
 
 /// The new value of the attribute. A replacement must carry the lead time, or it is lost.

@@ -1,8 +1,12 @@
 use std::collections::BTreeMap as Map;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::Response;
+use marketplace::amazon::{Account, Faults, Item};
+use marketplace::sqs::Queue;
 
 use super::*;
 use crate::channel::api::fake::{Asked, Fake, said};
@@ -46,10 +50,32 @@ async fn amazon(answer: impl Fn(&str, &Asked) -> Said + Clone + Send + 'static) 
     .await
 }
 
+/// What is said of listings that are asked for: each shows so many.
+fn shows(asked: &Asked, shown: i64) -> Said {
+    let item = |sku: &str| {
+        json!({
+            "sku": sku,
+            "fulfillmentAvailability": [
+                { "fulfillmentChannelCode": "DEFAULT", "quantity": shown },
+            ],
+            "productTypes": [{ "marketplaceId": "ATVPDKIKX0DER", "productType": "LUGGAGE" }],
+        })
+    };
+    let (path, query) = asked.target.split_once('?').unwrap();
+    let body = match query.split('&').find_map(|part| part.strip_prefix("identifiers=")) {
+        Some(skus) => {
+            let items: Vec<Value> = skus.split("%2C").map(item).collect();
+            json!({ "numberOfResults": items.len(), "items": items })
+        }
+        None => item(path.rsplit('/').next().unwrap()),
+    };
+    said(200, body.to_string())
+}
+
 async fn pushed(status: u16, body: &'static str) -> Result<RowOutcome, PushError> {
     let fake = amazon(
-        move |what, _| {
-            if what.starts_with("PATCH") { said(status, body) } else { said(500, "") }
+        move |what, asked| {
+            if what.starts_with("PATCH") { said(status, body) } else { shows(asked, 0) }
         },
     )
     .await;
@@ -68,12 +94,15 @@ fn failed(outcome: RowOutcome) -> String {
 /// words, it is never done.
 #[tokio::test]
 async fn accepted_is_not_shown() {
-    const SHOWS: &str = r#"{"sku":"TEE M/1","fulfillmentAvailability":[
-        {"fulfillmentChannelCode":"DEFAULT","quantity":17}]}"#;
+    // What is accepted comes to be shown, or to be more than that since somebody sold.
     let accepted = r#"{"sku":"TEE M/1","status":"ACCEPTED","submissionId":"f1","issues":[]}"#;
-    let fake = amazon(move |what, _| match what.split_once(' ').unwrap() {
-        ("PATCH", _) => said(200, accepted),
-        _ => said(200, SHOWS),
+    let patched = Arc::new(AtomicBool::new(false));
+    let fake = amazon(move |what, asked| {
+        if what.starts_with("PATCH") {
+            patched.store(true, Ordering::SeqCst);
+            return said(200, accepted);
+        }
+        shows(asked, if patched.swap(false, Ordering::SeqCst) { 17 } else { 0 })
     })
     .await;
     let client = client(&fake);
@@ -84,7 +113,8 @@ async fn accepted_is_not_shown() {
     };
     assert_eq!(set(17).await, [RowOutcome::Confirmed]);
     assert_eq!(set(18).await, [RowOutcome::Unknown]);
-    let asked = &fake.asked()[1];
+    let asked = fake.asked();
+    let asked = asked.iter().find(|asked| asked.method == "PATCH").unwrap();
     let path = "/listings/2021-08-01/items/A0SELLER/TEE%20M%2F1?marketplaceIds=ATVPDKIKX0DER";
     assert_eq!((asked.method.as_str(), asked.target.as_str()), ("PATCH", path));
     assert_eq!(asked.header("x-amz-access-token"), "Atza|1");
@@ -132,6 +162,7 @@ async fn a_limit_among_rows_stops_those_after_it() {
         match (asked.method.as_str(), own) {
             ("PATCH", "A") => said(400, error),
             ("PATCH", "B") => said(429, error),
+            ("GET", _) => shows(asked, 0),
             (method, sku) => panic!("{method} {sku}"),
         }
     })
@@ -187,38 +218,31 @@ async fn odd_ids_are_asked_for_alone() {
     assert_eq!(client.read(&places).await.unwrap().value, [Some(1); 3]);
     let nowhere = [row("..", 0).place];
     assert!(matches!(client.read(&nowhere).await, Err(PushError::Suspect(_))));
-    let RowOutcome::Failed(_) = client.set(&[row("..", 1)], "").await.unwrap().value[0] else {
-        panic!("it was sent")
-    };
+    let set = client.set(&[row("..", 1)], "").await;
+    assert!(matches!(set, Err(PushError::Suspect(_))), "{set:?}");
 }
 
-/// Without the right product type Amazon takes no patch; asked for each time, it would cost as much as the
-/// patch.
+/// What is set over a sale that was not heard of yet puts its units on sale again; without the right product
+/// type Amazon takes no patch.
 #[tokio::test]
-async fn product_types_are_looked_up_once() {
+async fn what_is_shown_is_looked_at_before() {
     let fake = amazon(|what, asked| match what {
-        "GET /listings/2021-08-01/items/A0SELLER" => {
-            assert!(asked.target.contains("includedData=productTypes"));
-            said(200, r#"{"items":[{"sku":"A","productTypes":[{"productType":"LUGGAGE"}]}]}"#)
-        }
         "PATCH /listings/2021-08-01/items/A0SELLER/A" => {
             assert_eq!(asked.json()["productType"], "LUGGAGE");
             said(200, r#"{"status":"ACCEPTED"}"#)
         }
-        _ => said(200, r#"{"sku":"A","fulfillmentAvailability":[]}"#),
+        what => {
+            assert!(what.starts_with("GET"), "{what}");
+            shows(asked, 4)
+        }
     })
     .await;
     let client = client(&fake);
-    let mut rows = [row("A", 0), row("B", 0)];
-    for row in &mut rows {
-        row.place.settings.clear();
-    }
+    let mut rows = [row("A", 4), row("B", 3)];
+    rows[0].place.settings.clear();
+    (rows[0].from, rows[1].from) = (4, 5);
     let outcomes = client.set(&rows, "").await.unwrap().value;
-    assert_eq!(outcomes[0], RowOutcome::Confirmed);
-    assert!(failed(outcomes[1].clone()).contains("no such listing"));
-    client.set(&rows[..1], "").await.unwrap();
-    let searches = |asked: &&Asked| asked.target.contains("productTypes");
-    assert_eq!(fake.asked().iter().filter(searches).count(), 1);
+    assert_eq!(outcomes, [RowOutcome::Confirmed, RowOutcome::Stale]);
 }
 
 /// A feed whose report is this, of three rows.
@@ -229,6 +253,7 @@ async fn fed(status: &'static str, report: &'static str) -> (Vec<RowOutcome>, Ve
             said(200, json!({ "feedDocumentId": id, "url": format!("{url}/{id}?s=1") }).to_string())
         };
         match what {
+            "GET /listings/2021-08-01/items/A0SELLER" => shows(asked, 0),
             "POST /feeds/2021-06-30/documents" => document("in"),
             "GET /feeds/2021-06-30/documents/out" => document("out"),
             "PUT /in" => said(200, ""),
@@ -300,7 +325,8 @@ async fn a_feed_is_made_once() {
             "POST /feeds/2021-06-30/feeds" => {
                 said(status, r#"{"errors":[{"code":"X","message":"no"}]}"#)
             }
-            _ => said(200, ""),
+            "PUT /in" => said(200, ""),
+            _ => shows(asked, 0),
         })
         .await;
         let result = client(&fake).feed(&[row("A", 1)], "").await;
@@ -324,4 +350,127 @@ async fn a_revoked_grant_is_not_an_outage() {
     assert!(matches!(result, Err(PushError::Unauthorised(_))), "{result:?}");
     let result = client.feed(&[row("A", 1)], "").await;
     assert!(matches!(result, Err(PushError::Unauthorised(_))), "{result:?}");
+}
+
+/// A seller account that goes wrong in every way it can.
+async fn simulated(faults: Faults) -> (Account, Client) {
+    let queue = Queue::start(marketplace::sqs::Options::new("orders")).await.unwrap();
+    let items = ["A", "B", "C", "D"].map(|sku| Item { sku: sku.into(), units: 0 });
+    let options = marketplace::amazon::Options {
+        items: items.to_vec(),
+        applied_after: Duration::from_millis(5),
+        feed_after: Duration::from_millis(20),
+        time_scale: 100_000.0,
+        faults,
+        ..marketplace::amazon::Options::new("A0SELLER")
+    };
+    let account = Account::start(options, queue).await.unwrap();
+    let of = account.options();
+    let settings = Settings {
+        base_url: account.endpoint(),
+        token_url: format!("{}/auth/o2/token", account.endpoint()),
+        client_id: of.client_id.clone(),
+        client_secret: of.client_secret.as_str().into(),
+        refresh_token: of.refresh_token.as_str().into(),
+        marketplaces: vec![of.marketplace_id.clone()],
+        seller_id: of.seller_id.clone(),
+        applied_within: Duration::ZERO,
+    };
+    let ms = Duration::from_millis;
+    let applied = Patience { first: ms(10), most: ms(20), total: ms(300) };
+    let feeds = Patience { first: ms(10), most: ms(20), total: ms(400) };
+    let client = Client { applied, feeds, ..Client::new(&settings).unwrap() };
+    (account, client)
+}
+
+/// Reads until it is answered, as whoever pushes does.
+async fn shown(client: &Client, places: &[Place]) -> Vec<i64> {
+    loop {
+        if let Ok(read) = client.read(places).await {
+            return read.value.into_iter().map(Option::unwrap).collect();
+        }
+    }
+}
+
+/// What an account says that it did must be what it did, whatever goes wrong; and it must never have been told
+/// an older quantity after a newer one.
+#[tokio::test]
+async fn outcomes_are_true_and_in_order() {
+    let (account, client) = simulated(Faults {
+        invalid: 0.1,
+        row_failed: 0.1,
+        fatal: 0.1,
+        cancelled: 0.1,
+        throttled: 0.05,
+        server_error: 0.05,
+        answer_lost: 0.05,
+        ..Faults::default()
+    })
+    .await;
+    let places: Vec<Place> = ["A", "B", "C", "D"].map(|sku| row(sku, 0).place).to_vec();
+    let (mut confirmed, mut failed, mut unknown) = (0, 0, 0);
+    for quantity in 1..=12 {
+        if quantity % 4 == 0 {
+            account.expire_tokens();
+        }
+        let from = shown(&client, &places).await;
+        let rows: Vec<Row> = places
+            .iter()
+            .zip(from)
+            .map(|(place, from)| {
+                let mut place = place.clone();
+                place.settings.insert("product_type".into(), "PRODUCT".into());
+                Row { place, quantity, from }
+            })
+            .collect();
+        let told = account.pushes().len();
+        let result = if quantity % 3 == 0 {
+            client.feed(&rows, "").await
+        } else {
+            client.set(&rows, "").await
+        };
+        let told = &account.pushes()[told..];
+        let taken = |sku: &str| told.iter().any(|push| push.sku == sku && push.applied);
+        let Ok(answered) = result else {
+            assert!(told.iter().all(|push| !push.applied), "{told:?} after {result:?}");
+            continue;
+        };
+        for (row, outcome) in rows.iter().zip(answered.value) {
+            let sku = &row.place.sku;
+            match outcome {
+                RowOutcome::Confirmed => {
+                    assert!(taken(sku), "{sku} {quantity}");
+                    confirmed += 1;
+                }
+                RowOutcome::Failed(_) => {
+                    assert!(!taken(sku), "{sku} {quantity}");
+                    failed += 1;
+                }
+                RowOutcome::Unknown => unknown += 1,
+                outcome => assert!(!taken(sku), "{sku} {quantity} {outcome:?}"),
+            }
+        }
+    }
+    assert!(confirmed > 5 && failed > 0 && unknown > 0, "{confirmed} {failed} {unknown}");
+    for place in &places {
+        let pushes = account.pushes().into_iter().filter(|push| push.sku == place.sku);
+        let told: Vec<i64> = pushes.map(|push| push.to).collect();
+        assert!(told.is_sorted(), "{told:?}");
+    }
+    account.shutdown().await;
+}
+
+/// What was granted and is taken back ends a channel until a person mends it; an outage does not.
+#[tokio::test]
+async fn revoked_and_down_are_not_the_same() {
+    let (account, client) = simulated(Faults::default()).await;
+    let places = [row("A", 0).place];
+    client.read(&places).await.unwrap();
+    account.set_outage(marketplace::Outage::DropAfterApply);
+    assert!(matches!(client.read(&places).await, Err(PushError::Unknown(_))));
+    account.set_outage(marketplace::Outage::None);
+    account.set_revoked(true);
+    // A token as young as this one is not asked for again.
+    assert!(matches!(client.read(&places).await, Err(PushError::Unauthorised(_))));
+    account.shutdown().await;
 }

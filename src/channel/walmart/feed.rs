@@ -1,16 +1,18 @@
 //! Many quantities as one feed. `PROCESSED` means that it was worked through: what became of each item stands
 //! in the pages of its details.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::FeedType;
-use super::quantities::{Client, INVENTORIES, NO_NODE, Stock, complaint, each, taken, unreadable};
+use super::quantities::{
+    Before, Client, INVENTORIES, NO_NODE, NOT_FOUND, Stock, complaint, each, taken, unreadable,
+};
 use crate::channel::api::Call;
-use crate::channel::outcome::{Answered, PushError, Row, RowOutcome};
+use crate::channel::outcome::{Answered, Place, PushError, Row, RowOutcome};
 use crate::channel::pushed::wait_of;
 
 const FEEDS: &str = "/v3/feeds";
@@ -85,81 +87,110 @@ struct Elements {
     inventories: Vec<Stock>,
 }
 
+/// A row as it is sent.
+struct Sent<'a> {
+    /// Its place among all rows.
+    index: usize,
+    row: &'a Row,
+    /// What Walmart is told, so that it shows what the row says.
+    amount: i64,
+}
+
 impl Client {
     /// Sets many quantities: by one feed, or by one for each ship node, where a feed knows but one.
     pub(super) async fn run_feed(
         &self,
         rows: &[Row],
     ) -> Result<Answered<Vec<RowOutcome>>, PushError> {
-        let reserved = self.reserved(rows).await?;
-        let is_lost =
-            |row: &&Row| self.feed_type == FeedType::MpInventory && row.place.location.is_empty();
-        let mut nodes = BTreeMap::<&str, Vec<&Row>>::new();
-        for row in rows.iter().filter(|row| !is_lost(row)) {
-            let node = match self.feed_type {
-                FeedType::Inventory => row.place.location.as_str(),
-                FeedType::MpInventory => "",
+        let mut outcomes: Vec<Option<RowOutcome>> = Vec::with_capacity(rows.len());
+        let mut nodes = BTreeMap::<&str, Vec<Sent<'_>>>::new();
+        let before = self.before_all(rows).await?;
+        for (index, (row, before)) in rows.iter().zip(before).enumerate() {
+            let node = row.place.location.as_str();
+            let amount = match before {
+                _ if node.is_empty() && self.feed_type == FeedType::MpInventory => {
+                    outcomes.push(Some(RowOutcome::Failed(NO_NODE.into())));
+                    continue;
+                }
+                Err(why) => {
+                    outcomes.push(Some(RowOutcome::Failed(why.into())));
+                    continue;
+                }
+                Ok(before) if before.shown != row.from => {
+                    outcomes.push(Some(RowOutcome::Stale));
+                    continue;
+                }
+                Ok(before) => row.quantity.max(0).saturating_add(before.reserved),
             };
-            nodes.entry(node).or_default().push(row);
+            outcomes.push(None);
+            let node = if self.feed_type == FeedType::Inventory { node } else { "" };
+            nodes.entry(node).or_default().push(Sent { index, row, amount });
         }
-        let mut became = BTreeMap::new();
-        let mut wait = Duration::ZERO;
+        let (mut wait, mut made) = (Duration::ZERO, false);
         for (node, part) in nodes {
-            let result = self.submit(node, &part, &reserved).await;
-            match result {
-                Ok(items) => became.extend(part.iter().map(|row| {
-                    let place = (row.place.listing.clone(), row.place.location.clone());
-                    let outcome = items.get(&row.place.listing).cloned();
-                    (place, outcome.unwrap_or(RowOutcome::Unknown))
-                })),
-                Err(error) if became.is_empty() => return Err(error),
+            let items = match self.submit(node, &part).await {
+                Ok(items) => items,
+                Err(error) if !made => return Err(error),
                 // The rows of feeds before it have their outcomes; these are as they were.
                 Err(error) => {
                     tracing::warn!(%error, "one of several feeds was not made");
                     wait = wait_of(&error);
                     break;
                 }
+            };
+            made = true;
+            for Sent { index, row, .. } in part {
+                let became = items.get(&row.place.listing).cloned();
+                if let Some(outcome) = outcomes.get_mut(index) {
+                    *outcome = Some(became.unwrap_or(RowOutcome::Unknown));
+                }
             }
         }
-        let outcome = |row: &Row| {
-            if is_lost(&row) {
-                return RowOutcome::Failed(NO_NODE.into());
-            }
-            let place = (row.place.listing.clone(), row.place.location.clone());
-            became.get(&place).cloned().unwrap_or(RowOutcome::Refused)
-        };
-        Ok(Answered { value: rows.iter().map(outcome).collect(), wait })
+        let value = outcomes.into_iter().map(|outcome| outcome.unwrap_or(RowOutcome::Refused));
+        Ok(Answered { value: value.collect(), wait })
     }
 
-    /// What open orders reserve of each row that must be told more for it, by SKU and ship node.
-    async fn reserved(&self, rows: &[Row]) -> Result<BTreeMap<(String, String), i64>, PushError> {
-        let mut reserved = BTreeMap::new();
-        if !self.adds_reserved {
-            return Ok(reserved);
-        }
-        let mut wanted: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-        for row in rows {
-            wanted.entry(&row.place.listing).or_default().push(&row.place.location);
-        }
+    /// What is known of each row before it is set, out of the list of all that is sold.
+    async fn before_all(
+        &self,
+        rows: &[Row],
+    ) -> Result<Vec<Result<Before, &'static str>>, PushError> {
+        let mut missing: BTreeSet<&str> =
+            rows.iter().map(|row| row.place.listing.as_str()).collect();
+        let mut stocks = BTreeMap::new();
         let mut cursor: Option<String> = None;
         loop {
             let call = || {
                 let call = Call::get(INVENTORIES).query("limit", &PAGE.to_string());
                 cursor.iter().fold(call, |call, cursor| call.query("nextCursor", cursor))
             };
-            let page: Listed = self.page(call).await?;
-            for stock in &page.elements.inventories {
-                for node in wanted.remove(stock.sku.as_str()).unwrap_or_default() {
-                    let amount = stock.reserved(node).unwrap_or(0);
-                    reserved.insert((stock.sku.clone(), node.to_owned()), amount);
+            let page: Listed = match self.page(call).await {
+                // Nothing was set yet.
+                Err(PushError::Unknown(why)) => return Err(PushError::Refused(why)),
+                page => page?,
+            };
+            let is_last = page.elements.inventories.is_empty();
+            for stock in page.elements.inventories {
+                if missing.remove(stock.sku.as_str()) {
+                    stocks.insert(stock.sku.clone(), stock);
                 }
             }
-            let is_last = wanted.is_empty() || page.elements.inventories.is_empty();
-            cursor = page.meta.and_then(|meta| meta.next_cursor).filter(|_| !is_last);
-            if cursor.is_none() {
-                return Ok(reserved);
+            cursor = page.meta.and_then(|meta| meta.next_cursor);
+            if is_last || missing.is_empty() || cursor.is_none() {
+                break;
             }
         }
+        let before = |row: &Row| match stocks.get(&row.place.listing) {
+            None => Err(NOT_FOUND),
+            Some(stock) => stock.at(&row.place.location).map(|before| {
+                if self.adds_reserved {
+                    before
+                } else {
+                    Before { shown: before.shown + before.reserved, reserved: 0 }
+                }
+            }),
+        };
+        Ok(rows.iter().map(before).collect())
     }
 
     /// A page that is asked for again if it does not come.
@@ -188,14 +219,9 @@ impl Client {
     async fn submit(
         &self,
         node: &str,
-        rows: &[&Row],
-        reserved: &BTreeMap<(String, String), i64>,
+        rows: &[Sent<'_>],
     ) -> Result<BTreeMap<String, RowOutcome>, PushError> {
-        let amount = |row: &Row| {
-            let place = (row.place.listing.clone(), row.place.location.clone());
-            row.quantity.max(0).saturating_add(reserved.get(&place).copied().unwrap_or(0))
-        };
-        let (content_type, body) = form(&self.document(rows, amount).to_string());
+        let (content_type, body) = form(&self.document(rows).to_string());
         let call = || {
             let call = Call::post(FEEDS).query("feedType", self.feed_type.name());
             let call = if node.is_empty() { call } else { call.query("shipNode", node) };
@@ -220,21 +246,22 @@ impl Client {
         }
     }
 
-    fn document(&self, rows: &[&Row], amount: impl Fn(&Row) -> i64) -> Value {
+    fn document(&self, rows: &[Sent<'_>]) -> Value {
         match self.feed_type {
             FeedType::Inventory => {
-                let row =
-                    |row: &&Row| json!({ "sku": row.place.listing, "quantity": each(amount(row)) });
-                let rows: Vec<Value> = rows.iter().map(row).collect();
+                let rows = rows.iter().map(
+                    |sent| json!({ "sku": sent.row.place.listing, "quantity": each(sent.amount) }),
+                );
+                let rows: Vec<Value> = rows.collect();
                 json!({ "InventoryHeader": { "version": "1.4" }, "Inventory": rows })
             }
             FeedType::MpInventory => {
-                let row = |row: &&Row| {
-                    let quantity = each(amount(row));
-                    let node = json!({ "shipNode": row.place.location, "quantity": quantity });
-                    json!({ "sku": row.place.listing, "shipNodes": [node] })
-                };
-                let rows: Vec<Value> = rows.iter().map(row).collect();
+                let rows = rows.iter().map(|sent| {
+                    let Place { listing, location, .. } = &sent.row.place;
+                    let node = json!({ "shipNode": location, "quantity": each(sent.amount) });
+                    json!({ "sku": listing, "shipNodes": [node] })
+                });
+                let rows: Vec<Value> = rows.collect();
                 json!({ "inventoryHeader": { "version": "1.5" }, "inventory": rows })
             }
         }

@@ -1,7 +1,8 @@
 //! Telling Walmart a quantity, and reading what it shows.
 //!
 //! Walmart takes what it reserves for open orders off what it is told: to show N, it must be told N and what
-//! is reserved (`adds_reserved`). Nothing compares, and no call has a key.
+//! is reserved (`adds_reserved`). No call compares or has a key: what is shown is read right before, and what
+//! has no answer is read back and not sent again.
 
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ pub(super) const INVENTORIES: &str = "/v3/inventories";
 const FEED_ROWS_MAX: usize = 5_000;
 /// No header keeps us away for longer.
 const WAIT_MS_MAX: u64 = 60_000;
-const NOT_FOUND: &str = "Walmart knows no such SKU, or has not taken it in yet: map it to the SKU of a published item, \
+pub(super) const NOT_FOUND: &str = "Walmart knows no such SKU, or has not taken it in yet: map it to the SKU of a published item, \
      or push it again later";
 pub(super) const NO_NODE: &str = "Walmart has not one ship node for it: set location_id to its ship node, in the channel's api or in \
      the SKU's listing";
@@ -33,6 +34,15 @@ pub struct Client {
     pub(super) adds_reserved: bool,
     /// How long a feed is waited for.
     pub(super) feeds: Patience,
+}
+
+/// What is at a place before a quantity is set there.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Before {
+    /// What can be bought.
+    pub(super) shown: i64,
+    /// What open orders take of what was told.
+    pub(super) reserved: i64,
 }
 
 /// What Walmart knows of one SKU.
@@ -79,15 +89,17 @@ impl Client {
     async fn put(&self, row: &Row) -> Result<(RowOutcome, Duration), PushError> {
         let failed = |why: &str| Ok((RowOutcome::Failed(why.into()), Duration::ZERO));
         let place = &row.place;
-        let reserved = if self.adds_reserved {
-            let stock: Option<Answered<Stock>> = self.known(|| stock_of(place)).await?;
-            match stock.map(|stock| stock.value.reserved(&place.location)) {
-                Some(Some(reserved)) => reserved,
-                Some(None) => return failed(NO_NODE),
-                None => return failed(NOT_FOUND),
+        let before = self.before(place).await.map_err(|error| match error {
+            // Nothing was set yet.
+            PushError::Unknown(why) => PushError::Refused(why),
+            error => error,
+        });
+        let reserved = match before?.value {
+            Err(why) => return failed(why),
+            Ok(Before { shown, .. }) if shown != row.from => {
+                return Ok((RowOutcome::Stale, Duration::ZERO));
             }
-        } else {
-            0
+            Ok(Before { reserved, .. }) => reserved,
         };
         let quantity = each(row.quantity.max(0).saturating_add(reserved));
         let body = json!({ "sku": place.listing, "quantity": quantity });
@@ -107,6 +119,25 @@ impl Client {
         } else {
             Ok((RowOutcome::Unknown, wait))
         }
+    }
+
+    /// What is known of a place before a quantity is set there, or why none ever can be.
+    async fn before(
+        &self,
+        place: &Place,
+    ) -> Result<Answered<Result<Before, &'static str>>, PushError> {
+        let (before, wait) = if self.adds_reserved {
+            let stock: Option<Answered<Stock>> = self.known(|| stock_of(place)).await?;
+            let before = |of: Answered<Stock>| (of.value.at(&place.location), of.wait);
+            stock.map_or((Err(NOT_FOUND), Duration::ZERO), before)
+        } else {
+            let told: Option<Answered<Told>> = self.known(|| inventory(Call::get, place)).await?;
+            let before = |of: Answered<Told>| {
+                (Ok(Before { shown: of.value.quantity.amount, reserved: 0 }), of.wait)
+            };
+            told.map_or((Err(NOT_FOUND), Duration::ZERO), before)
+        };
+        Ok(Answered { value: before, wait })
     }
 
     /// What a question is answered; `None` if Walmart knows no such SKU.
@@ -152,16 +183,14 @@ impl Quantities for Client {
         let mut answered =
             Answered { value: Vec::with_capacity(places.len()), wait: Duration::ZERO };
         for place in places {
-            let shown = if self.adds_reserved {
-                let stock: Option<Answered<Stock>> = self.known(|| stock_of(place)).await?;
-                stock.map(|of| (of.value.shown(&place.location), of.wait))
-            } else {
-                let told = self.known(|| inventory(Call::get, place)).await?;
-                told.map(|of: Answered<Told>| (Some(of.value.quantity.amount), of.wait))
-            };
-            let (shown, wait) = shown.unwrap_or_default();
-            answered.value.push(shown);
-            answered.wait = answered.wait.max(wait);
+            let before = self.before(place).await?;
+            answered.wait = answered.wait.max(before.wait);
+            answered.value.push(match before.value {
+                Ok(before) => Some(before.shown),
+                Err(NOT_FOUND) => None,
+                // Whoever is asked about alone is said why.
+                Err(why) => return Err(PushError::Suspect(why.into())),
+            });
         }
         Ok(answered)
     }
@@ -172,24 +201,18 @@ impl Quantities for Client {
 }
 
 impl Stock {
-    /// What can be bought at a ship node.
-    fn shown(&self, node: &str) -> Option<i64> {
-        self.at(node, Node::shown)
-    }
-
-    /// What open orders take there of what was told.
-    pub(super) fn reserved(&self, node: &str) -> Option<i64> {
-        self.at(node, Node::reserved)
-    }
-
-    /// A number of a ship node, of the only one there is if none is named; nothing is where nothing was told
-    /// yet. `None` if nobody can know which is meant.
-    fn at(&self, name: &str, number: fn(&Node) -> i64) -> Option<i64> {
-        match self.nodes.as_slice() {
-            [only] if name.is_empty() => Some(number(only)),
-            [_, _, ..] if name.is_empty() => None,
-            nodes => Some(nodes.iter().find(|node| node.ship_node == name).map_or(0, number)),
-        }
+    /// What there is at a ship node, or at the only one there is if none is named; nothing is where nothing
+    /// was told yet.
+    pub(super) fn at(&self, name: &str) -> Result<Before, &'static str> {
+        let node = match self.nodes.as_slice() {
+            [only] if name.is_empty() => Some(only),
+            [_, _, ..] if name.is_empty() => return Err(NO_NODE),
+            nodes => nodes.iter().find(|node| node.ship_node == name),
+        };
+        Ok(node.map_or(Before::default(), |node| Before {
+            shown: node.shown(),
+            reserved: node.reserved(),
+        }))
     }
 }
 

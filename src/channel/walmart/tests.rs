@@ -1,6 +1,7 @@
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::Response;
+use marketplace::sender::{Faults, Item, Kind, Options, Sender};
 
 use super::*;
 use crate::channel::api::fake::{Asked, Fake, said};
@@ -21,7 +22,7 @@ fn client(fake: &Fake) -> Client {
 
 fn row(sku: &str, quantity: i64) -> Row {
     let place = Place { sku: sku.into(), listing: sku.into(), ..Place::default() };
-    Row { place, quantity, from: 0 }
+    Row { place, quantity, from: 17 }
 }
 
 type Said = Response<Full<Bytes>>;
@@ -62,8 +63,11 @@ async fn what_is_reserved_is_not_deducted_twice() {
     let told = json!({ "sku": "TEE M", "quantity": { "unit": "EACH", "amount": 19 } });
     assert_eq!(put.json(), told);
     assert_eq!(client.read(&[row("TEE M", 0).place]).await.unwrap().value, [Some(17)]);
+    let sold = Row { from: 18, ..row("TEE M", 9) };
+    let stale = client.set(&[sold], "").await.unwrap();
+    assert_eq!(stale.value, [RowOutcome::Stale]);
     client.adds_reserved = false;
-    client.set(&[row("TEE M", 17)], "").await.unwrap();
+    client.set(&[Row { from: 19, ..row("TEE M", 17) }], "").await.unwrap();
     assert_eq!(fake.asked().pop().unwrap().json()["quantity"]["amount"], 17);
     assert_eq!(client.read(&[row("TEE M", 0).place]).await.unwrap().value, [Some(19)]);
 }
@@ -147,6 +151,7 @@ async fn one_of_several_nodes_must_be_named() {
     let set = client.set(std::slice::from_ref(&row), "").await.unwrap().value;
     assert_eq!(set, [RowOutcome::Failed(NO_NODE.into())]);
     row.place.location = "2".into();
+    row.from = 4;
     assert_eq!(client.read(std::slice::from_ref(&row.place)).await.unwrap().value, [Some(4)]);
     client.set(&[row], "").await.unwrap();
     let put = fake.asked().pop().unwrap();
@@ -160,11 +165,17 @@ async fn fed(
     items: Value,
     rows: &[Row],
 ) -> (Result<Vec<RowOutcome>, PushError>, Vec<Asked>) {
+    let (first, second) = (["TEE M", "A"], ["SLOW", "NOPE", "GONE"]);
+    let (first, second) = (first.to_vec(), second.to_vec());
     let fake = walmart(move |what, asked| match what {
         "GET /v3/inventories" => {
-            let first = !asked.target.contains("nextCursor");
-            let stock: Value = serde_json::from_str(STOCK).unwrap();
-            let listed = if first { json!([stock]) } else { json!([]) };
+            let page = if asked.target.contains("nextCursor") { &second } else { &first };
+            let stock = |sku: &&str| {
+                let mut stock: Value = serde_json::from_str(STOCK).unwrap();
+                stock["sku"] = (*sku).into();
+                stock
+            };
+            let listed: Vec<Value> = page.iter().map(stock).collect();
             let meta = json!({ "totalCount": 1, "nextCursor": "Nx" });
             said(200, json!({ "meta": meta, "elements": { "inventories": listed } }).to_string())
         }
@@ -196,11 +207,14 @@ async fn the_report_settles_each_row() {
         "ingestionError": [{ "code": "ERR_EXT_DATA_0", "description": "unknown sku" }] } }));
     items.push(item("SLOW", "TIMEOUT_ERROR"));
     items.push(item("TEE M", "SUCCESS"));
-    let rows = [row("TEE M", 17), row("NOPE", 1), row("SLOW", 1), row("GONE", 1)];
+    let mut rows = ["TEE M", "NOPE", "SLOW", "GONE", "NEVER", "A"].map(|sku| row(sku, 17));
+    rows[5].from = 16;
     let (result, asked) = fed("PROCESSED", items.into(), &rows).await;
     let failed = RowOutcome::Failed("ERR_EXT_DATA_0: unknown sku".into());
     let unknown = RowOutcome::Unknown;
-    assert_eq!(result.unwrap(), [RowOutcome::Confirmed, failed, unknown.clone(), unknown]);
+    let missing = RowOutcome::Failed(NOT_FOUND.into());
+    let all = [RowOutcome::Confirmed, failed, unknown.clone(), unknown, missing, RowOutcome::Stale];
+    assert_eq!(result.unwrap(), all);
     let post = asked.iter().find(|asked| asked.method == "POST" && asked.target.contains("feeds"));
     let post = post.unwrap();
     assert_eq!(post.target, "/v3/feeds?feedType=inventory");
@@ -221,4 +235,109 @@ async fn a_feed_that_says_nothing_of_its_rows() {
     assert!(matches!(refused, Err(PushError::Suspect(_))));
     let (late, _) = fed("INPROGRESS", json!([]), &rows).await;
     assert_eq!(late.unwrap(), [RowOutcome::Unknown]);
+}
+
+/// A seller that goes wrong in every way it can.
+async fn simulated(faults: Faults, feeds: FeedType) -> (Sender, Client) {
+    let items = ["A", "B", "C", "D"].map(|sku| Item { sku: sku.into(), listing: 1, units: 9 });
+    let options = Options {
+        items: items.to_vec(),
+        feed_after: Duration::from_millis(20),
+        faults,
+        ..Options::new("north", Kind::Walmart)
+    };
+    let sender = Sender::start(options).await.unwrap();
+    let settings = Settings {
+        base_url: sender.url(),
+        token_url: format!("{}/v3/token", sender.url()),
+        client_id: sender.options().api_id.clone(),
+        client_secret: sender.options().api_secret.as_str().into(),
+        feeds,
+        adds_reserved: true,
+    };
+    let ms = Duration::from_millis;
+    let feeds = Patience { first: ms(10), most: ms(20), total: ms(500) };
+    let client = Client { feeds, ..Client::new(&settings).unwrap() };
+    (sender, client)
+}
+
+/// What a seller says that it did must be what it did, whatever goes wrong, with orders open all the time; and
+/// it must never have been told an older quantity after a newer one.
+#[tokio::test]
+async fn outcomes_are_true_and_in_order() {
+    let faults = Faults {
+        row_error: 0.2,
+        feed_error: 0.1,
+        api_error: 0.05,
+        api_answer_lost: 0.05,
+        ..Faults::default()
+    };
+    let (sender, client) = simulated(faults, FeedType::Inventory).await;
+    let (mut confirmed, mut failed, mut unknown) = (0, 0, 0);
+    for quantity in 11..=30 {
+        if quantity % 4 == 0 {
+            sender.expire_tokens();
+            sender.sell(&[("A", 1), ("C", 2)]).unwrap();
+        }
+        let rows = ["A", "B", "C", "D"]
+            .map(|sku| Row { from: sender.available(sku).unwrap(), ..row(sku, quantity) });
+        let parts = if quantity % 3 == 0 { 4 } else { 1 };
+        for rows in rows.chunks(parts) {
+            let told = sender.pushes().len();
+            let result = match rows {
+                [_] => client.set(rows, "").await,
+                rows => client.feed(rows, "").await,
+            };
+            let told = &sender.pushes()[told..];
+            let taken = |sku: &str| told.iter().any(|push| push.sku == sku && push.applied);
+            let Ok(answered) = result else {
+                assert!(told.iter().all(|push| !push.applied), "{told:?} after {result:?}");
+                continue;
+            };
+            for (row, outcome) in rows.iter().zip(answered.value) {
+                let sku = &row.place.sku;
+                match outcome {
+                    RowOutcome::Confirmed => {
+                        assert!(taken(sku), "{sku} {quantity}");
+                        assert_eq!(sender.available(sku), Some(quantity));
+                        confirmed += 1;
+                    }
+                    RowOutcome::Failed(_) => {
+                        assert!(!taken(sku), "{sku} {quantity}");
+                        failed += 1;
+                    }
+                    RowOutcome::Unknown => unknown += 1,
+                    outcome => assert!(!taken(sku), "{sku} {quantity} {outcome:?}"),
+                }
+            }
+        }
+    }
+    assert!(confirmed > 5 && failed > 0 && unknown > 0, "{confirmed} {failed} {unknown}");
+    for sku in ["A", "B", "C", "D"] {
+        let pushes = sender.pushes().into_iter().filter(|push| push.sku == sku);
+        // Whole feeds may be worked through late, each after the one before.
+        let told: Vec<i64> = pushes.map(|push| push.to).collect();
+        assert!(told.iter().filter(|to| **to <= 30).is_sorted(), "{told:?}");
+    }
+    sender.shutdown().await;
+}
+
+/// A feed of the newer form that is not understood, or a report that lies, must not pass for what was done.
+#[tokio::test]
+async fn the_newer_feed_is_understood_and_a_lie_shows_when_read() {
+    let (sender, client) = simulated(Faults::default(), FeedType::MpInventory).await;
+    let mut row = Row { from: 9, ..row("A", 4) };
+    row.place.location = "361451354333223041".into();
+    sender.sell(&[("B", 2)]).unwrap();
+    let mut other = Row { from: 7, ..row.clone() };
+    (other.place.sku, other.place.listing) = ("B".into(), "B".into());
+    let rows = [row.clone(), other];
+    let fed = client.feed(&rows, "").await.unwrap().value;
+    assert_eq!(fed, [RowOutcome::Confirmed, RowOutcome::Confirmed]);
+    assert_eq!((sender.available("A"), sender.available("B")), (Some(4), Some(4)));
+    sender.set_faults(Faults { report_lies: 1.0, ..Faults::default() });
+    let lie = Row { from: 4, quantity: 3, ..row.clone() };
+    assert_eq!(client.feed(&[lie], "").await.unwrap().value, [RowOutcome::Confirmed]);
+    assert_eq!(client.read(&[row.place]).await.unwrap().value, [Some(4)]);
+    sender.shutdown().await;
 }
