@@ -5,11 +5,12 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::{
     HeaderMap, Method, Response, StatusCode, Uri,
-    header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue},
+    header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue, RETRY_AFTER},
 };
 use serde_json::Value;
 
-pub(crate) type Answer = Response<Full<Bytes>>;
+pub(crate) use crate::door::Answer;
+use crate::door::Refusal;
 
 /// A call as a dialect reads it.
 pub(crate) struct Call {
@@ -87,6 +88,22 @@ pub(crate) fn json(status: u16, body: &Value) -> Answer {
     *answer.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::OK);
     let kind = HeaderValue::from_static("application/json; charset=utf-8");
     answer.headers_mut().insert(CONTENT_TYPE, kind);
+    answer
+}
+
+/// What a proxy before the channel says.
+pub(crate) fn page(refusal: Refusal) -> Answer {
+    let (status, wait) = match refusal {
+        Refusal::ServerError(status) => (status, None),
+        Refusal::Throttled { retry_after } => (429, Some(retry_after)),
+    };
+    let text = format!("<html><head><title>{status}</title></head><body>{status}</body></html>");
+    let mut answer = Response::new(Full::new(Bytes::from(text)));
+    *answer.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/html"));
+    if let Some(wait) = wait {
+        answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from(wait));
+    }
     answer
 }
 

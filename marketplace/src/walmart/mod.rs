@@ -138,7 +138,7 @@ impl Dialect for Seller {
         }
     }
 
-    fn answer(&mut self, book: &Book, call: &Call, now: Millis) -> Answer {
+    fn answer(&mut self, book: &mut Book, call: &Call, now: Millis) -> Answer {
         api::answer(self, book, call, now)
     }
 
