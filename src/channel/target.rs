@@ -1,19 +1,28 @@
 //! A channel's API as a place where quantities are set and read: which client each kind has.
 
+use super::ebay::quantities::Client as Ebay;
+use super::odoo::quantities::Client as Odoo;
 use super::outcome::{Answered, Calls, Place, PushError, Quantities, Row, RowOutcome};
 use super::shopify::client::Client as Shopify;
+use super::woocommerce::quantities::Client as WooCommerce;
 use crate::config::Channel;
 
 /// Whether quantities are pushed to channels of this kind.
 #[must_use]
 pub fn is_pushed(kind: &str) -> bool {
-    matches!(kind, "shopify")
+    matches!(kind, "shopify" | "woocommerce" | "ebay" | "odoo")
 }
 
 /// The API of a channel of each kind that is pushed to.
 pub enum Target {
     /// A Shopify store.
     Shopify(Shopify),
+    /// A `WooCommerce` store.
+    WooCommerce(WooCommerce),
+    /// An eBay seller.
+    Ebay(Box<Ebay>),
+    /// An Odoo database.
+    Odoo(Odoo),
 }
 
 impl Target {
@@ -22,6 +31,9 @@ impl Target {
     pub fn new(channel: &Channel) -> Option<Self> {
         match channel.kind.as_str() {
             "shopify" => Shopify::new(channel).map(Self::Shopify),
+            "woocommerce" => WooCommerce::new(channel).map(Self::WooCommerce),
+            "ebay" => Ebay::new(channel).map(Box::new).map(Self::Ebay),
+            "odoo" => Odoo::new(channel).map(Self::Odoo),
             _ => None,
         }
     }
@@ -31,24 +43,36 @@ impl Quantities for Target {
     fn calls(&self) -> Calls {
         match self {
             Self::Shopify(client) => client.calls(),
+            Self::WooCommerce(client) => client.calls(),
+            Self::Ebay(client) => client.calls(),
+            Self::Odoo(client) => client.calls(),
         }
     }
 
     async fn set(&self, rows: &[Row], key: &str) -> Result<Answered<Vec<RowOutcome>>, PushError> {
         match self {
             Self::Shopify(client) => client.set(rows, key).await,
+            Self::WooCommerce(client) => client.set(rows, key).await,
+            Self::Ebay(client) => client.set(rows, key).await,
+            Self::Odoo(client) => client.set(rows, key).await,
         }
     }
 
     async fn read(&self, places: &[Place]) -> Result<Answered<Vec<Option<i64>>>, PushError> {
         match self {
             Self::Shopify(client) => client.read(places).await,
+            Self::WooCommerce(client) => client.read(places).await,
+            Self::Ebay(client) => client.read(places).await,
+            Self::Odoo(client) => client.read(places).await,
         }
     }
 
     async fn feed(&self, rows: &[Row], key: &str) -> Result<Answered<Vec<RowOutcome>>, PushError> {
         match self {
             Self::Shopify(client) => client.feed(rows, key).await,
+            Self::WooCommerce(client) => client.feed(rows, key).await,
+            Self::Ebay(client) => client.feed(rows, key).await,
+            Self::Odoo(client) => client.feed(rows, key).await,
         }
     }
 }

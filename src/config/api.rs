@@ -17,8 +17,8 @@ pub struct Api {
     pub token: Option<Secret>,
     /// Shopify: the dated version of its API.
     pub version: Option<String>,
-    /// Shopify: the location whose quantity is set, `gid://shopify/Location/…`, of listings whose mapping
-    /// names none.
+    /// Shopify, Odoo: the location whose quantity is set, `gid://shopify/Location/…` or the id of a
+    /// `stock.location`, of listings whose mapping names none.
     pub location_id: Option<String>,
     /// `WooCommerce`: the consumer key, `ck_…`.
     pub consumer_key: Option<Secret>,
@@ -37,6 +37,8 @@ pub struct Api {
     pub marketplaces: Vec<String>,
     /// Odoo: the database, where its host has several.
     pub database: Option<String>,
+    /// `WooCommerce`, eBay: the most quantities that one call may set, where that is fewer than usual.
+    pub rows_max: Option<u16>,
 }
 
 /// The oldest version of Shopify's API whose way of setting quantities is spoken here.
@@ -48,13 +50,13 @@ const AMAZON_TOKEN_URL: &str = "https://api.amazon.com/auth/o2/token";
 fn keys(kind: &str) -> (&'static [&'static str], &'static [&'static str]) {
     match kind {
         "shopify" => (&["token"], &["version", "location_id"]),
-        "woocommerce" => (&["consumer_key", "consumer_secret"], &[]),
+        "woocommerce" => (&["consumer_key", "consumer_secret"], &["rows_max"]),
         "amazon" => {
             (&["client_id", "client_secret", "refresh_token", "marketplaces"], &["token_url"])
         }
-        "ebay" => (&["client_id", "client_secret"], &["refresh_token", "token_url"]),
+        "ebay" => (&["client_id", "client_secret"], &["refresh_token", "token_url", "rows_max"]),
         "walmart" => (&["client_id", "client_secret"], &["token_url"]),
-        "odoo" => (&["token"], &["database"]),
+        "odoo" => (&["token"], &["database", "location_id"]),
         _ => (&[], &[]),
     }
 }
@@ -87,13 +89,16 @@ impl Api {
                 faults.push(format!("api.{key}: {why}"));
             }
         }
+        if self.rows_max == Some(0) {
+            faults.push("api.rows_max: at least 1".into());
+        }
         if let Some(version) = &self.version {
             faults.extend(check_version(version));
         }
         faults
     }
 
-    fn present(&self) -> [(&'static str, bool); 11] {
+    fn present(&self) -> [(&'static str, bool); 12] {
         [
             ("token", self.token.is_some()),
             ("version", self.version.is_some()),
@@ -106,6 +111,7 @@ impl Api {
             ("token_url", self.token_url.is_some()),
             ("marketplaces", !self.marketplaces.is_empty()),
             ("database", self.database.is_some()),
+            ("rows_max", self.rows_max.is_some()),
         ]
     }
 
@@ -118,6 +124,12 @@ impl Api {
             ("refresh_token", &mut self.refresh_token),
         ];
         all.into_iter().filter_map(|(key, secret)| Some((key, secret.as_mut()?)))
+    }
+
+    /// How many quantities one call may set, where `usual` is what the kind's API takes.
+    #[must_use]
+    pub fn rows_max(&self, usual: usize) -> usize {
+        self.rows_max.map_or(usual, |most| usize::from(most).clamp(1, usual))
     }
 
     /// The dated version of Shopify's API.
