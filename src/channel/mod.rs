@@ -4,6 +4,7 @@
 
 pub mod amazon;
 pub mod api;
+pub mod compared;
 pub mod ebay;
 pub mod odoo;
 pub mod outcome;

@@ -1,47 +1,19 @@
-//! What all clients that push share: what a status means for what was to be changed, rows that are sent
-//! one by one, and waiting for a job of the channel's.
+//! What clients share that send rows one by one, or wait for a job of the channel's.
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::time::{Instant, sleep};
 
-use super::api::{Answer, ApiError, Broken};
 use super::outcome::{Answered, PushError, RowOutcome};
-use super::token::Unanswered;
 
-impl From<Broken> for PushError {
-    fn from(broken: Broken) -> Self {
-        match broken {
-            Broken::Invalid(why) | Broken::Unsent(why) => Self::Refused(why),
-            broken => Self::Unknown(broken.to_string()),
-        }
-    }
+/// Whether an id can stand in a path. One that cannot would be another call, and never is one.
+#[must_use]
+pub fn is_id(id: &str) -> bool {
+    !matches!(id, "" | "." | "..")
 }
 
-impl From<Unanswered> for PushError {
-    fn from(unanswered: Unanswered) -> Self {
-        match unanswered {
-            // Without a token nothing was sent.
-            Unanswered::Token(ApiError::Limited { wait_ms }) => Self::Limited { wait_ms },
-            Unanswered::Token(ApiError::Unauthorised(why)) => Self::Unauthorised(why),
-            Unanswered::Token(error) => Self::Refused(error.to_string()),
-            Unanswered::Call(broken) => broken.into(),
-        }
-    }
-}
-
-/// The body of an answer to a call that was to change something, if its status is a success. A server's
-/// fault may come after the change.
-pub fn success(answer: Answer) -> Result<Bytes, PushError> {
-    answer.success().map_err(|error| match error {
-        ApiError::Unauthorised(why) => PushError::Unauthorised(why),
-        ApiError::Limited { wait_ms } => PushError::Limited { wait_ms },
-        ApiError::NotFound => PushError::Refused(error.to_string()),
-        ApiError::Refused(why) => PushError::Refused(why),
-        ApiError::Unreachable(why) | ApiError::Unreadable(why) => PushError::Unknown(why),
-    })
-}
+/// Why one is none.
+pub const NO_ID: &str = "the listing's id is none: map the SKU to a listing";
 
 /// Outcomes of rows that are sent one by one, until a fault is not that of a row alone. `None` is a row
 /// that was accepted, and is perhaps not shown yet.

@@ -1,16 +1,19 @@
 //! A channel's API as a place where quantities are set and read: which client each kind has.
 
 use super::amazon::quantities::Client as Amazon;
+use super::ebay::quantities::Client as Ebay;
+use super::odoo::quantities::Client as Odoo;
 use super::outcome::{Answered, Calls, Place, PushError, Quantities, Row, RowOutcome};
 use super::shopify::client::Client as Shopify;
 use super::walmart::quantities::Client as Walmart;
+use super::woocommerce::quantities::Client as WooCommerce;
 use super::{amazon, walmart};
 use crate::config::Channel;
 
 /// Whether quantities are pushed to channels of this kind.
 #[must_use]
 pub fn is_pushed(kind: &str) -> bool {
-    matches!(kind, "shopify")
+    matches!(kind, "shopify" | "woocommerce" | "amazon" | "ebay" | "walmart" | "odoo")
 }
 
 /// The API of a channel of each kind that is pushed to.
@@ -21,6 +24,12 @@ pub enum Target {
     Amazon(Box<Amazon>),
     /// A seller on Walmart's marketplace.
     Walmart(Box<Walmart>),
+    /// A `WooCommerce` store.
+    WooCommerce(WooCommerce),
+    /// An eBay seller.
+    Ebay(Box<Ebay>),
+    /// An Odoo database.
+    Odoo(Odoo),
 }
 
 impl Target {
@@ -37,6 +46,9 @@ impl Target {
                 let settings = walmart::Settings::of(channel.api.as_ref()?)?;
                 Walmart::new(&settings).ok().map(Box::new).map(Self::Walmart)
             }
+            "woocommerce" => WooCommerce::new(channel).map(Self::WooCommerce),
+            "ebay" => Ebay::new(channel).map(Box::new).map(Self::Ebay),
+            "odoo" => Odoo::new(channel).map(Self::Odoo),
             _ => None,
         }
     }
@@ -48,6 +60,9 @@ impl Quantities for Target {
             Self::Shopify(client) => client.calls(),
             Self::Amazon(client) => client.calls(),
             Self::Walmart(client) => client.calls(),
+            Self::WooCommerce(client) => client.calls(),
+            Self::Ebay(client) => client.calls(),
+            Self::Odoo(client) => client.calls(),
         }
     }
 
@@ -56,6 +71,9 @@ impl Quantities for Target {
             Self::Shopify(client) => client.set(rows, key).await,
             Self::Amazon(client) => client.set(rows, key).await,
             Self::Walmart(client) => client.set(rows, key).await,
+            Self::WooCommerce(client) => client.set(rows, key).await,
+            Self::Ebay(client) => client.set(rows, key).await,
+            Self::Odoo(client) => client.set(rows, key).await,
         }
     }
 
@@ -64,6 +82,9 @@ impl Quantities for Target {
             Self::Shopify(client) => client.read(places).await,
             Self::Amazon(client) => client.read(places).await,
             Self::Walmart(client) => client.read(places).await,
+            Self::WooCommerce(client) => client.read(places).await,
+            Self::Ebay(client) => client.read(places).await,
+            Self::Odoo(client) => client.read(places).await,
         }
     }
 
@@ -72,6 +93,9 @@ impl Quantities for Target {
             Self::Shopify(client) => client.feed(rows, key).await,
             Self::Amazon(client) => client.feed(rows, key).await,
             Self::Walmart(client) => client.feed(rows, key).await,
+            Self::WooCommerce(client) => client.feed(rows, key).await,
+            Self::Ebay(client) => client.feed(rows, key).await,
+            Self::Odoo(client) => client.feed(rows, key).await,
         }
     }
 }

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
+use super::PushError;
 use super::api::{Answer, Api, ApiError, Broken, Call, Credential};
 
 /// How long a token lives whose life is not said.
@@ -89,24 +90,6 @@ struct Failed {
     until: Instant,
 }
 
-/// Why a call that needs a token brought no answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Unanswered {
-    /// There is no token to be had: nothing was sent.
-    Token(ApiError),
-    /// The call itself broke.
-    Call(Broken),
-}
-
-impl From<Unanswered> for ApiError {
-    fn from(unanswered: Unanswered) -> Self {
-        match unanswered {
-            Unanswered::Token(error) => error,
-            Unanswered::Call(broken) => broken.into(),
-        }
-    }
-}
-
 enum Step {
     Use(Credential),
     Fail(ApiError),
@@ -133,25 +116,33 @@ impl Token {
         api: &Api,
         make: impl Fn(&str) -> Call + Send + Sync,
     ) -> Result<Answer, ApiError> {
-        Ok(self.attempt(api, make).await?)
+        self.send(api, make).await
     }
 
-    /// The same, for calls that change something: it says whether anything was sent.
-    pub async fn attempt(
+    /// The same of a call that changes something: a token that cannot be had changed nothing.
+    pub async fn change(
         &self,
         api: &Api,
         make: impl Fn(&str) -> Call + Send + Sync,
-    ) -> Result<Answer, Unanswered> {
-        let token = self.current(None).await.map_err(Unanswered::Token)?;
-        let answer = api.send(make(token.expose())).await.map_err(Unanswered::Call)?;
+    ) -> Result<Answer, PushError> {
+        self.send(api, make).await
+    }
+
+    async fn send<E: From<ApiError> + From<Broken>>(
+        &self,
+        api: &Api,
+        make: impl Fn(&str) -> Call + Send + Sync,
+    ) -> Result<Answer, E> {
+        let token = self.current(None).await?;
+        let answer = api.send(make(token.expose())).await?;
         if !matches!(answer.status.as_u16(), 401 | 403) {
             return Ok(answer);
         }
         match self.current(Some(&token)).await {
-            Ok(token) => api.send(make(token.expose())).await.map_err(Unanswered::Call),
+            Ok(token) => Ok(api.send(make(token.expose())).await?),
             // What the channel said is nearer to the cause.
             Err(ApiError::Unauthorised(_)) => Ok(answer),
-            Err(error) => Err(Unanswered::Token(error)),
+            Err(error) => Err(error.into()),
         }
     }
 

@@ -18,8 +18,8 @@ pub struct Api {
     pub token: Option<Secret>,
     /// Shopify: the dated version of its API.
     pub version: Option<String>,
-    /// Where the quantity is set of listings whose mapping names no place of their own. Shopify: the location,
-    /// `gid://shopify/Location/…`. Walmart: the ship node.
+    /// Shopify, Odoo, Walmart: the location whose quantity is set, `gid://shopify/Location/…`, the id of a
+    /// `stock.location` or of a ship node, of listings whose mapping names none.
     pub location_id: Option<String>,
     /// `WooCommerce`: the consumer key, `ck_…`.
     pub consumer_key: Option<Secret>,
@@ -46,6 +46,8 @@ pub struct Api {
     pub adds_reserved: Option<bool>,
     /// Odoo: the database, where its host has several.
     pub database: Option<String>,
+    /// `WooCommerce`, eBay: the most quantities that one call may set, where that is fewer than usual.
+    pub rows_max: Option<u16>,
 }
 
 /// The oldest version of Shopify's API whose way of setting quantities is spoken here.
@@ -57,18 +59,18 @@ const AMAZON_TOKEN_URL: &str = "https://api.amazon.com/auth/o2/token";
 fn keys(kind: &str) -> (&'static [&'static str], &'static [&'static str]) {
     match kind {
         "shopify" => (&["token"], &["version", "location_id"]),
-        "woocommerce" => (&["consumer_key", "consumer_secret"], &[]),
+        "woocommerce" => (&["consumer_key", "consumer_secret"], &["rows_max"]),
         "amazon" => {
             let needed =
                 &["client_id", "client_secret", "refresh_token", "marketplaces", "seller_id"];
             (needed, &["token_url", "applied_within"])
         }
-        "ebay" => (&["client_id", "client_secret"], &["refresh_token", "token_url"]),
+        "ebay" => (&["client_id", "client_secret"], &["refresh_token", "token_url", "rows_max"]),
         "walmart" => (
             &["client_id", "client_secret"],
             &["token_url", "location_id", "feed_type", "adds_reserved"],
         ),
-        "odoo" => (&["token"], &["database"]),
+        "odoo" => (&["token"], &["database", "location_id"]),
         _ => (&[], &[]),
     }
 }
@@ -101,6 +103,9 @@ impl Api {
                 faults.push(format!("api.{key}: {why}"));
             }
         }
+        if self.rows_max == Some(0) {
+            faults.push("api.rows_max: at least 1".into());
+        }
         if let Some(version) = &self.version {
             faults.extend(check_version(version));
         }
@@ -110,7 +115,7 @@ impl Api {
         faults
     }
 
-    fn present(&self) -> [(&'static str, bool); 15] {
+    fn present(&self) -> [(&'static str, bool); 16] {
         [
             ("token", self.token.is_some()),
             ("version", self.version.is_some()),
@@ -127,6 +132,7 @@ impl Api {
             ("feed_type", self.feed_type.is_some()),
             ("adds_reserved", self.adds_reserved.is_some()),
             ("database", self.database.is_some()),
+            ("rows_max", self.rows_max.is_some()),
         ]
     }
 
@@ -139,6 +145,12 @@ impl Api {
             ("refresh_token", &mut self.refresh_token),
         ];
         all.into_iter().filter_map(|(key, secret)| Some((key, secret.as_mut()?)))
+    }
+
+    /// How many quantities one call may set, where `usual` is what the kind's API takes.
+    #[must_use]
+    pub fn rows_max(&self, usual: usize) -> usize {
+        self.rows_max.map_or(usual, |most| usize::from(most).clamp(1, usual))
     }
 
     /// The dated version of Shopify's API.

@@ -109,7 +109,10 @@ impl Dialect for Warehouse {
                     .map(|record| notice(&record, 1, moved.at_ms, &MOVE))
                     .into_iter()
                     .collect();
-                notices.extend(quants(book, moved.item, moved.at_ms));
+                // The rule for quants leaves counts out: whoever made them knows.
+                if moved.kind != MoveKind::Count {
+                    notices.extend(quants(book, moved.item, moved.at_ms));
+                }
                 notices
             }
             Change::Trashed { .. } => Vec::new(),

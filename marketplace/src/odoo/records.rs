@@ -160,6 +160,8 @@ pub(super) fn quants(book: &Book, item: usize) -> Vec<Record> {
     let quant = |id: u64, location: u64, quantity: i64, reserved: i64| {
         let fields = [
             ("lot_id", json!(false)),
+            ("package_id", json!(false)),
+            ("owner_id", json!(false)),
             ("quantity", float(quantity)),
             ("reserved_quantity", float(reserved)),
             ("inventory_quantity", float(0)),

@@ -155,6 +155,12 @@ impl Sender {
         });
     }
 
+    /// What goes wrong by itself now.
+    #[must_use]
+    pub fn faults(&self) -> Faults {
+        self.inner.lock().faults.clone()
+    }
+
     /// What the API does to calls from now on. A closed or opened port follows a moment later.
     pub fn set_outage(&self, outage: Outage) {
         self.inner.outage.send_replace(outage);

@@ -227,6 +227,8 @@ pub struct Faults {
     pub api_error: f64,
     /// An API call is carried out, and then the connection drops without an answer.
     pub api_answer_lost: f64,
+    /// The same of calls that set quantities alone.
+    pub push_answer_lost: f64,
     /// A row of a bulk call is not carried out, and the answer is a success that says so.
     pub row_error: f64,
     /// A row of a feed is reported as taken, and was not (Walmart).
@@ -254,6 +256,7 @@ impl Default for Faults {
             change_after_max: Duration::from_secs(2),
             api_error: 0.0,
             api_answer_lost: 0.0,
+            push_answer_lost: 0.0,
             row_error: 0.0,
             report_lies: 0.0,
             feed_error: 0.0,

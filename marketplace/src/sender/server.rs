@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     clock::{self, Millis},
-    door::{Door, Fault, Refusal},
+    door::{self, Door, Fault, Refusal},
     options::Outage,
 };
 
@@ -74,24 +74,27 @@ async fn answer(
         return Ok(call::json(413, &json!({"message": "Payload Too Large"})));
     };
     let call = Call::new(parts.method, &parts.uri, parts.headers, body.to_bytes());
-    let (answer, jobs) = inner.act(|state| {
+    let (answer, jobs, is_lost) = inner.act(|state| {
         if let Some(wait) = over_the_limit(state) {
             state.stats.throttled += 1;
-            return (state.dialect.refused(Refusal::Throttled { retry_after: wait }), Vec::new());
+            let refused = state.dialect.refused(Refusal::Throttled { retry_after: wait });
+            return (refused, Vec::new(), false);
         }
-        let State { stats, dialect, book, .. } = &mut *state;
+        let State { stats, dialect, book, faults, mishaps, .. } = &mut *state;
         let answer = dialect.answer(book, &call, arrived);
         let refused = matches!(answer.status().as_u16(), 401 | 403);
         *(if refused { &mut stats.unauthorized } else { &mut stats.calls }) += 1;
         let counts = book.told.counts;
+        let is_lost = counts.pushes > stats.pushes && mishaps.chance(faults.push_answer_lost);
+        stats.call_faults += u64::from(is_lost);
         (stats.pushes, stats.reads) = (counts.pushes, counts.reads);
         (stats.rows, stats.rows_refused) = (counts.rows, counts.rows_refused);
         let happened = std::mem::take(&mut book.happened);
         let jobs = happened.into_iter().flat_map(|change| state.tell(change)).collect();
-        (answer, jobs)
+        (answer, jobs, is_lost)
     });
     inner.send(jobs);
-    Ok(answer)
+    if is_lost { Err(door::lost()) } else { Ok(answer) }
 }
 
 /// Whole seconds until the next call is answered, if there were too many.

@@ -208,7 +208,7 @@ impl Client {
         &self,
         call: impl Fn() -> Call + Send + Sync,
     ) -> Result<T, PushError> {
-        let answer: Answer = self.account.send(call).await?;
+        let answer: Answer = self.account.change(call).await?;
         if answer.status.is_client_error()
             && !matches!(answer.status.as_u16(), 401 | 403 | 408 | 425 | 429)
             && let Some(why) = complaint(&answer)

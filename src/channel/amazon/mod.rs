@@ -7,8 +7,9 @@ mod feed;
 
 use std::time::Duration;
 
-use super::api::{Answer, Api, Call, Credential};
-use super::token::{self, ClientIn, Grant, Token, Unanswered};
+use super::PushError;
+use super::api::{Answer, Api, ApiError, Call, Credential};
+use super::token::{self, ClientIn, Grant, Token};
 use crate::config;
 
 /// Calls without one are refused. The form is Amazon's.
@@ -76,10 +77,16 @@ impl Account {
     }
 
     /// Makes a call with all that Amazon wants to see in each.
-    async fn send(&self, call: impl Fn() -> Call + Send + Sync) -> Result<Answer, Unanswered> {
-        let dressed = |token: &str| {
-            call().header("user-agent", USER_AGENT).header("x-amz-access-token", token)
-        };
-        self.token.attempt(&self.api, dressed).await
+    async fn send(&self, call: impl Fn() -> Call + Send + Sync) -> Result<Answer, ApiError> {
+        self.token.call(&self.api, |token| dressed(call(), token)).await
     }
+
+    /// The same of a call that changes something.
+    async fn change(&self, call: impl Fn() -> Call + Send + Sync) -> Result<Answer, PushError> {
+        self.token.change(&self.api, |token| dressed(call(), token)).await
+    }
+}
+
+fn dressed(call: Call, token: &str) -> Call {
+    call.header("user-agent", USER_AGENT).header("x-amz-access-token", token)
 }

@@ -43,7 +43,7 @@ impl Orders {
     }
 
     async fn send(&self, call: impl Fn() -> Call + Send + Sync) -> Result<Answer, ApiError> {
-        Ok(self.account.send(|| call().query("includedData", INCLUDED_DATA)).await?)
+        self.account.send(|| call().query("includedData", INCLUDED_DATA)).await
     }
 }
 

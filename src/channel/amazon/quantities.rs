@@ -12,10 +12,9 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use super::{Account, Settings};
-use crate::channel::api::{Answer, Broken, Call};
+use crate::channel::api::{Answer, Call};
 use crate::channel::outcome::{Answered, Calls, Place, PushError, Quantities, Row, RowOutcome};
-use crate::channel::pushed::{OneByOne, Patience, success, wait_of};
-use crate::channel::token::Unanswered;
+use crate::channel::pushed::{NO_ID, OneByOne, Patience, is_id, wait_of};
 
 const ITEMS: &str = "/listings/2021-08-01/items";
 const AVAILABILITY: &str = "/attributes/fulfillment_availability";
@@ -133,12 +132,7 @@ impl Client {
             let call = Call::patch(ITEMS).segment(&self.seller_id).segment(&row.place.listing);
             call.query("marketplaceIds", self.marketplace(&row.place)).json(&body)
         };
-        let answer = match self.account.send(call).await {
-            Err(Unanswered::Call(Broken::Invalid(why))) => {
-                return Ok(Some(RowOutcome::Failed(why)));
-            }
-            answer => answer?,
-        };
+        let answer = self.account.change(call).await?;
         match (answer.status.as_u16(), complaint(&answer)) {
             (404, Some(_)) => return Ok(Some(RowOutcome::Failed(NOT_LISTED.into()))),
             (400 | 413 | 415, Some(why)) => return Ok(Some(RowOutcome::Failed(why))),
@@ -214,6 +208,9 @@ impl Client {
         places: &[&Place],
         data: &str,
     ) -> Result<BTreeMap<String, Item>, PushError> {
+        if places.iter().any(|place| !is_id(&place.listing)) {
+            return Err(PushError::Suspect(NO_ID.into()));
+        }
         let (mut listed, mut single): (Vec<&Place>, Vec<&Place>) =
             places.iter().partition(|place| !place.listing.contains(','));
         if listed.len() == 1 {
@@ -251,13 +248,10 @@ impl Client {
 
     /// A question. That one of several listings cannot be asked for is found by asking for fewer.
     async fn asked(&self, call: impl Fn() -> Call + Send + Sync) -> Result<Answer, PushError> {
-        match self.account.send(call).await {
-            Err(Unanswered::Call(Broken::Invalid(why))) => Err(PushError::Suspect(why)),
-            Ok(answer) if answer.status.as_u16() == 400 => {
-                let why = complaint(&answer);
-                Err(why.map_or_else(|| PushError::Refused("400".into()), PushError::Suspect))
-            }
-            answer => Ok(answer?),
+        let answer = self.account.send(call).await?;
+        match complaint(&answer).filter(|_| answer.status.as_u16() == 400) {
+            Some(why) => Err(PushError::Suspect(why)),
+            None => Ok(answer),
         }
     }
 }
@@ -359,7 +353,7 @@ pub(super) fn availability(row: &Row) -> Value {
 
 /// The body of an answer that is a success.
 pub(super) fn taken(answer: Answer) -> Result<bytes::Bytes, PushError> {
-    success(answer).map_err(|error| match error {
+    answer.changed().map_err(|error| match error {
         PushError::Limited { wait_ms } => PushError::Limited { wait_ms: wait_ms.max(LIMITED_MS) },
         error => error,
     })

@@ -175,7 +175,10 @@ impl Client {
                     stocks.insert(stock.sku.clone(), stock);
                 }
             }
-            cursor = page.meta.and_then(|meta| meta.next_cursor);
+            let next = page.meta.and_then(|meta| meta.next_cursor);
+            // It is another one on each page, and a list that goes round has no end.
+            let is_last = is_last || next == cursor;
+            cursor = next;
             if is_last || missing.is_empty() || cursor.is_none() {
                 break;
             }
@@ -227,8 +230,7 @@ impl Client {
             let call = if node.is_empty() { call } else { call.query("shipNode", node) };
             call.body(&content_type, body.clone())
         };
-        let answer = self.seller.send(call).await;
-        let answer = match answer.map_err(PushError::from) {
+        let answer = match self.seller.change(call).await {
             Err(PushError::Unknown(why)) => return Ok(unknown(&why)),
             answer => answer?,
         };

@@ -5,8 +5,9 @@ pub mod quantities;
 
 mod feed;
 
-use super::api::{Answer, Api, Call, Credential};
-use super::token::{self, ClientIn, Grant, Token, Unanswered};
+use super::PushError;
+use super::api::{Answer, Api, ApiError, Call, Credential};
+use super::token::{self, ClientIn, Grant, Token};
 use crate::config;
 
 /// How to reach Walmart.
@@ -91,9 +92,15 @@ impl Seller {
         Ok(Self { api, token })
     }
 
-    async fn send(&self, call: impl Fn() -> Call + Send + Sync) -> Result<Answer, Unanswered> {
+    async fn send(&self, call: impl Fn() -> Call + Send + Sync) -> Result<Answer, ApiError> {
         let dressed = |token: &str| dressed(call()).header("WM_SEC.ACCESS_TOKEN", token);
-        self.token.attempt(&self.api, dressed).await
+        self.token.call(&self.api, dressed).await
+    }
+
+    /// The same of a call that changes something.
+    async fn change(&self, call: impl Fn() -> Call + Send + Sync) -> Result<Answer, PushError> {
+        let dressed = |token: &str| dressed(call()).header("WM_SEC.ACCESS_TOKEN", token);
+        self.token.change(&self.api, dressed).await
     }
 }
 

@@ -51,7 +51,7 @@ impl Orders {
     }
 
     async fn send(&self, call: impl Fn() -> Call + Send + Sync) -> Result<Answer, ApiError> {
-        Ok(self.seller.send(call).await?)
+        self.seller.send(call).await
     }
 }
 

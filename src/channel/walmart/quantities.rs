@@ -10,10 +10,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{FeedType, Seller, Settings};
-use crate::channel::api::{Answer, Broken, Call, retry_after_ms};
+use crate::channel::api::{Answer, Call, retry_after_ms};
 use crate::channel::outcome::{Answered, Calls, Place, PushError, Quantities, Row, RowOutcome};
-use crate::channel::pushed::{OneByOne, Patience, success};
-use crate::channel::token::Unanswered;
+use crate::channel::pushed::{NO_ID, OneByOne, Patience, is_id};
 use crate::clock;
 
 const INVENTORY: &str = "/v3/inventory";
@@ -103,10 +102,7 @@ impl Client {
         };
         let quantity = each(row.quantity.max(0).saturating_add(reserved));
         let body = json!({ "sku": place.listing, "quantity": quantity });
-        let answer = match self.seller.send(|| inventory(Call::put, place).json(&body)).await {
-            Err(Unanswered::Call(Broken::Invalid(why))) => return failed(&why),
-            answer => answer?,
-        };
+        let answer = self.seller.change(|| inventory(Call::put, place).json(&body)).await?;
         match (answer.status.as_u16(), complaint(&answer)) {
             (404, Some(_)) => return failed(NOT_FOUND),
             (400 | 413 | 415 | 422, Some(why)) => return failed(&why),
@@ -126,6 +122,9 @@ impl Client {
         &self,
         place: &Place,
     ) -> Result<Answered<Result<Before, &'static str>>, PushError> {
+        if !is_id(&place.listing) {
+            return Ok(Answered::now(Err(NO_ID)));
+        }
         let (before, wait) = if self.adds_reserved {
             let stock: Option<Answered<Stock>> = self.known(|| stock_of(place)).await?;
             let before = |of: Answered<Stock>| (of.value.at(&place.location), of.wait);
@@ -145,10 +144,7 @@ impl Client {
         &self,
         call: impl Fn() -> Call + Send + Sync,
     ) -> Result<Option<Answered<T>>, PushError> {
-        let answer = match self.seller.send(call).await {
-            Err(Unanswered::Call(Broken::Invalid(why))) => return Err(PushError::Suspect(why)),
-            answer => answer?,
-        };
+        let answer = self.seller.send(call).await?;
         match (answer.status.as_u16(), complaint(&answer)) {
             (404, Some(_)) => return Ok(None),
             (400, Some(why)) => return Err(PushError::Suspect(why)),
@@ -247,7 +243,7 @@ fn at_node(call: Call, place: &Place) -> Call {
 /// The body of an answer that is a success.
 pub(super) fn taken(answer: Answer) -> Result<bytes::Bytes, PushError> {
     let next = replenished(&answer);
-    success(answer).map_err(|error| match error {
+    answer.changed().map_err(|error| match error {
         PushError::Limited { wait_ms } => {
             PushError::Limited { wait_ms: next.unwrap_or(wait_ms).max(wait_ms) }
         }
