@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use marketplace::sender::{Item, Kind, Sender};
-use marketplace::{Store, ebay, odoo};
+use marketplace::{Store, amazon, ebay, odoo, sqs};
 
 /// Settings of a listing, as its mapping names them.
 pub(crate) type Settings = Vec<(&'static str, String)>;
@@ -63,6 +63,28 @@ pub(crate) fn sender_config(sender: &Sender, webhooks: &str) -> String {
         ),
         Kind::Generic => format!("{}kind = \"generic\"\n", common(secret)),
     }
+}
+
+/// An Amazon account and its queue in a node's config, but for the table's head.
+pub(crate) fn account_config(name: &str, of: &amazon::Account, queue: &sqs::Queue) -> String {
+    let (endpoint, account, of_queue) = (of.endpoint(), of.options(), queue.options());
+    format!(
+        "name = \"{name}\"\nkind = \"amazon\"\n\
+         sqs = {{ queue_url = \"{}\", region = \"{}\", access_key_id = \"{}\", \
+         secret_access_key = \"{}\", visibility = \"10s\" }}\n\
+         api = {{ base_url = \"{endpoint}\", token_url = \"{endpoint}/auth/o2/token\", \
+         client_id = \"{}\", client_secret = \"{}\", refresh_token = \"{}\", \
+         marketplaces = [\"{}\"], seller_id = \"{}\" }}\n",
+        queue.url(),
+        of_queue.region,
+        of_queue.credentials.access_key_id,
+        of_queue.credentials.secret_access_key,
+        account.client_id,
+        account.client_secret,
+        account.refresh_token,
+        account.marketplace_id,
+        account.seller_id,
+    )
 }
 
 /// The URL at which a channel's webhooks are taken.

@@ -63,7 +63,7 @@ impl Others {
         let mut others = Self::default();
         for name in kinds.iter().filter(|name| *name != "shopify") {
             if name == amazon::NAME {
-                others.amazon = Some(Amazon::open(seed).await?);
+                others.amazon = Some(Amazon::open(seed, warehouse).await?);
                 continue;
             }
             let (_, kind) = *KINDS.iter().find(|(known, _)| known == name).ok_or_else(|| {
@@ -145,7 +145,8 @@ impl Others {
     /// Those that are pushed to, and what each shows of every SKU.
     pub(super) fn shown(&self) -> impl Iterator<Item = (String, BTreeMap<String, i64>)> {
         let pushed = self.senders.iter().filter(|sender| is_pushed(&sender.options().name));
-        pushed.map(|sender| (sender.options().name.clone(), sender.shown()))
+        let amazon = self.amazon.iter().map(|of| (amazon::NAME.into(), of.account.shown()));
+        pushed.map(|sender| (sender.options().name.clone(), sender.shown())).chain(amazon)
     }
 
     /// What each has counted.

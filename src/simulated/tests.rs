@@ -13,6 +13,8 @@ use crate::channel::{Place, PushError, Quantities as _, Row, RowOutcome, Target}
 use crate::config::Config;
 
 const KINDS: [Kind; 3] = [Kind::WooCommerce, Kind::Ebay, Kind::Odoo];
+/// And one whose other ways are tested beside its client.
+const ALL: [Kind; 4] = [Kind::WooCommerce, Kind::Ebay, Kind::Odoo, Kind::Walmart];
 const SKUS: [&str; 3] = ["CAP", "MUG", "TEE"];
 
 /// A seller who shows five of each of three SKUs, one of which is a variation.
@@ -75,7 +77,7 @@ fn told(sender: &Sender, sku: &str) -> Vec<i64> {
 /// A field that is named otherwise than the channel names it sets nothing, and reads as nothing.
 #[tokio::test]
 async fn quantities_are_set_and_read() {
-    for kind in KINDS {
+    for kind in ALL {
         let sender = open(kind, |_| {}).await;
         let client = connect(&sender);
         let places: Vec<Place> = SKUS.iter().map(|sku| place(&sender, sku)).collect();
@@ -94,7 +96,7 @@ async fn quantities_are_set_and_read() {
 /// What the customer bought a moment ago must not be put on sale again.
 #[tokio::test]
 async fn a_sale_that_was_not_heard_of_is_not_set_over() {
-    for kind in KINDS {
+    for kind in ALL {
         let sender = open(kind, |_| {}).await;
         let client = connect(&sender);
         sender.sell(&[("MUG", 2)]).unwrap();
@@ -244,7 +246,7 @@ async fn faults_of_the_mapping_name_their_cure() {
 /// What was sold beyond what is there is seen, and by whom.
 #[tokio::test]
 async fn an_oversell_is_seen() {
-    for kind in KINDS {
+    for kind in ALL {
         let warehouse = Warehouse::open(SKUS.map(|sku| (sku, 3)));
         let truth = warehouse.clone();
         let sender = open(kind, |options| options.warehouse = Some(truth)).await;

@@ -226,6 +226,12 @@ impl Account {
         self.inner.lock().book.pushes.clone()
     }
 
+    /// What goes wrong by itself now.
+    #[must_use]
+    pub fn faults(&self) -> Faults {
+        self.inner.lock().faults.clone()
+    }
+
     /// One buyer orders these; the order is pending. Returns its number, of which [`order_id`] makes
     /// Amazon's id. Fails if too few are left.
     pub fn sell(&self, basket: &[(&str, u32)]) -> Result<u64, Error> {

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::{
     api::error,
-    inventory::{SHIP_NODE, amount, tell},
+    inventory::{SHIP_NODE, amount, reserved, tell},
 };
 use crate::{
     clock::Millis,
@@ -142,12 +142,13 @@ fn rows(document: &Value, key: &str, amount: impl Fn(&Value) -> Option<i64>) -> 
 fn carry_out(book: &mut Book, row: &Row, arrived: Millis) -> Result<(), &'static str> {
     let index = book.item_of(&row.sku).map_err(|_| "the sku is not known")?;
     let amount = row.amount.ok_or("the quantity is not valid")?;
+    let shown = amount - reserved(book, index);
     if book.told.row_fails() {
-        book.refuse(index, amount, arrived);
+        book.refuse(index, shown, arrived);
         return Err("the item is not ready");
     }
     if book.told.report_lies() {
-        book.refuse(index, amount, arrived);
+        book.refuse(index, shown, arrived);
     } else {
         tell(book, index, amount, arrived);
     }

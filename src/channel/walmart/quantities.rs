@@ -100,8 +100,8 @@ impl Client {
             }
             Ok(Before { reserved, .. }) => reserved,
         };
-        let quantity = each(row.quantity.max(0).saturating_add(reserved));
-        let body = json!({ "sku": place.listing, "quantity": quantity });
+        let amount = row.quantity.max(0).saturating_add(reserved);
+        let body = json!({ "sku": place.listing, "quantity": each(amount) });
         let answer = self.seller.change(|| inventory(Call::put, place).json(&body)).await?;
         match (answer.status.as_u16(), complaint(&answer)) {
             (404, Some(_)) => return failed(NOT_FOUND),
@@ -110,7 +110,7 @@ impl Client {
         }
         let wait = wait(&answer);
         let told: Told = serde_json::from_slice(&taken(answer)?).map_err(unreadable)?;
-        if quantity["amount"] == told.quantity.amount {
+        if told.quantity.amount == amount {
             Ok((RowOutcome::Confirmed, wait))
         } else {
             Ok((RowOutcome::Unknown, wait))

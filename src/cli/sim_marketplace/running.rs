@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use clap::ValueEnum;
+use marketplace::amazon::{self, Account};
 use marketplace::sender::{self, Sender};
+use marketplace::sqs::{self, Queue};
 use marketplace::{Store, Warehouse};
 
 use super::orders::Order;
@@ -16,6 +18,7 @@ use crate::simulated::{self, Settings};
 pub(super) enum Kind {
     Shopify,
     Woocommerce,
+    Amazon,
     Ebay,
     Walmart,
     Odoo,
@@ -25,6 +28,8 @@ pub(super) enum Kind {
 /// One that runs.
 pub(super) enum Running {
     Shopify(Box<Store>),
+    /// With the name of its channel.
+    Amazon(String, Box<Account>, Queue),
     Sender(Sender),
 }
 
@@ -34,6 +39,7 @@ impl Kind {
         match self {
             Self::Shopify => "shopify",
             Self::Woocommerce => "woocommerce",
+            Self::Amazon => "amazon",
             Self::Ebay => "ebay",
             Self::Walmart => "walmart",
             Self::Odoo => "odoo",
@@ -41,10 +47,10 @@ impl Kind {
         }
     }
 
-    /// The kind of sender that it is; `None` for a store.
+    /// The kind of sender that it is; `None` for a store or an account.
     const fn sender(self) -> Option<sender::Kind> {
         Some(match self {
-            Self::Shopify => return None,
+            Self::Shopify | Self::Amazon => return None,
             Self::Woocommerce => sender::Kind::WooCommerce,
             Self::Ebay => sender::Kind::Ebay,
             Self::Walmart => sender::Kind::Walmart,
@@ -58,6 +64,10 @@ impl Running {
     pub(super) async fn start(options: &Options, items: Vec<Item>) -> Result<Self, String> {
         let name = options.name.clone().unwrap_or_else(|| options.kind.name().into());
         let running = match options.kind.sender() {
+            None if options.kind == Kind::Amazon => {
+                let (account, queue) = account(options, items).await?;
+                Self::Amazon(name, Box::new(account), queue)
+            }
             None => Self::Shopify(Box::new(store(options, name, items).await?)),
             Some(kind) => Self::Sender(sender(options, kind, name, items).await?),
         };
@@ -69,6 +79,8 @@ impl Running {
         let targets: Vec<String> = nodes.iter().map(|node| self.target(node)).collect();
         match self {
             Self::Shopify(store) => store.set_targets(&targets),
+            // Nodes take what it tells from its queue.
+            Self::Amazon(..) => Ok(()),
             Self::Sender(sender) => sender.set_targets(&targets),
         }
     }
@@ -77,18 +89,22 @@ impl Running {
     fn target(&self, node: &str) -> String {
         let webhooks = format!("{}/", node.trim_end_matches('/'));
         match self {
-            Self::Shopify(_) => format!("{webhooks}{}", self.name()),
+            Self::Shopify(_) | Self::Amazon(..) => format!("{webhooks}{}", self.name()),
             Self::Sender(sender) => simulated::sender_target(sender, &webhooks),
         }
     }
 
     pub(super) fn targets(&self, nodes: &[String]) -> Vec<String> {
+        if let Self::Amazon(_, _, queue) = self {
+            return vec![format!("a queue, {}", queue.url())];
+        }
         nodes.iter().map(|node| self.target(node)).collect()
     }
 
     pub(super) fn name(&self) -> &str {
         match self {
             Self::Shopify(store) => &store.options().name,
+            Self::Amazon(name, ..) => name,
             Self::Sender(sender) => &sender.options().name,
         }
     }
@@ -97,6 +113,7 @@ impl Running {
     pub(super) fn url(&self) -> String {
         match self {
             Self::Shopify(store) => format!("http://{}", store.address()),
+            Self::Amazon(_, account, _) => account.endpoint(),
             Self::Sender(sender) => sender.url(),
         }
     }
@@ -105,6 +122,7 @@ impl Running {
     pub(super) fn config(&self, node: &str) -> String {
         match self {
             Self::Shopify(store) => simulated::store_config(store),
+            Self::Amazon(name, account, queue) => simulated::account_config(name, account, queue),
             Self::Sender(sender) => {
                 simulated::sender_config(sender, &format!("{}/", node.trim_end_matches('/')))
             }
@@ -119,6 +137,10 @@ impl Running {
                 items
                     .map(|item| (item.sku.clone(), simulated::store_listing(store, item)))
                     .collect()
+            }
+            Self::Amazon(_, account, _) => {
+                let listing = |sku: &String| (sku.clone(), (sku.clone(), Vec::new()));
+                account.shown().keys().map(listing).collect()
             }
             Self::Sender(sender) => {
                 let items = sender.options().items.iter();
@@ -146,6 +168,11 @@ impl Running {
     pub(super) fn obey(&self, order: Order) -> Result<Vec<String>, String> {
         let failed = |error: marketplace::Error| error.to_string();
         match (self, order) {
+            (_, Order::Show) => {
+                let shown = self.shown().into_iter();
+                return Ok(shown.map(|(sku, units)| format!("{sku} {units}")).collect());
+            }
+            (Self::Amazon(_, account, _), order) => return obey_account(account, order),
             (Self::Shopify(store), Order::Outage(outage)) => store.set_outage(outage),
             (Self::Sender(sender), Order::Outage(outage)) => sender.set_outage(outage),
             (Self::Shopify(store), Order::Rate(rate)) => store.set_orders_per_second(rate),
@@ -166,10 +193,6 @@ impl Running {
                 return Err("the access tokens of a Shopify store do not expire".into());
             }
             (Self::Sender(sender), Order::Expire) => sender.expire_tokens(),
-            (_, Order::Show) => {
-                let shown = self.shown().into_iter();
-                return Ok(shown.map(|(sku, units)| format!("{sku} {units}")).collect());
-            }
             (Self::Shopify(store), Order::Fault(name, chance)) => {
                 let mut faults = store.faults();
                 *chance_of(store_faults(&mut faults), &name, chance)? = chance;
@@ -187,6 +210,7 @@ impl Running {
     fn shown(&self) -> BTreeMap<String, i64> {
         match self {
             Self::Shopify(store) => store.shown(),
+            Self::Amazon(_, account, _) => account.shown(),
             Self::Sender(sender) => sender.shown(),
         }
     }
@@ -206,6 +230,21 @@ impl Running {
                     of.rows,
                     of.pushes,
                     of.stale,
+                    of.throttled
+                )
+            }
+            Self::Amazon(_, account, queue) => {
+                let of = account.stats();
+                format!(
+                    "{} orders; {} notifications, {} taken; told {} quantities in {} calls and {} feeds, \
+                     {} refused, {} calls throttled",
+                    of.orders,
+                    of.notifications,
+                    queue.counts().deleted,
+                    of.rows,
+                    of.pushes,
+                    of.feeds,
+                    of.rows_refused,
                     of.throttled
                 )
             }
@@ -230,6 +269,10 @@ impl Running {
     pub(super) async fn shutdown(&self) {
         match self {
             Self::Shopify(store) => store.shutdown().await,
+            Self::Amazon(_, account, queue) => {
+                account.shutdown().await;
+                queue.shutdown().await;
+            }
             Self::Sender(sender) => sender.shutdown().await,
         }
     }
@@ -286,6 +329,48 @@ async fn sender(
     Sender::start(of).await.map_err(|error| error.to_string())
 }
 
+fn obey_account(account: &Account, order: Order) -> Result<Vec<String>, String> {
+    let failed = |error: marketplace::Error| error.to_string();
+    match order {
+        Order::Outage(outage) => account.set_outage(outage),
+        Order::Rate(rate) => account.set_orders_per_second(rate),
+        Order::Sell(sku, units) => {
+            account.sell(&[(&sku, units)]).map_err(failed)?;
+        }
+        Order::Set(sku, units) => account.set_available(&sku, units).map_err(failed)?,
+        Order::Expire => account.expire_tokens(),
+        Order::Show => {}
+        Order::Fault(name, chance) => {
+            let mut faults = account.faults();
+            *chance_of(account_faults(&mut faults), &name, chance)? = chance;
+            account.set_faults(faults);
+        }
+    }
+    Ok(Vec::new())
+}
+
+/// An account on the wanted address, and its queue on another.
+async fn account(options: &Options, items: Vec<Item>) -> Result<(Account, Queue), String> {
+    let failed = |error: marketplace::Error| error.to_string();
+    let warehouse = Warehouse::open(items.iter().map(|item| (item.sku.clone(), item.units)));
+    let queue = sqs::Options { seed: options.seed, ..sqs::Options::new("orders") };
+    let queue = Queue::start(queue).await.map_err(failed)?;
+    let items = items.into_iter().map(|item| amazon::Item { sku: item.sku, units: item.units });
+    let mut of = amazon::Options::new("A0SIMULATED");
+    of.items = items.collect();
+    of.warehouse = Some(warehouse);
+    of.listen = options.listen;
+    of.orders_per_second = options.orders_per_second;
+    of.seed = options.seed;
+    of.time_scale = options.time_scale;
+    if let Some(rate) = options.calls_per_second {
+        let rate = f64::from(rate);
+        of.plans.patch = amazon::Rate { per_second: rate, burst: rate.max(1.0) };
+    }
+    let account = Account::start(of, queue.clone()).await.map_err(failed)?;
+    Ok((account, queue))
+}
+
 type Chances<'a> = Vec<(&'static str, &'a mut f64)>;
 
 fn store_faults(of: &mut marketplace::Faults) -> Chances<'_> {
@@ -297,6 +382,27 @@ fn store_faults(of: &mut marketplace::Faults) -> Chances<'_> {
         ("refund", &mut of.refund),
         ("edit", &mut of.edit),
         ("ship", &mut of.fulfil),
+        ("api-error", &mut of.server_error),
+        ("api-answer-lost", &mut of.answer_lost),
+    ]
+}
+
+fn account_faults(of: &mut amazon::Faults) -> Chances<'_> {
+    vec![
+        ("drop", &mut of.dropped),
+        ("duplicate", &mut of.duplicate),
+        ("delay", &mut of.delay),
+        ("item-level", &mut of.item_level),
+        ("cancel", &mut of.cancel),
+        ("ship", &mut of.ship),
+        ("partial", &mut of.partial),
+        ("invalid", &mut of.invalid),
+        ("row-failed", &mut of.row_failed),
+        ("report-lies", &mut of.report_lies),
+        ("fatal", &mut of.fatal),
+        ("cancelled", &mut of.cancelled),
+        ("stuck", &mut of.stuck),
+        ("throttled", &mut of.throttled),
         ("api-error", &mut of.server_error),
         ("api-answer-lost", &mut of.answer_lost),
     ]
@@ -315,6 +421,8 @@ fn sender_faults(of: &mut sender::Faults) -> Chances<'_> {
         ("api-answer-lost", &mut of.api_answer_lost),
         ("push-answer-lost", &mut of.push_answer_lost),
         ("row-error", &mut of.row_error),
+        ("report-lies", &mut of.report_lies),
+        ("feed-error", &mut of.feed_error),
         ("conflict", &mut of.conflict),
     ]
 }
