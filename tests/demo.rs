@@ -25,17 +25,18 @@ fn the_demo_kills_a_node_and_keeps_every_promise() {
     assert!(demo.status.success(), "{wrong}");
     assert!(said.contains("SIGKILL to "), "{wrong}");
     assert!(said.contains("every promise was kept"), "{wrong}");
-    let pushed: u64 = said
-        .lines()
-        .filter(|line| line.starts_with("shopify-"))
-        .filter_map(|line| line.split_whitespace().nth(3)?.parse::<u64>().ok())
-        .max()
-        .unwrap_or(0);
-    assert!(pushed > 24, "the stores were told nothing: {wrong}");
+    for kind in ["shopify-", "woocommerce", "amazon", "ebay", "walmart", "odoo"] {
+        let pushed = said
+            .lines()
+            .filter(|line| line.starts_with(kind))
+            .filter_map(|line| line.split_whitespace().nth(3)?.parse::<u64>().ok());
+        assert!(pushed.max().unwrap_or(0) > 24, "{kind} was told nothing: {wrong}");
+    }
     let count = |what: &str| {
         let line = said.lines().find_map(|line| line.trim().strip_prefix(what));
         line.and_then(|rest| rest.trim().parse::<u64>().ok()).unwrap_or(0)
     };
+    assert_eq!(count("listings checked"), 24 * 8, "{wrong}");
     assert!(count("never sent") > 0, "nothing had to be asked for: {wrong}");
     assert!(count("order lines checked") > 100, "hardly anything was sold: {wrong}");
 }

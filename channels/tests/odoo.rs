@@ -242,3 +242,17 @@ fn an_order_is_a_whole_image_of_its_products() {
     order["id"] = json!(58);
     assert!(is_dead(&sale(&order, &lines)), "lines of another order");
 }
+
+// A quantity that is pushed comes back as a stock move. If it counted, the next push would be of what the last
+// one took away, and so on until nothing is left.
+#[test]
+fn a_pushed_quantity_moves_nothing() {
+    let sample = sample!("webhook_stock.move");
+    let pushed = changed(sample, "reference", json!(odoo::OWN_ADJUSTMENT));
+    assert!(matches!(parse(&pushed).understood, Understood::Ignored(_)));
+    let by_hand = changed(sample, "reference", json!("Product Quantity Updated (Administrator)"));
+    assert!(matches!(parse(&by_hand).understood, Understood::Facts(_)));
+    let mut delivery: Value = serde_json::from_str(&pushed).unwrap();
+    delivery["is_inventory"] = json!(false);
+    assert!(matches!(parse(&delivery.to_string()).understood, Understood::Facts(_)));
+}

@@ -201,6 +201,7 @@ impl Door {
     }
 }
 
-fn lost() -> io::Error {
+/// What drops a connection without an answer.
+pub(crate) fn lost() -> io::Error {
     io::Error::new(io::ErrorKind::ConnectionAborted, "the answer is lost on order")
 }

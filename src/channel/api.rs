@@ -4,6 +4,7 @@
 
 mod answer;
 mod call;
+mod change;
 #[cfg(test)]
 pub(crate) mod fake;
 

@@ -4,9 +4,11 @@
 
 pub mod amazon;
 pub mod api;
+pub mod compared;
 pub mod ebay;
 pub mod odoo;
 pub mod outcome;
+pub mod pushed;
 pub mod shopify;
 pub mod source;
 pub mod target;

@@ -54,6 +54,13 @@ pub struct Answered<T> {
     pub wait: Duration,
 }
 
+impl<T> Answered<T> {
+    /// An answer after which nothing needs to be waited.
+    pub const fn now(value: T) -> Self {
+        Self { value, wait: Duration::ZERO }
+    }
+}
+
 /// Something that a channel shows, as it is addressed there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Place {

@@ -32,11 +32,11 @@ pub enum Source {
     /// A `WooCommerce` store.
     WooCommerce(super::woocommerce::Orders),
     /// An Amazon seller.
-    Amazon(Box<super::amazon::Orders>),
+    Amazon(Box<super::amazon::orders::Orders>),
     /// An eBay seller.
     Ebay(Box<Ebay>),
     /// A seller on Walmart's marketplace.
-    Walmart(Box<super::walmart::Orders>),
+    Walmart(Box<super::walmart::orders::Orders>),
     /// An Odoo database, and what its locations stand for.
     Odoo(Odoo, odoo::Settings),
 }
@@ -53,13 +53,13 @@ impl Source {
                 let settings = woocommerce::Settings::of(api)?;
                 woocommerce::Orders::new(settings).map(Self::WooCommerce)
             }
-            "amazon" => {
-                amazon::Orders::new(amazon::Settings::of(api)?).map(Box::new).map(Self::Amazon)
-            }
+            "amazon" => amazon::orders::Orders::new(&amazon::Settings::of(api)?)
+                .map(Box::new)
+                .map(Self::Amazon),
             "ebay" => Ebay::new(&ebay::Settings::of(api)?).map(Box::new).map(Self::Ebay),
-            "walmart" => {
-                walmart::Orders::new(walmart::Settings::of(api)?).map(Box::new).map(Self::Walmart)
-            }
+            "walmart" => walmart::orders::Orders::new(&walmart::Settings::of(api)?)
+                .map(Box::new)
+                .map(Self::Walmart),
             "odoo" => {
                 let locations = channel.meaning.odoo.clone();
                 Odoo::new(odoo::Settings::of(api)?).map(|odoo| Self::Odoo(odoo, locations))

@@ -9,7 +9,8 @@ use serde::Deserialize;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::api::{Answer, Api, ApiError, Call, Credential};
+use super::PushError;
+use super::api::{Answer, Api, ApiError, Broken, Call, Credential};
 
 /// How long a token lives whose life is not said.
 const LIFE_S: u64 = 300;
@@ -115,6 +116,23 @@ impl Token {
         api: &Api,
         make: impl Fn(&str) -> Call + Send + Sync,
     ) -> Result<Answer, ApiError> {
+        self.send(api, make).await
+    }
+
+    /// The same of a call that changes something: a token that cannot be had changed nothing.
+    pub async fn change(
+        &self,
+        api: &Api,
+        make: impl Fn(&str) -> Call + Send + Sync,
+    ) -> Result<Answer, PushError> {
+        self.send(api, make).await
+    }
+
+    async fn send<E: From<ApiError> + From<Broken>>(
+        &self,
+        api: &Api,
+        make: impl Fn(&str) -> Call + Send + Sync,
+    ) -> Result<Answer, E> {
         let token = self.current(None).await?;
         let answer = api.send(make(token.expose())).await?;
         if !matches!(answer.status.as_u16(), 401 | 403) {
@@ -124,7 +142,7 @@ impl Token {
             Ok(token) => Ok(api.send(make(token.expose())).await?),
             // What the channel said is nearer to the cause.
             Err(ApiError::Unauthorised(_)) => Ok(answer),
-            Err(error) => Err(error),
+            Err(error) => Err(error.into()),
         }
     }
 

@@ -11,6 +11,7 @@ mod queue;
 mod reservation;
 mod rows;
 mod serve;
+mod sim_marketplace;
 mod stock;
 
 use std::path::PathBuf;
@@ -52,6 +53,11 @@ enum Command {
     /// Simulates a cluster from a seed: nodes, disks, networks, clocks and marketplaces that fail.
     #[command(after_help = "Example:\n  stockraft sim --seed 7 --hours 240 --events 10000")]
     Sim(sim::Options),
+    /// Runs one simulated marketplace, to try a set-up of your own against it.
+    #[command(
+        after_help = "Example:\n  stockraft sim-marketplace --kind woocommerce --items 20 --orders-per-second 2"
+    )]
+    SimMarketplace(sim_marketplace::Options),
     /// Validates a config and says every fault with its line.
     #[command(after_help = "Example:\n  stockraft check --config eu.toml")]
     Check {
@@ -154,6 +160,7 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Serve { config, stop_with_stdin } => serve::run(config, stop_with_stdin).await,
         Command::Demo(options) => Box::pin(demo::run(options)).await.map_err(Failure::Operation),
         Command::Sim(options) => simulate(options).await,
+        Command::SimMarketplace(options) => Box::pin(sim_marketplace::run(options)).await,
         Command::Check { config } => check(&config),
         Command::Cluster { command } => cluster_command::run(command).await,
         Command::Stock { command } => stock::run(command).await,

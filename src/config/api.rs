@@ -5,7 +5,8 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::secret::Secret;
-use crate::channel::check_base_url;
+use super::values::Millis;
+use crate::channel::{check_base_url, walmart};
 
 /// How to reach a channel's API. Which keys there are depends on the channel's kind.
 #[derive(Clone, Debug, Deserialize)]
@@ -17,8 +18,8 @@ pub struct Api {
     pub token: Option<Secret>,
     /// Shopify: the dated version of its API.
     pub version: Option<String>,
-    /// Shopify: the location whose quantity is set, `gid://shopify/Location/…`, of listings whose mapping
-    /// names none.
+    /// Shopify, Odoo, Walmart: the location whose quantity is set, `gid://shopify/Location/…`, the id of a
+    /// `stock.location` or of a ship node, of listings whose mapping names none.
     pub location_id: Option<String>,
     /// `WooCommerce`: the consumer key, `ck_…`.
     pub consumer_key: Option<Secret>,
@@ -35,8 +36,18 @@ pub struct Api {
     /// Amazon: the marketplaces whose orders are asked for.
     #[serde(default)]
     pub marketplaces: Vec<String>,
+    /// Amazon: the merchant token, which its listings are found by.
+    pub seller_id: Option<String>,
+    /// Amazon: how long a push waits until what Amazon accepted is shown.
+    pub applied_within: Option<Millis>,
+    /// Walmart: which feed sets many quantities, `inventory` or `MP_INVENTORY`.
+    pub feed_type: Option<String>,
+    /// Walmart: whether what it reserves for open orders is added to what it is told, since it takes that off.
+    pub adds_reserved: Option<bool>,
     /// Odoo: the database, where its host has several.
     pub database: Option<String>,
+    /// `WooCommerce`, eBay: the most quantities that one call may set, where that is fewer than usual.
+    pub rows_max: Option<u16>,
 }
 
 /// The oldest version of Shopify's API whose way of setting quantities is spoken here.
@@ -48,13 +59,18 @@ const AMAZON_TOKEN_URL: &str = "https://api.amazon.com/auth/o2/token";
 fn keys(kind: &str) -> (&'static [&'static str], &'static [&'static str]) {
     match kind {
         "shopify" => (&["token"], &["version", "location_id"]),
-        "woocommerce" => (&["consumer_key", "consumer_secret"], &[]),
+        "woocommerce" => (&["consumer_key", "consumer_secret"], &["rows_max"]),
         "amazon" => {
-            (&["client_id", "client_secret", "refresh_token", "marketplaces"], &["token_url"])
+            let needed =
+                &["client_id", "client_secret", "refresh_token", "marketplaces", "seller_id"];
+            (needed, &["token_url", "applied_within"])
         }
-        "ebay" => (&["client_id", "client_secret"], &["refresh_token", "token_url"]),
-        "walmart" => (&["client_id", "client_secret"], &["token_url"]),
-        "odoo" => (&["token"], &["database"]),
+        "ebay" => (&["client_id", "client_secret"], &["refresh_token", "token_url", "rows_max"]),
+        "walmart" => (
+            &["client_id", "client_secret"],
+            &["token_url", "location_id", "feed_type", "adds_reserved"],
+        ),
+        "odoo" => (&["token"], &["database", "location_id"]),
         _ => (&[], &[]),
     }
 }
@@ -87,13 +103,19 @@ impl Api {
                 faults.push(format!("api.{key}: {why}"));
             }
         }
+        if self.rows_max == Some(0) {
+            faults.push("api.rows_max: at least 1".into());
+        }
         if let Some(version) = &self.version {
             faults.extend(check_version(version));
+        }
+        if self.feed_type.as_deref().is_some_and(|name| walmart::FeedType::of(name).is_none()) {
+            faults.push("api.feed_type: \"inventory\" or \"MP_INVENTORY\"".into());
         }
         faults
     }
 
-    fn present(&self) -> [(&'static str, bool); 11] {
+    fn present(&self) -> [(&'static str, bool); 16] {
         [
             ("token", self.token.is_some()),
             ("version", self.version.is_some()),
@@ -105,7 +127,12 @@ impl Api {
             ("refresh_token", self.refresh_token.is_some()),
             ("token_url", self.token_url.is_some()),
             ("marketplaces", !self.marketplaces.is_empty()),
+            ("seller_id", self.seller_id.is_some()),
+            ("applied_within", self.applied_within.is_some()),
+            ("feed_type", self.feed_type.is_some()),
+            ("adds_reserved", self.adds_reserved.is_some()),
             ("database", self.database.is_some()),
+            ("rows_max", self.rows_max.is_some()),
         ]
     }
 
@@ -118,6 +145,12 @@ impl Api {
             ("refresh_token", &mut self.refresh_token),
         ];
         all.into_iter().filter_map(|(key, secret)| Some((key, secret.as_mut()?)))
+    }
+
+    /// How many quantities one call may set, where `usual` is what the kind's API takes.
+    #[must_use]
+    pub fn rows_max(&self, usual: usize) -> usize {
+        self.rows_max.map_or(usual, |most| usize::from(most).clamp(1, usual))
     }
 
     /// The dated version of Shopify's API.

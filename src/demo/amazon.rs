@@ -1,13 +1,14 @@
-//! The demo's Amazon account: it notifies a queue, from which every node takes what it can.
+//! The demo's Amazon account: it notifies a queue, from which every node takes what it can, and shows what it is
+//! told.
 
 use std::time::Duration;
 
 use marketplace::amazon::{Account, Faults, Item, Options};
-use marketplace::sqs;
+use marketplace::{Warehouse, sqs};
 
 use super::nodes::POLL;
-use super::others::UNITS_EACH;
 use super::{SKUS, TIME_SCALE, sku};
+use crate::simulated::account_config;
 
 /// Its channel.
 pub(super) const NAME: &str = "amazon";
@@ -19,7 +20,7 @@ pub(super) struct Amazon {
 }
 
 impl Amazon {
-    pub(super) async fn open(seed: u64) -> Result<Self, String> {
+    pub(super) async fn open(seed: u64, warehouse: &Warehouse) -> Result<Self, String> {
         let failed = |error: marketplace::Error| format!("a simulated {NAME}: {error}");
         let faults = sqs::Faults {
             twice: 0.05,
@@ -32,7 +33,8 @@ impl Amazon {
         let queue = sqs::Options { seed, faults, ..sqs::Options::new("orders") };
         let queue = sqs::Queue::start(queue).await.map_err(failed)?;
         let options = Options {
-            items: (0..SKUS).map(|n| Item { sku: sku(n), units: UNITS_EACH }).collect(),
+            items: (0..SKUS).map(|n| Item { sku: sku(n), units: 0 }).collect(),
+            warehouse: Some(warehouse.clone()),
             seed,
             time_scale: TIME_SCALE,
             // Changes of an order come faster here than any merchant makes them.
@@ -62,24 +64,8 @@ impl Amazon {
 
     /// Its channel of a node's config, but for the table's head.
     pub(super) fn config(&self) -> String {
-        let (account, queue) = (self.account.options(), self.queue.options());
-        let endpoint = self.account.endpoint();
-        format!(
-            "name = \"{NAME}\"\nkind = \"amazon\"\n{POLL}\
-             sqs = {{ queue_url = \"{}\", region = \"{}\", access_key_id = \"{}\", \
-             secret_access_key = \"{}\", visibility = \"10s\" }}\n\
-             api = {{ base_url = \"{endpoint}\", token_url = \"{endpoint}/auth/o2/token\", \
-             client_id = \"{}\", client_secret = \"{}\", refresh_token = \"{}\", \
-             marketplaces = [\"{}\"] }}\n",
-            self.queue.url(),
-            queue.region,
-            queue.credentials.access_key_id,
-            queue.credentials.secret_access_key,
-            account.client_id,
-            account.client_secret,
-            account.refresh_token,
-            account.marketplace_id,
-        )
+        let rate = "rate = { per_second = 20, burst = 40 }";
+        format!("{}{POLL}{rate}\n", account_config(NAME, &self.account, &self.queue))
     }
 
     /// Waits until no order changes any more and everything has been taken from the queue.

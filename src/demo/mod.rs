@@ -21,6 +21,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use crate::cli::{say, shutdown};
+use crate::simulated::store_listing;
 use nodes::{Nodes, Plan};
 use others::Others;
 
@@ -81,8 +82,8 @@ pub async fn run(options: Options) -> Result<(), String> {
     };
     let warehouse = Warehouse::open((0..SKUS).map(|n| (sku(n), 0)));
     let stores = open_stores(&options, &warehouse).await?;
-    let others = Others::open(&options.channels, options.seed).await?;
-    let plan = Plan::new(&options.regions, options.base_port, dir.clone(), &stores, others.units());
+    let others = Others::open(&options.channels, options.seed, &warehouse).await?;
+    let plan = Plan::new(&options.regions, options.base_port, dir.clone(), &stores, &others);
     let mut nodes = Nodes::start(plan, &others).await?;
     let outcome = act(&options, &mut nodes, (&stores, &others), &warehouse).await;
     nodes.stop().await;
@@ -179,7 +180,7 @@ async fn act(
     }
     drama.finish(nodes).await?;
     say("customers stopped; waiting until everything has arrived everywhere …");
-    let settled = verdict::settle(nodes, (stores, others), SETTLE).await;
+    let settled = verdict::settle(nodes, (stores, others), warehouse, SETTLE).await;
     verdict::give(nodes, (stores, others), warehouse, &drama.story).await?;
     if settled { Ok(()) } else { Err("something was still on its way at the end".into()) }
 }
@@ -191,30 +192,34 @@ async fn stock_up(
     warehouse: &Warehouse,
 ) -> Result<(), String> {
     let api = nodes.api(0);
-    let mut receipts = Vec::new();
     for n in 0..SKUS {
         let name = sku(n);
-        let listings = stores.iter().map(|store| {
-            let item = store.options().items.iter().find(|item| item.sku == name);
-            let id = item.map_or(0, |item| item.inventory_item_id);
-            let listing = json!({
-                "id": format!("gid://shopify/InventoryItem/{id}"),
-                "location_id": location(store),
-            });
-            (store.options().name.clone(), listing)
+        let listings = stores.iter().filter_map(|store| {
+            let item = store.options().items.iter().find(|item| item.sku == name)?;
+            let (id, settings) = store_listing(store, item);
+            let settings =
+                settings.into_iter().map(|(name, value)| (name.to_owned(), json!(value)));
+            let listing: serde_json::Map<_, _> =
+                settings.chain([("id".to_owned(), json!(id))]).collect();
+            Some((store.options().name.clone(), listing.into()))
         });
         let listings: serde_json::Map<_, _> = listings.chain(others.listings(n)).collect();
         let mapping = json!({ "listings": listings });
         let mapped = api.call(Method::PUT, &format!("/v1/skus/{name}"), Some(&mapping)).await;
         mapped.map_err(|error| error.to_string())?;
-        let id = format!("opening-{name}");
-        let all = UNITS + others.units();
-        receipts.push(json!({ "id": id, "kind": "receipt", "sku": name, "quantity": all }));
         warehouse.receive(&name, UNITS);
     }
-    let body = json!({ "movements": receipts, "atomic": true });
-    api.call(Method::POST, "/v1/movements", Some(&body)).await.map_err(|e| e.to_string())?;
-    Ok(())
+    receive(nodes, "opening", UNITS + others.units()).await
+}
+
+/// Books a receipt of every SKU.
+async fn receive(nodes: &Nodes, what: &str, units: i64) -> Result<(), String> {
+    let receipts = (0..SKUS).map(sku).map(
+        |sku| json!({ "id": format!("{what}-{sku}"), "kind": "receipt", "sku": sku, "quantity": units }),
+    );
+    let body = json!({ "movements": receipts.collect::<Vec<_>>(), "atomic": true });
+    let booked = nodes.api(0).call(Method::POST, "/v1/movements", Some(&body)).await;
+    booked.map(|_| ()).map_err(|error| error.to_string())
 }
 
 /// Each store sends to its own region's node first, and to the others when that does not answer, as a
@@ -228,11 +233,6 @@ fn subscribe(nodes: &Nodes, stores: &[Store]) -> Result<(), String> {
         store.set_targets(&targets).map_err(|error| error.to_string())?;
     }
     Ok(())
-}
-
-/// The one location of a store, as its API names it.
-fn location(store: &Store) -> String {
-    format!("gid://shopify/Location/{}", store.options().location_id)
 }
 
 fn sku(n: u64) -> String {

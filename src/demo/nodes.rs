@@ -15,6 +15,7 @@ use tokio::process::{Child, Command};
 
 use super::others::Others;
 use crate::client::Client;
+use crate::simulated::store_config;
 
 const TOKEN: &str = "demo-token-0123456789abcdef";
 /// How long a node may take to answer after its start.
@@ -38,32 +39,31 @@ impl Plan {
         base_port: u16,
         dir: PathBuf,
         stores: &[Store],
-        set_aside: i64,
+        others: &Others,
     ) -> Self {
         let mut channels = String::new();
         for (home, store) in (1..).zip(stores) {
-            let options = store.options();
             // Writing to a String cannot fail.
             let _ = write!(
                 channels,
-                "\n[[channel]]\nname = \"{}\"\nkind = \"shopify\"\nsecrets = [\"{}\"]\n\
-                 home = {home}\nrate = {{ per_second = 20, burst = 40 }}\n{POLL}\
-                 [channel.api]\nbase_url = \"http://{}\"\ntoken = \"{}\"\nversion = \"{}\"\n",
-                options.name,
-                options.secret,
-                store.address(),
-                options.access_token,
-                options.api_version,
+                "\n[[channel]]\n{}home = {home}\nrate = {{ per_second = 20, burst = 40 }}\n{POLL}",
+                store_config(store),
             );
         }
         channels.push_str("\n[[policy]]\nsku = \"*\"\nmode = \"split\"\n");
-        // What the channels that are not pushed to may sell, the stores hold back between them.
-        let shares = i64::try_from(stores.len()).unwrap_or(1).max(1);
-        let buffer = (set_aside + shares - 1) / shares;
-        let buffers = stores.iter().map(|s| format!("\"{}\" = {buffer}", s.options().name));
-        let buffers = buffers.collect::<Vec<_>>().join(", ");
-        let weights = stores.iter().map(|s| format!("\"{}\" = 1", s.options().name));
-        let weights = weights.collect::<Vec<_>>().join(", ");
+        let pushed: Vec<String> = stores
+            .iter()
+            .map(|store| store.options().name.clone())
+            .chain(others.shown().map(|(name, _)| name))
+            .collect();
+        // What the channels that are not pushed to may sell, the others hold back between them.
+        let shares = i64::try_from(pushed.len()).unwrap_or(1).max(1);
+        let buffer = (others.units() + shares - 1) / shares;
+        let each = |value: i64| {
+            let each = pushed.iter().map(|name| format!("\"{name}\" = {value}"));
+            each.collect::<Vec<_>>().join(", ")
+        };
+        let (weights, buffers) = (each(1), each(buffer));
         let _ = writeln!(channels, "weights = {{ {weights} }}\nbuffers = {{ {buffers} }}");
         Self { dir, base_port, regions: regions.to_vec(), channels }
     }
@@ -95,8 +95,10 @@ impl Plan {
             self.port(n, 0),
             self.port(n, 1),
             self.port(n, 2),
-            others.config(&format!("http://127.0.0.1:{}/webhooks/", self.port(n, 0)))
-                + &self.channels,
+            others.config(
+                &format!("http://127.0.0.1:{}/webhooks/", self.port(n, 0)),
+                self.regions.len()
+            ) + &self.channels,
         )
     }
 }

@@ -1,9 +1,11 @@
-//! The demo's channels that are not pushed to yet: each sells what was set aside for it, and tells of it as
-//! the real one does.
+//! The demo's channels beside the Shopify stores. Some are pushed to, and sell what they are told to show; the
+//! others sell what was set aside for them. Each tells of it as the real one does.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use marketplace::Warehouse;
 use marketplace::history::ExpectedByLine;
 use marketplace::sender::{Faults, Item, Kind, Options, Sender};
 use serde_json::{Value, json};
@@ -11,10 +13,12 @@ use serde_json::{Value, json};
 use super::amazon::{self, Amazon};
 use super::nodes::{Nodes, POLL};
 use super::{SKUS, TIME_SCALE, sku};
+use crate::channel::target::is_pushed;
+use crate::simulated::{sender_config, sender_listing, sender_target};
 
 /// How long a sender may take to find a node for its handshake.
 const HANDSHAKE: Duration = Duration::from_secs(20);
-/// Units of each SKU that one such channel may sell.
+/// Units of each SKU that a channel may sell that is not pushed to.
 pub(super) const UNITS_EACH: i64 = 40;
 
 /// The kinds that `--channels` may name beside `shopify`.
@@ -51,11 +55,15 @@ pub(super) struct Tally {
 
 impl Others {
     /// Opens one seller a kind.
-    pub(super) async fn open(kinds: &[String], seed: u64) -> Result<Self, String> {
+    pub(super) async fn open(
+        kinds: &[String],
+        seed: u64,
+        warehouse: &Warehouse,
+    ) -> Result<Self, String> {
         let mut others = Self::default();
         for name in kinds.iter().filter(|name| *name != "shopify") {
             if name == amazon::NAME {
-                others.amazon = Some(Amazon::open(seed).await?);
+                others.amazon = Some(Amazon::open(seed, warehouse).await?);
                 continue;
             }
             let (_, kind) = *KINDS.iter().find(|(known, _)| known == name).ok_or_else(|| {
@@ -63,10 +71,11 @@ impl Others {
                 let known: Vec<&str> = known.collect();
                 format!("--channels: there is no {name:?}; there are shopify, {}", known.join(", "))
             })?;
-            let items =
-                (0..SKUS).map(|n| Item { sku: sku(n), listing: 900 + n, units: UNITS_EACH });
+            let units = if is_pushed(name) { 0 } else { UNITS_EACH };
+            let items = (0..SKUS).map(|n| Item { sku: sku(n), listing: 900 + n, units });
             let options = Options {
                 items: items.collect(),
+                warehouse: is_pushed(name).then(|| warehouse.clone()),
                 seed,
                 time_scale: TIME_SCALE,
                 faults: Faults {
@@ -76,6 +85,11 @@ impl Others {
                     cancel: 0.1,
                     ship: 0.2,
                     answer_lost: 0.02,
+                    api_error: 0.01,
+                    api_answer_lost: 0.01,
+                    push_answer_lost: 0.02,
+                    row_error: 0.002,
+                    conflict: 0.01,
                     // Some channels tell the time of a change in whole seconds.
                     change_after_min: Duration::from_millis(2_100),
                     change_after_max: Duration::from_secs(5),
@@ -90,11 +104,15 @@ impl Others {
     }
 
     /// The channels of a node's config, as the node at this URL is known to their senders.
-    pub(super) fn config(&self, webhooks: &str) -> String {
+    pub(super) fn config(&self, webhooks: &str, nodes: usize) -> String {
         let mut text = String::new();
-        for sender in &self.senders {
+        for (home, sender) in (0..).zip(&self.senders) {
             // Writing to a String cannot fail.
-            let _ = write!(text, "\n[[channel]]\n{}", channel(sender, webhooks));
+            let _ = write!(text, "\n[[channel]]\n{}{POLL}", sender_config(sender, webhooks));
+            if is_pushed(&sender.options().name) {
+                let rate = "rate = { per_second = 20, burst = 40 }";
+                let _ = writeln!(text, "home = {}\n{rate}", home % nodes.max(1) + 1);
+            }
         }
         if let Some(amazon) = &self.amazon {
             let _ = write!(text, "\n[[channel]]\n{}", amazon.config());
@@ -106,12 +124,7 @@ impl Others {
     pub(super) fn subscribe(&self, nodes: &Nodes) -> Result<(), String> {
         for (n, sender) in self.senders.iter().enumerate() {
             let count = nodes.count();
-            let options = sender.options();
-            let secret = match options.kind {
-                Kind::Odoo => format!("/{}", options.secret),
-                _ => String::new(),
-            };
-            let url = |k| format!("{}{secret}", nodes.webhook_url((n + k) % count, &options.name));
+            let url = |k| sender_target(sender, &nodes.webhook_url((n + k) % count, ""));
             let targets: Vec<String> = (0..count).map(url).collect();
             sender.set_targets(&targets).map_err(|error| error.to_string())?;
         }
@@ -123,9 +136,17 @@ impl Others {
         self.senders.len() + usize::from(self.amazon.is_some())
     }
 
-    /// How many units of each SKU were set aside for them.
+    /// How many units of each SKU were set aside for those that are not pushed to.
     pub(super) fn units(&self) -> i64 {
-        UNITS_EACH * i64::try_from(self.count()).unwrap_or(0)
+        let alone = self.count() - self.shown().count();
+        UNITS_EACH * i64::try_from(alone).unwrap_or(0)
+    }
+
+    /// Those that are pushed to, and what each shows of every SKU.
+    pub(super) fn shown(&self) -> impl Iterator<Item = (String, BTreeMap<String, i64>)> {
+        let pushed = self.senders.iter().filter(|sender| is_pushed(&sender.options().name));
+        let amazon = self.amazon.iter().map(|of| (amazon::NAME.into(), of.account.shown()));
+        pushed.map(|sender| (sender.options().name.clone(), sender.shown())).chain(amazon)
     }
 
     /// What each has counted.
@@ -159,11 +180,15 @@ impl Others {
 
     /// How each names the SKU of this number.
     pub(super) fn listings(&self, n: u64) -> impl Iterator<Item = (String, Value)> {
-        let senders = self.senders.iter().map(move |sender| {
+        let senders = self.senders.iter().filter_map(move |sender| {
             let options = sender.options();
-            let own = matches!(options.kind, Kind::WooCommerce | Kind::Odoo);
-            let id = if own { (900 + n).to_string() } else { sku(n) };
-            (options.name.clone(), json!({ "id": id }))
+            let item = options.items.iter().find(|item| item.sku == sku(n))?;
+            let (id, settings) = sender_listing(sender, item);
+            let settings =
+                settings.into_iter().map(|(name, value)| (name.to_owned(), json!(value)));
+            let listing: serde_json::Map<String, Value> =
+                settings.chain([("id".to_owned(), json!(id))]).collect();
+            Some((options.name.clone(), listing.into()))
         });
         let amazon =
             self.amazon.iter().map(move |_| (amazon::NAME.into(), json!({ "id": sku(n) })));
@@ -229,37 +254,5 @@ impl Others {
     pub(super) fn is_by_sku(&self, channel: &str) -> bool {
         let kind = |sender: &&Sender| sender.options().name == channel;
         self.senders.iter().find(kind).is_some_and(|sender| sender.options().kind == Kind::Odoo)
-    }
-}
-
-/// One channel of a config.
-fn channel(sender: &Sender, webhooks: &str) -> String {
-    let options = sender.options();
-    let (name, secret, url) = (&options.name, &options.secret, sender.url());
-    let (id, key) = (&options.api_id, &options.api_secret);
-    let common = |secret: &str| format!("name = \"{name}\"\nsecrets = [\"{secret}\"]\n");
-    match options.kind {
-        Kind::WooCommerce => format!(
-            "{}kind = \"woocommerce\"\n{POLL}api = {{ base_url = \"{url}\", consumer_key = \"{id}\", \
-             consumer_secret = \"{key}\" }}\n",
-            common(secret)
-        ),
-        Kind::Ebay => format!(
-            "{}kind = \"ebay\"\n{POLL}endpoint = \"{webhooks}{name}\"\napi = {{ base_url = \"{url}\", \
-             client_id = \"{id}\", client_secret = \"{key}\", refresh_token = \"{}\" }}\n",
-            common(&options.verification_token),
-            options.refresh_token
-        ),
-        Kind::Walmart => format!(
-            "{}kind = \"walmart\"\n{POLL}verify = {{ scheme = \"basic\", user = \"wm\" }}\n\
-             api = {{ base_url = \"{url}\", client_id = \"{id}\", client_secret = \"{key}\" }}\n",
-            common(secret)
-        ),
-        Kind::Odoo => format!(
-            "{}kind = \"odoo\"\n{POLL}odoo = {{ locations = {{ 8 = \"main\" }}, customers = [5] }}\n\
-             api = {{ base_url = \"{url}\", token = \"{key}\" }}\n",
-            common(secret)
-        ),
-        Kind::Generic => format!("{}kind = \"generic\"\n", common(secret)),
     }
 }

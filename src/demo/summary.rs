@@ -43,10 +43,12 @@ impl Screen {
         let mut lines = vec![format!("stockraft demo, {} s", elapsed.as_secs()), String::new()];
         lines.extend(node_lines(nodes).await);
         lines.push(String::new());
-        lines.extend(channel_lines(nodes, stores).await);
-        lines.extend(
-            others.tallies().map(|of| format!("{:<16}{:>8}{:>9}", of.name, of.orders, of.sent)),
-        );
+        let stores = stores.iter().map(|store| {
+            let stats = store.stats();
+            (store.options().name.clone(), stats.orders, stats.webhooks)
+        });
+        let others = others.tallies().map(|of| (of.name, of.orders, of.sent));
+        lines.extend(channel_lines(nodes, stores.chain(others)).await);
         if self.terminal {
             lines.push(String::new());
             lines.extend(story.iter().cloned());
@@ -90,25 +92,31 @@ async fn node_lines(nodes: &Nodes) -> Vec<String> {
     lines
 }
 
-async fn channel_lines(nodes: &Nodes, stores: &[Store]) -> Vec<String> {
+/// Channels by name, with their orders and what they have sent.
+async fn channel_lines(
+    nodes: &Nodes,
+    channels: impl Iterator<Item = (String, u64, u64)>,
+) -> Vec<String> {
     let mut lines = vec![format!(
         "{:<16}{:>8}{:>9}{:>8}{:>11}{:>11}{:>9}",
         "channel", "orders", "webhooks", "pushed", "median ms", "worst ms", "waiting"
     )];
-    for (n, store) in stores.iter().enumerate() {
-        let stats = store.stats();
-        let name = &store.options().name;
-        // The channel's own node has measured its windows.
+    for (name, orders, sent) in channels {
+        // The node that pushes to it has measured its windows.
         let path = format!("/v1/channels/{name}");
-        let channel = nodes.api(n).call(Method::GET, &path, None).await.unwrap_or(Value::Null);
+        let mut seen = Value::Null;
+        for n in 0..nodes.count() {
+            let told = nodes.api(n).call(Method::GET, &path, None).await.unwrap_or(Value::Null);
+            if seen.is_null() || told["pushed"].as_u64() > seen["pushed"].as_u64() {
+                seen = told;
+            }
+        }
         lines.push(format!(
-            "{name:<16}{:>8}{:>9}{:>8}{:>11}{:>11}{:>9}",
-            stats.orders,
-            stats.webhooks,
-            number(&channel["pushed"]),
-            number(&channel["window"]["p50_ms"]),
-            number(&channel["window"]["max_ms"]),
-            number(&channel["backlog"]),
+            "{name:<16}{orders:>8}{sent:>9}{:>8}{:>11}{:>11}{:>9}",
+            number(&seen["pushed"]),
+            number(&seen["window"]["p50_ms"]),
+            number(&seen["window"]["max_ms"]),
+            number(&seen["backlog"]),
         ));
     }
     lines

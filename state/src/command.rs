@@ -472,9 +472,12 @@ pub struct ListingSpec {
 
 impl ListingSpec {
     /// The ids under which the channel's own payloads may name it: the listing's, and those of its settings
-    /// that are ids of things sold (a variant's, a product's), not of places.
+    /// that are ids of things sold (a variant's, a product's), not of places, nor of a parent that has several
+    /// of them.
     pub fn ids(&self) -> impl Iterator<Item = &str> {
-        let is_id = |(key, _): &(&String, &String)| key.ends_with("_id") && *key != "location_id";
+        let is_id = |(key, _): &(&String, &String)| {
+            key.ends_with("_id") && !matches!(key.as_str(), "location_id" | "parent_id")
+        };
         let others = self.settings.iter().filter(is_id).map(|(_, id)| id.as_str());
         core::iter::once(self.id.as_str()).chain(others).filter(|id| !id.is_empty())
     }

@@ -178,7 +178,7 @@ async fn amazon_tells_of_every_order() {
     let source = source(&format!(
         "kind = \"amazon\"\nsns = {{ topics = [\"arn:aws:sns:us-east-1:123456789012:a\"] }}\n\
          api = {{ base_url = \"{0}\", token_url = \"{0}/auth/o2/token\", client_id = \"{1}\", \
-         client_secret = \"{2}\", refresh_token = \"{3}\", marketplaces = [\"{4}\"] }}\n",
+         client_secret = \"{2}\", refresh_token = \"{3}\", marketplaces = [\"{4}\"], seller_id = \"A0SELLER\" }}\n",
         account.endpoint(),
         of.client_id,
         of.client_secret,

@@ -12,6 +12,10 @@ use state::ledger::Kind;
 use crate::json::{self, Scalar, shortened};
 use crate::{Parsed, Understood, Verified, time};
 
+/// How the inventory adjustments are called with which quantities are pushed: `inventory_name` of the call's
+/// context, and then the `reference` of the moves that it makes.
+pub const OWN_ADJUSTMENT: &str = "stockraft";
+
 /// What has to be known of a database to understand its movements.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
@@ -80,6 +84,12 @@ impl From<Movement> for Understood {
 fn moved(record: &Value, settings: &Settings) -> Result<Movement, String> {
     if required(text(record, "state"), "state")? != "done" {
         return Ok(Movement::Nothing("a move that is not done has moved nothing"));
+    }
+    // The ledger has it already: it would count its own pushes.
+    if text(record, "reference").is_some_and(|name| name.starts_with(OWN_ADJUSTMENT))
+        && record.get("is_inventory") != Some(&Value::Bool(false))
+    {
+        return Ok(Movement::Nothing("an adjustment by which a quantity was pushed"));
     }
     let id = id(record)?;
     let product = required(many2one(record, "product_id")?, "product_id")?;

@@ -13,7 +13,8 @@ use crate::stage::Stage;
 use crate::{Understood, time};
 
 /// Reads a page of `stock.move`. The fields: `id`, `product_id`, `quantity`, `product_uom_qty`,
-/// `product_qty`, `state`, `location_id`, `location_dest_id`, `origin`, `date` and `write_date`.
+/// `product_qty`, `state`, `location_id`, `location_dest_id`, `origin`, `reference`, `is_inventory`, `date`
+/// and `write_date`.
 pub fn moves(body: &[u8], settings: &Settings) -> Result<Page, String> {
     let records: Vec<Value> = json::read(body)?;
     let told = records.iter().map(|record| {

@@ -1,11 +1,12 @@
-//! Login with Amazon and the orders API, version 2026-01-01: what each call is answered. It reads no
-//! clock and opens no socket.
+//! Login with Amazon and the orders API, version 2026-01-01: what each call is answered; and where the
+//! calls of the other APIs are answered. It reads no clock and opens no socket.
 //!
 //! Shapes and usage plans are those of Amazon's published model `orders_2026-01-01`.
 
 use std::time::Duration;
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use bytes::Bytes;
 use hyper::Method;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
@@ -14,11 +15,13 @@ use tokio::time::Instant;
 use super::{
     Stats,
     book::{Book, Order, Status, order_id, order_number},
-    options::{Options, Rate},
+    feeds::Feeds,
+    listings::{self, Plans},
+    options::{Faults, Options, Rate},
 };
 use crate::{
     clock::{self, Millis, Now},
-    random::name_hash,
+    random::{Random, name_hash},
     sender::{call::Call, tokens::Tokens},
 };
 
@@ -32,13 +35,20 @@ const PAGE_MAX: usize = 100;
 pub(crate) struct Reply {
     pub(crate) status: u16,
     pub(crate) body: Value,
+    /// What is sent instead of it, if it is no JSON.
+    pub(crate) raw: Option<Bytes>,
     /// For `x-amzn-RateLimit-Limit`.
     pub(crate) rate: Option<f64>,
 }
 
 impl Reply {
-    fn new(status: u16, body: Value) -> Self {
-        Self { status, body, rate: None }
+    pub(super) fn new(status: u16, body: Value) -> Self {
+        Self { status, body, raw: None, rate: None }
+    }
+
+    /// One that is no JSON.
+    pub(super) fn raw(status: u16, body: impl Into<Bytes>) -> Self {
+        Self { raw: Some(body.into()), ..Self::new(status, Value::Null) }
     }
 }
 
@@ -53,9 +63,27 @@ pub(crate) fn over_quota() -> Reply {
     refusal(429, "QuotaExceeded", "You exceeded your quota for the requested resource.", "")
 }
 
+/// A call, and all that answering it may look at and change.
+pub(crate) struct Visit<'a> {
+    pub(crate) options: &'a Options,
+    pub(crate) call: &'a Call,
+    pub(crate) book: &'a mut Book,
+    pub(crate) faults: &'a Faults,
+    /// What goes wrong.
+    pub(crate) random: &'a mut Random,
+    pub(crate) stats: &'a mut Stats,
+    pub(crate) now: Now,
+    /// When something will happen that was set off here.
+    pub(crate) wakes: Vec<Millis>,
+}
+
 /// Who is let in, and how often.
 pub(crate) struct Desk {
     tokens: Tokens<()>,
+    /// The seller took back what he had granted.
+    pub(crate) revoked: bool,
+    listings: Plans,
+    pub(super) feeds: Feeds,
     search: Bucket,
     order: Bucket,
 }
@@ -64,19 +92,38 @@ impl Desk {
     pub(crate) fn new(options: &Options, now: Instant) -> Self {
         Self {
             tokens: Tokens::new(options.token_life, options.seed ^ name_hash("tokens")),
+            revoked: false,
+            listings: Plans::new(options, now),
+            feeds: Feeds::new(options, now),
             search: Bucket::full(options.search_rate, options.time_scale, now),
             order: Bucket::full(options.order_rate, options.time_scale, now),
         }
     }
 
-    pub(crate) fn answer(
-        &mut self,
-        options: &Options,
-        call: &Call,
-        book: &Book,
-        stats: &mut Stats,
-        now: Now,
-    ) -> Reply {
+    /// Access tokens that were handed out are good no longer.
+    pub(crate) fn expire_tokens(&mut self) {
+        self.tokens.expire();
+    }
+
+    pub(crate) fn answer(&mut self, visit: &mut Visit<'_>) -> Reply {
+        let path = visit.call.path.as_str();
+        if Feeds::is_storage(path) {
+            return self.feeds.storage(visit);
+        }
+        let is_listings = path.starts_with(listings::PATH);
+        if !is_listings && !Feeds::is_feeds(path) {
+            return self.orders(visit);
+        }
+        if let Some(refusal) = self.refuse_token(visit.call, visit.now.ms) {
+            visit.stats.unauthorized += 1;
+            return refusal;
+        }
+        if is_listings { self.listings.answer(visit) } else { self.feeds.answer(visit) }
+    }
+
+    fn orders(&mut self, visit: &mut Visit<'_>) -> Reply {
+        let Visit { options, call, book, stats, now, .. } = visit;
+        let now = *now;
         if call.method == Method::POST && call.path == TOKEN_PATH {
             return self.token(options, call, stats, now.ms);
         }
@@ -124,7 +171,7 @@ impl Desk {
             stats.unauthorized += 1;
             return wrong(401, "invalid_client", "Client authentication failed");
         }
-        if !is("refresh_token", &options.refresh_token) {
+        if !is("refresh_token", &options.refresh_token) || self.revoked {
             stats.unauthorized += 1;
             return wrong(400, "invalid_grant", "The request has an invalid grant parameter");
         }
@@ -150,10 +197,10 @@ impl Desk {
             return denied("Access token is missing in the request header.");
         };
         let token = token.strip_prefix(TOKEN_PREFIX).unwrap_or_default();
-        if self.tokens.grant(token, now).is_some() {
+        if self.tokens.grant(token, now).is_some() && !self.revoked {
             return None;
         }
-        denied(if self.tokens.is_known(token) {
+        denied(if self.tokens.is_known(token) && !self.revoked {
             "The access token you provided has expired."
         } else {
             "The access token you provided is revoked, malformed or invalid."
@@ -312,7 +359,7 @@ fn written(options: &Options, at: Millis) -> String {
 }
 
 /// A usage plan at work.
-struct Bucket {
+pub(super) struct Bucket {
     rate: Rate,
     time_scale: f64,
     level: f64,
@@ -320,12 +367,17 @@ struct Bucket {
 }
 
 impl Bucket {
-    fn full(rate: Rate, time_scale: f64, now: Instant) -> Self {
+    pub(super) fn full(rate: Rate, time_scale: f64, now: Instant) -> Self {
         Self { rate, time_scale, level: rate.burst, at: now }
     }
 
+    /// What the plan says.
+    pub(super) fn per_second(&self) -> f64 {
+        self.rate.per_second
+    }
+
     /// Takes one call out, or nothing if there is none.
-    fn take(&mut self, now: Instant) -> bool {
+    pub(super) fn take(&mut self, now: Instant) -> bool {
         let passed = now.saturating_duration_since(self.at).as_secs_f64() * self.time_scale;
         self.at = now;
         self.level = (self.level + passed * self.rate.per_second).min(self.rate.burst);

@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::options::Options;
 use crate::{
-    Error,
+    Error, Warehouse,
     clock::Millis,
-    history::{self, ExpectedByLine},
+    history::{self, ExpectedByLine, Push},
     random::{Random, name_hash},
+    warehouse::Sale,
 };
 
 /// Order numbers have seventeen digits.
@@ -113,6 +114,13 @@ pub type ExpectedBySku = BTreeMap<String, Expected>;
 pub(crate) struct Book {
     /// What is left of each SKU, in the order of the options.
     pub(crate) shelves: Vec<(String, i64)>,
+    /// What it was told to show, in the order of arrival.
+    pub(crate) pushes: Vec<Push>,
+    /// What will be shown, by time and in the order in which it was accepted.
+    pub(super) due: BTreeMap<(Millis, u64), (usize, i64)>,
+    pub(super) promises: u64,
+    seller_id: String,
+    warehouse: Option<Warehouse>,
     orders: BTreeMap<u64, Order>,
     by_update: BTreeSet<(Millis, u64)>,
     /// Makes ids, and nothing else.
@@ -124,6 +132,11 @@ impl Book {
     pub(crate) fn new(options: &Options) -> Self {
         Self {
             shelves: options.items.iter().map(|item| (item.sku.clone(), item.units)).collect(),
+            pushes: Vec::new(),
+            due: BTreeMap::new(),
+            promises: 0,
+            seller_id: options.seller_id.clone(),
+            warehouse: options.warehouse.clone(),
             orders: BTreeMap::new(),
             by_update: BTreeSet::new(),
             random: Random::new(options.seed ^ name_hash(&options.seller_id)),
@@ -142,8 +155,9 @@ impl Book {
         amazon_fulfilled: bool,
         now: Millis,
     ) -> Result<Change, Error> {
+        let number = NUMBER_BASE + self.random.below(NUMBER_SPAN);
         if !amazon_fulfilled {
-            self.take(basket)?;
+            self.take(basket, number, now)?;
         }
         let lines = basket.iter().filter_map(|(index, quantity)| {
             let (sku, _) = self.shelves.get(*index)?;
@@ -152,7 +166,6 @@ impl Book {
             Some(Line { item_id, sku, quantity: *quantity, shipped: 0, cancel_requested: false })
         });
         let lines: Vec<Line> = lines.collect();
-        let number = NUMBER_BASE + self.random.below(NUMBER_SPAN);
         let status = Status::Pending;
         let order =
             Order { number, created_ms: now, updated_ms: now, status, amazon_fulfilled, lines };
@@ -164,7 +177,7 @@ impl Book {
         Ok(Change { order, reason: Reason::Status, lines, left })
     }
 
-    fn take(&mut self, basket: &[(usize, u32)]) -> Result<(), Error> {
+    fn take(&mut self, basket: &[(usize, u32)], order: u64, now: Millis) -> Result<(), Error> {
         for (index, asked) in basket {
             let (sku, left) =
                 self.shelves.get(*index).ok_or_else(|| Error::UnknownSku(index.to_string()))?;
@@ -174,9 +187,18 @@ impl Book {
             }
         }
         for (index, quantity) in basket {
-            if let Some((_, left)) = self.shelves.get_mut(*index) {
-                *left -= i64::from(*quantity);
+            let Some((sku, left)) = self.shelves.get_mut(*index) else { continue };
+            if let Some(warehouse) = &self.warehouse {
+                warehouse.sell(&Sale {
+                    at_ms: now,
+                    store: &self.seller_id,
+                    sku,
+                    order_id: order,
+                    quantity: *quantity,
+                    shown_before: *left,
+                });
             }
+            *left -= i64::from(*quantity);
         }
         Ok(())
     }
@@ -203,14 +225,21 @@ impl Book {
         })
     }
 
-    /// Nothing of the order will ship.
+    /// Nothing of the order will ship. Its units are in the warehouse, and not on show.
     pub(crate) fn cancel(&mut self, number: u64, now: Millis) -> Result<Change, Error> {
-        self.change(number, Reason::Status, now, |order| {
+        let change = self.change(number, Reason::Status, now, |order| {
             matches!(order.status, Status::Pending | Status::Unshipped).then(|| {
                 order.status = Status::Canceled;
                 (0..order.lines.len()).collect()
             })
-        })
+        })?;
+        if let Some(warehouse) = self.warehouse.as_ref().filter(|_| !change.order.amazon_fulfilled)
+        {
+            for line in &change.order.lines {
+                warehouse.restock(&line.sku, line.quantity);
+            }
+        }
+        Ok(change)
     }
 
     /// Up to `units` of the order ship.

@@ -1,28 +1,32 @@
 //! A simulated Amazon seller account: it sends as Amazon sends, and answers as Amazon answers.
 //!
-//! - buyers **order** from a fixed allotment per SKU; orders go from `Pending` to `Unshipped`, then to
+//! - buyers **order** what it shows; orders go from `Pending` to `Unshipped`, then to
 //!   `PartiallyShipped` and `Shipped`, or to `Canceled`;
 //! - every change is **told** by notifications into a queue ([`crate::sqs`]): late, twice, out of
 //!   order, as a whole order or item by item, in three kinds of envelope, or not at all;
 //! - everything can be **asked**: Login with Amazon hands out access tokens, `searchOrders` and
 //!   `getOrder` of the orders API 2026-01-01 answer within their usage plans;
+//! - it is **told** quantities by patches of listings and by feeds, shows them some time later, and remembers
+//!   them all ([`Account::pushes`]);
 //! - [`Account::expected`] is what a correct ledger must hold in the end.
 //!
-//! Pushed quantities are not taken: what may be sold is fixed by [`Item::units`]. [`sns`] makes signed
-//! SNS deliveries for tests of their own.
+//! [`sns`] makes signed SNS deliveries for tests of their own.
 //!
-//! `book` decides, `notification` and `api` word it, `post` makes it go wrong; none of them
-//! reads a clock. `buyers` and `server` wait.
+//! `book` and `shelf` decide, `notification`, `api`, `listings` and `feeds` word it, `post` makes it go wrong;
+//! none of them reads a clock. `buyers` and `server` wait.
 
 pub mod sns;
 
 mod api;
 mod book;
 mod buyers;
+mod feeds;
+mod listings;
 mod notification;
 mod options;
 mod post;
 mod server;
+mod shelf;
 
 use std::{
     net::SocketAddr,
@@ -40,13 +44,13 @@ use self::{
 pub use self::{
     book::{Expected, ExpectedBySku, order_id},
     notification::Kind,
-    options::{Faults, Item, Options, Rate},
+    options::{Faults, Item, Options, Plans, Rate},
 };
 use crate::{
     Error, Outage,
     clock::{self, Millis},
     door::Door,
-    history::ExpectedByLine,
+    history::{ExpectedByLine, Push},
     random::{Random, name_hash},
     sqs::Queue,
 };
@@ -80,6 +84,14 @@ pub struct Stats {
     pub duplicates: u64,
     pub searches: u64,
     pub reads: u64,
+    /// Patches of listings.
+    pub pushes: u64,
+    pub feeds: u64,
+    /// Rows of patches and feeds that were accepted.
+    pub rows: u64,
+    /// Those that were not, whatever was said of them.
+    pub rows_refused: u64,
+    pub stock_reads: u64,
     /// Access tokens handed out.
     pub tokens: u64,
     /// Calls over the usage plan.
@@ -178,6 +190,48 @@ impl Account {
         self.inner.act(|state| state.faults = faults);
     }
 
+    /// Access tokens that were handed out are good no longer.
+    pub fn expire_tokens(&self) {
+        self.inner.act(|state| state.desk.expire_tokens());
+    }
+
+    /// The seller takes back what he granted the application, or grants it again.
+    pub fn set_revoked(&self, revoked: bool) {
+        self.inner.act(|state| state.desk.revoked = revoked);
+    }
+
+    /// Somebody sets a quantity by hand in Amazon's own screens.
+    pub fn set_available(&self, sku: &str, units: i64) -> Result<(), Error> {
+        let now = clock::now_ms();
+        self.inner.act(|state| {
+            let index = state.book.shelf_of_sku(sku);
+            let index = index.ok_or_else(|| Error::UnknownSku(sku.to_owned()))?;
+            state.book.accept(index, units, now, now);
+            Ok(())
+        })?;
+        self.inner.settle();
+        Ok(())
+    }
+
+    /// What it shows of every SKU.
+    #[must_use]
+    pub fn shown(&self) -> std::collections::BTreeMap<String, i64> {
+        self.inner.settle();
+        self.inner.lock().book.shelves.iter().cloned().collect()
+    }
+
+    /// Everything that it was told to show, in the order of arrival. What was set by hand is among it.
+    #[must_use]
+    pub fn pushes(&self) -> Vec<Push> {
+        self.inner.lock().book.pushes.clone()
+    }
+
+    /// What goes wrong by itself now.
+    #[must_use]
+    pub fn faults(&self) -> Faults {
+        self.inner.lock().faults.clone()
+    }
+
     /// One buyer orders these; the order is pending. Returns its number, of which [`order_id`] makes
     /// Amazon's id. Fails if too few are left.
     pub fn sell(&self, basket: &[(&str, u32)]) -> Result<u64, Error> {
@@ -230,6 +284,7 @@ impl Account {
     /// What is left to sell of a SKU.
     #[must_use]
     pub fn left(&self, sku: &str) -> Option<i64> {
+        self.inner.settle();
         let state = self.inner.lock();
         let index = state.book.shelf_of_sku(sku)?;
         state.book.shelves.get(index).map(|(_, left)| *left)
@@ -323,6 +378,7 @@ impl Inner {
         &self,
         change: impl FnOnce(&mut State, Millis) -> Result<Change, Error>,
     ) -> Result<u64, Error> {
+        self.settle();
         let (number, letters) = self.act(|state| {
             let now = clock::now_ms();
             let change = change(state, now)?;
@@ -335,6 +391,25 @@ impl Inner {
         })?;
         self.post(letters);
         Ok(number)
+    }
+
+    /// Shows what was accepted and is due, and tells of that and of feeds that are done.
+    fn settle(&self) {
+        let letters = {
+            let mut state = self.lock();
+            let now = clock::now_ms();
+            let shown = state.book.settle(now);
+            let finished = state.desk.feeds.finished(now);
+            let mut letters = state.tell_shown(&self.options, &shown, now);
+            for (feed, status) in &finished {
+                letters.extend(state.tell_feed(&self.options, feed, status, now));
+            }
+            letters
+        };
+        if !letters.is_empty() {
+            self.changed.send_replace(());
+        }
+        self.post(letters);
     }
 
     fn tell_feed(&self, feed_id: &str, status: &str) {

@@ -6,15 +6,15 @@ use std::{
 };
 
 use super::sns::Topic;
-use crate::Error;
+use crate::{Error, Warehouse};
 
 /// One thing that the seller sells and ships himself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Item {
     /// The seller's own name for it.
     pub sku: String,
-    /// How many may ever be sold: cancelled units do not come back, as Amazon does not put them back by
-    /// itself either.
+    /// How many are shown at the start. Cancelled units are not shown again by themselves, as Amazon does not
+    /// put them back either: somebody must tell it.
     pub units: i64,
 }
 
@@ -25,6 +25,41 @@ pub struct Rate {
     pub per_second: f64,
     /// Calls that a full bucket allows at once.
     pub burst: f64,
+}
+
+/// How fast the operations of the Listings Items API and the Feeds API may be called.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plans {
+    /// `patchListingsItem`.
+    pub patch: Rate,
+    /// `getListingsItem`.
+    pub item: Rate,
+    /// `searchListingsItems`.
+    pub items: Rate,
+    /// `createFeedDocument`.
+    pub document: Rate,
+    /// `createFeed`.
+    pub feed: Rate,
+    /// `getFeed`.
+    pub feed_read: Rate,
+    /// `getFeedDocument`.
+    pub document_read: Rate,
+}
+
+impl Default for Plans {
+    /// As Amazon's models have them.
+    fn default() -> Self {
+        let rate = |per_second, burst| Rate { per_second, burst };
+        Self {
+            patch: rate(5.0, 5.0),
+            item: rate(5.0, 10.0),
+            items: rate(5.0, 5.0),
+            document: rate(0.5, 15.0),
+            feed: rate(0.0083, 15.0),
+            feed_read: rate(2.0, 15.0),
+            document_read: rate(0.0222, 10.0),
+        }
+    }
 }
 
 /// Everything that one seller account needs to know at its start.
@@ -65,6 +100,16 @@ pub struct Options {
     pub search_rate: Rate,
     /// The usage plan of `getOrder`.
     pub order_rate: Rate,
+    /// The usage plans of listings and feeds.
+    pub plans: Plans,
+    /// What an update of a listing must say that it is.
+    pub product_type: String,
+    /// How long after it was accepted an update is shown. Never scaled.
+    pub applied_after: Duration,
+    /// How long after it was made a feed is worked through. Never scaled.
+    pub feed_after: Duration,
+    /// The truth that several channels share, which tells an oversell. Without one nobody looks.
+    pub warehouse: Option<Warehouse>,
     /// Divides the lag and multiplies the rates: 1000 makes two minutes 120 milliseconds.
     pub time_scale: f64,
     /// Through which topic some notifications go before they reach the queue: see [`Faults::topic`].
@@ -93,6 +138,11 @@ impl Options {
             whole_seconds: true,
             search_rate: Rate { per_second: 0.0056, burst: 20.0 },
             order_rate: Rate { per_second: 0.5, burst: 30.0 },
+            plans: Plans::default(),
+            product_type: "PRODUCT".to_owned(),
+            applied_after: Duration::from_millis(50),
+            feed_after: Duration::from_secs(1),
+            warehouse: None,
             time_scale: 1.0,
             topic: None,
             faults: Faults::default(),
@@ -146,6 +196,18 @@ pub struct Faults {
     pub step_after_max: Duration,
     /// An order is followed by a `FEED_PROCESSING_FINISHED`, which concerns no order.
     pub feed: f64,
+    /// A patch is answered 200 and `INVALID`, and not carried out.
+    pub invalid: f64,
+    /// A row of a feed is not carried out, and the report says so.
+    pub row_failed: f64,
+    /// A row of a feed is not carried out, and the report does not say so.
+    pub report_lies: f64,
+    /// A feed ends `FATAL`: its first half was carried out, and there is no report.
+    pub fatal: f64,
+    /// A feed is cancelled before it begins.
+    pub cancelled: f64,
+    /// A feed is never worked through.
+    pub stuck: f64,
     /// A call is refused as over the quota.
     pub throttled: f64,
     /// A call is answered 502 and not carried out.
@@ -170,6 +232,12 @@ impl Default for Faults {
             partial: 0.0,
             step_after_max: Duration::from_secs(2),
             feed: 0.0,
+            invalid: 0.0,
+            row_failed: 0.0,
+            report_lies: 0.0,
+            fatal: 0.0,
+            cancelled: 0.0,
+            stuck: 0.0,
             throttled: 0.0,
             server_error: 0.0,
             answer_lost: 0.0,

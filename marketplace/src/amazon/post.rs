@@ -38,6 +38,17 @@ impl State {
         orders.chain(left).flat_map(|content| self.write(options, &content, now)).collect()
     }
 
+    /// Tells what listings show now.
+    pub(super) fn tell_shown(
+        &mut self,
+        options: &Options,
+        shown: &[(String, i64)],
+        now: Millis,
+    ) -> Vec<Letter> {
+        let contents = shown.iter().map(|(sku, left)| Content::Quantity(sku, *left, now));
+        contents.flat_map(|content| self.write(options, &content, now)).collect()
+    }
+
     /// Tells that a feed was worked through.
     pub(super) fn tell_feed(
         &mut self,

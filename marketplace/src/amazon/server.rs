@@ -1,8 +1,7 @@
 //! The account's door: calls in, answers out, and the faults on order.
 
-use std::{io, sync::Arc};
+use std::{io, sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{
     Request, Response, StatusCode,
@@ -13,16 +12,17 @@ use tokio::net::TcpListener;
 
 use super::{
     Inner, State,
-    api::{self, Reply},
+    api::{self, Reply, Visit},
 };
 use crate::{
-    clock::Now,
+    clock::{Millis, Now},
     door::{Answer, Fault, Refusal},
     options::Outage,
     sender::call::Call,
 };
 
-const BODY_BYTES_MAX: usize = 64 * 1024;
+/// A feed of 25,000 rows is some megabytes.
+const BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
 const RATE_LIMIT: HeaderName = HeaderName::from_static("x-amzn-ratelimit-limit");
 
@@ -36,7 +36,7 @@ pub(super) async fn serve(inner: Arc<Inner>, listener: TcpListener) {
     door.serve(listener, handle).await;
 }
 
-async fn handle(inner: &Inner, request: Request<Incoming>) -> Result<Answer, io::Error> {
+async fn handle(inner: &Arc<Inner>, request: Request<Incoming>) -> Result<Answer, io::Error> {
     let outage = inner.door.outage.borrow().clone();
     let (fault, id) = roll(inner, &outage);
     let refuse = |refusal| {
@@ -66,20 +66,39 @@ fn roll(inner: &Inner, outage: &Outage) -> (Option<Fault>, String) {
     })
 }
 
-async fn call(inner: &Inner, request: Request<Incoming>) -> Result<Answer, io::Error> {
+async fn call(inner: &Arc<Inner>, request: Request<Incoming>) -> Result<Answer, io::Error> {
+    let now = Now::read();
     let (parts, body) = request.into_parts();
     let Ok(body) = Limited::new(body, BODY_BYTES_MAX).collect().await else {
         return Ok(respond(&api::refusal(413, "InvalidInput", "The request is too large.", "")));
     };
     let call = Call::new(parts.method, &parts.uri, parts.headers, body.to_bytes());
-    Ok(respond(&inner.act(|state| {
-        let State { desk, book, stats, .. } = state;
-        desk.answer(&inner.options, &call, book, stats, Now::read())
-    })))
+    inner.settle();
+    let (reply, wakes) = inner.act(|state| {
+        let State { desk, book, stats, faults, calls, .. } = state;
+        let (options, random, wakes) = (&inner.options, calls, Vec::new());
+        let mut visit = Visit { options, call: &call, book, faults, random, stats, now, wakes };
+        (desk.answer(&mut visit), visit.wakes)
+    });
+    for at in wakes {
+        inner.door.tasks.spawn(settle_at(Arc::clone(inner), at));
+    }
+    Ok(respond(&reply))
+}
+
+/// What was accepted is shown when its time has come, whether anybody calls or not.
+async fn settle_at(inner: Arc<Inner>, at: Millis) {
+    let wait = u64::try_from(at.saturating_sub(Now::read().ms)).unwrap_or(0);
+    tokio::select! {
+        () = inner.door.stop.cancelled() => return,
+        () = tokio::time::sleep(Duration::from_millis(wait)) => {}
+    }
+    inner.settle();
 }
 
 fn respond(reply: &Reply) -> Answer {
-    let mut answer = Response::new(Full::new(Bytes::from(reply.body.to_string())));
+    let body = reply.raw.clone().unwrap_or_else(|| reply.body.to_string().into());
+    let mut answer = Response::new(Full::new(body));
     *answer.status_mut() =
         StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = answer.headers_mut();

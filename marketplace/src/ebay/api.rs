@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{
-    Seller,
+    Seller, inventory,
     token::{self, Grant, error},
 };
 use crate::{
@@ -23,10 +23,14 @@ const ORDERS: &str = "/sell/fulfillment/v1/order";
 const LIMIT_MAX: usize = 200;
 const LIMIT: usize = 50;
 
-pub(super) fn answer(seller: &mut Seller, book: &Book, call: &Call, now: Millis) -> Answer {
+pub(super) fn answer(seller: &mut Seller, book: &mut Book, call: &Call, now: Millis) -> Answer {
     let path = call.path.as_str();
     if call.method == Method::POST && path == TOKEN {
         return token::issue(seller, call, now);
+    }
+    if call.method == Method::POST && path.starts_with(inventory::BASE) {
+        let refused = token::refused(seller, Grant::Seller, call, now);
+        return refused.unwrap_or_else(|| inventory::answer(seller, book, call, now));
     }
     let wanted = match path {
         _ if call.method != Method::GET => return nothing(),
@@ -43,7 +47,7 @@ pub(super) fn answer(seller: &mut Seller, book: &Book, call: &Call, now: Millis)
     }
 }
 
-fn nothing() -> Answer {
+pub(super) fn nothing() -> Answer {
     error(404, 2002, "ACCESS", "Resource not found")
 }
 

@@ -5,14 +5,18 @@
 //! with another count and date: the bodies of two tries differ. What becomes of an order later is never
 //! told: only its API knows.
 //!
+//! It is told quantities by `bulk_update_price_quantity`: the total of an inventory item, and what each of
+//! its offers may show of it. The smaller one is listed.
+//!
 //! Source: eBay's own event notification SDK, the `AsyncAPI` document of `ORDER_CONFIRMATION`, and the
-//! OAS documents of the Notification and Fulfillment APIs. The times of its retries are not published:
+//! OAS documents of the Notification, Fulfillment and Inventory APIs. The times of its retries are not published:
 //! these are invented.
 
 mod api;
+mod inventory;
 mod token;
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
@@ -27,6 +31,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     clock::{Millis, utc_time},
+    door::Refusal,
     random::{Random, name_hash},
     sender::{
         Options,
@@ -38,6 +43,7 @@ use crate::{
     shopify::sign,
     store::courier::hex,
 };
+pub use inventory::offer_id;
 use token::Grant;
 
 /// How long an access token lives.
@@ -69,6 +75,8 @@ pub(crate) struct Seller {
     key: SigningKey,
     key_id: String,
     tokens: Tokens<Grant>,
+    /// Units of an inventory item beyond what its offer shows, by item.
+    hidden: BTreeMap<usize, i64>,
 }
 
 impl Seller {
@@ -79,6 +87,7 @@ impl Seller {
             key: signing_key(seed),
             key_id: Random::new(seed).uuid(),
             tokens: Tokens::new(options.token_life.unwrap_or(TOKEN_LIFE), seed.rotate_left(1)),
+            hidden: BTreeMap::new(),
         }
     }
 
@@ -156,8 +165,22 @@ impl Dialect for Seller {
         Some(Handshake { request, proves: Box::new(proves) })
     }
 
-    fn answer(&mut self, book: &Book, call: &Call, now: Millis) -> Answer {
+    fn answer(&mut self, book: &mut Book, call: &Call, now: Millis) -> Answer {
         api::answer(self, book, call, now)
+    }
+
+    fn refused(&self, refusal: Refusal) -> Answer {
+        match refusal {
+            Refusal::ServerError(status) => {
+                token::error(status, 25001, "API_INVENTORY", "A system error has occurred.")
+            }
+            // It does not say how long to wait.
+            Refusal::Throttled { .. } => token::error(429, 2001, "ACCESS", "Too many requests."),
+        }
+    }
+
+    fn expire_tokens(&mut self) {
+        self.tokens.expire();
     }
 
     /// `12-34567-89012`.

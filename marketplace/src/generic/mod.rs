@@ -129,7 +129,7 @@ impl Dialect for Shop {
         )
     }
 
-    fn answer(&mut self, _book: &Book, _call: &Call, _now: Millis) -> Answer {
+    fn answer(&mut self, _book: &mut Book, _call: &Call, _now: Millis) -> Answer {
         call::json(404, &json!({"message": "there is no API here"}))
     }
 }

@@ -6,22 +6,33 @@ use hyper::Method;
 use serde_json::{Map, Value, json};
 
 use super::{
+    Warehouse,
     domain::{self, compare},
+    inventory,
     records::{self, Record},
 };
-use crate::sender::{
-    book::Book,
-    call::{self, Answer, Call},
+use crate::{
+    clock::Millis,
+    sender::{
+        book::Book,
+        call::{self, Answer, Call},
+    },
 };
 
-pub(super) fn answer(book: &Book, call: &Call, key: &str) -> Answer {
+pub(super) fn answer(
+    warehouse: &mut Warehouse,
+    book: &mut Book,
+    call: &Call,
+    now: Millis,
+) -> Answer {
     let named = call.path.strip_prefix("/json/2/").and_then(|rest| rest.split_once('/'));
     let Some((model, method)) = named.filter(|_| call.method == Method::POST) else {
         return error(404, "werkzeug.exceptions.NotFound", "Not Found");
     };
-    if call.bearer() != Some(key) {
+    if call.bearer() != Some(&warehouse.key) {
         return error(401, "werkzeug.exceptions.Unauthorized", "Invalid apikey");
     }
+    let writes = model == "stock.quant" && inventory::WRITES.contains(&method);
     let Some(all) = records::of(book, model) else {
         let message = format!("the model '{model}' does not exist");
         return error(404, "werkzeug.exceptions.NotFound", &message);
@@ -34,6 +45,8 @@ pub(super) fn answer(book: &Book, call: &Call, key: &str) -> Answer {
         "search_read" => &["context", "domain", "fields", "offset", "limit", "order"],
         "search_count" => &["context", "domain"],
         "read" => &["context", "ids", "fields"],
+        "create" if writes => &["context", "vals_list"],
+        "action_apply_inventory" if writes => &["context", "ids"],
         _ => {
             let message = format!("{model} has no public method '{method}'");
             return error(404, "werkzeug.exceptions.NotFound", &message);
@@ -41,7 +54,12 @@ pub(super) fn answer(book: &Book, call: &Call, key: &str) -> Answer {
     };
     let result = match arguments.keys().find(|name| !known.contains(&name.as_str())) {
         Some(name) => Err(format!("unexpected argument '{name}'")),
-        None => run(method, all, &arguments),
+        None if writes => return inventory::answer(warehouse, book, (method, &arguments), now),
+        None => {
+            let is_stock = model == "stock.quant";
+            book.told.counts.reads += u64::from(is_stock);
+            run(method, all, &arguments)
+        }
     };
     match result {
         Ok(value) => call::json(200, &value),
@@ -119,7 +137,10 @@ fn sort(records: &mut [Record], order: &str) -> Result<(), String> {
 }
 
 /// A list among the arguments; an empty one if there is none.
-fn list<'a>(arguments: &'a Map<String, Value>, name: &str) -> Result<&'a [Value], String> {
+pub(super) fn list<'a>(
+    arguments: &'a Map<String, Value>,
+    name: &str,
+) -> Result<&'a [Value], String> {
     match arguments.get(name) {
         None | Some(Value::Null) => Ok(&[]),
         Some(value) => {
@@ -128,7 +149,7 @@ fn list<'a>(arguments: &'a Map<String, Value>, name: &str) -> Result<&'a [Value]
     }
 }
 
-fn error(status: u16, name: &str, message: &str) -> Answer {
+pub(super) fn error(status: u16, name: &str, message: &str) -> Answer {
     let body = json!({
         "name": name, "message": message, "arguments": [message, status], "context": {},
         "debug": "Traceback (most recent call last): …",

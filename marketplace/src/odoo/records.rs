@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::{Timestamp, tz::Offset};
 use serde_json::{Value, json};
 
-use super::{CUSTOMERS, SCRAP, SHELF, STOCK, SUPPLIERS};
+use super::{CUSTOMERS, LOSS, SCRAP, SHELF, STOCK, SUPPLIERS};
 use crate::{
     clock::Millis,
     sender::{
@@ -74,7 +74,7 @@ pub(super) fn of(book: &Book, model: &str) -> Option<Vec<Record>> {
         "stock.quant" => (0..book.items.len()).flat_map(|item| quants(book, item)).collect(),
         "product.product" => book.items.iter().map(product).collect(),
         "stock.location" => {
-            [SUPPLIERS, CUSTOMERS, STOCK, SCRAP, SHELF].into_iter().map(place).collect()
+            [SUPPLIERS, CUSTOMERS, STOCK, LOSS, SCRAP, SHELF].into_iter().map(place).collect()
         }
         _ => return None,
     })
@@ -118,6 +118,8 @@ pub(super) fn delivery(order: &Order, line: &Line) -> Record {
         ("quantity", float(line.fulfilled)),
         ("state", json!(state)),
         ("origin", json!(name(order))),
+        ("reference", json!(format!("WH/OUT/{:05}", order.id))),
+        ("is_inventory", json!(false)),
         ("date", json!(time(order.modified_ms))),
         ("sale_line_id", many2one(line.id, &name(order))),
     ];
@@ -132,12 +134,17 @@ pub(super) fn moved(book: &Book, moved: &Move) -> Option<Record> {
         MoveKind::Receipt => (SUPPLIERS, STOCK, json!(format!("P{:05}", moved.id))),
         MoveKind::Transfer => (STOCK, SHELF, json!(false)),
         MoveKind::Scrap => (STOCK, SCRAP, json!(format!("SP/{:05}", moved.id))),
+        MoveKind::Count if moved.quantity < 0 => (STOCK, LOSS, json!(false)),
+        MoveKind::Count => (LOSS, STOCK, json!(false)),
     };
+    let is_count = moved.kind == MoveKind::Count;
     let fields = [
-        ("product_uom_qty", float(moved.quantity)),
-        ("quantity", float(moved.quantity)),
+        ("product_uom_qty", float(moved.quantity.abs())),
+        ("quantity", float(moved.quantity.abs())),
         ("state", json!("done")),
         ("origin", origin),
+        ("reference", json!(moved.reference.clone().unwrap_or_else(|| format!("WH/{}", moved.id)))),
+        ("is_inventory", json!(is_count)),
         ("date", json!(time(moved.at_ms))),
         ("sale_line_id", json!(false)),
     ];
@@ -153,6 +160,8 @@ pub(super) fn quants(book: &Book, item: usize) -> Vec<Record> {
     let quant = |id: u64, location: u64, quantity: i64, reserved: i64| {
         let fields = [
             ("lot_id", json!(false)),
+            ("package_id", json!(false)),
+            ("owner_id", json!(false)),
             ("quantity", float(quantity)),
             ("reserved_quantity", float(reserved)),
             ("inventory_quantity", float(0)),
@@ -160,16 +169,19 @@ pub(super) fn quants(book: &Book, item: usize) -> Vec<Record> {
         let record = Record::new(id, extra.changed_ms, fields);
         record.with_product(sold.listing, &sold.sku).with_location(location)
     };
-    let on_hand =
-        extra.allotted + extra.received - extra.scrapped - extra.transferred - extra.delivered;
     // What is neither shown any more nor delivered is promised to somebody.
-    let reserved = extra.allotted - sold.units - extra.delivered;
-    let id = 900 + 2 * u64::try_from(item).unwrap_or(0);
+    let (on_hand, reserved) = book.shelf(item).unwrap_or_default();
+    let id = quant_id(item);
     let mut quants = vec![quant(id, STOCK, on_hand, reserved)];
     if extra.transferred > 0 {
         quants.push(quant(id + 1, SHELF, extra.transferred, 0));
     }
     quants
+}
+
+/// The quant of an item on the main shelf; that on the second is the next one.
+pub(super) fn quant_id(item: usize) -> u64 {
+    900 + 2 * u64::try_from(item).unwrap_or(0)
 }
 
 fn product(item: &Item) -> Record {
@@ -188,6 +200,7 @@ fn location(id: u64) -> (&'static str, &'static str) {
         SUPPLIERS => ("Partners/Vendors", "supplier"),
         CUSTOMERS => ("Partners/Customers", "customer"),
         SCRAP => ("Virtual Locations/Scrap", "inventory"),
+        LOSS => ("Virtual Locations/Inventory adjustment", "inventory"),
         SHELF => ("WH/Stock/Shelf 2", "internal"),
         _ => ("WH/Stock", "internal"),
     }

@@ -1,60 +1,23 @@
 //! The truth of one channel: what it shows, its orders, the moves of its stock. It reads no clock and
 //! sends nothing; what happened it returns as [`Change`].
 
+mod shelf;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use super::options::Item;
-use crate::{Error, clock::Millis, history::Expected};
-
-/// Units of one SKU by what became of them, as a channel has counted them itself.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Totals {
-    /// Ordered, whatever became of it.
-    pub sold: i64,
-    /// Of these, taken back before they were shipped.
-    pub cancelled: i64,
-    /// Of these, put back on the shelf after they were shipped.
-    pub returned: i64,
-    /// Of these, shipped.
-    pub fulfilled: i64,
-    /// Arrived from a supplier.
-    pub received: i64,
-    /// Written off, as a negative number.
-    pub adjusted: i64,
-}
-
-impl Totals {
-    /// What left the channel's allotment and has not come back.
-    #[must_use]
-    pub const fn taken(&self) -> i64 {
-        self.sold - self.cancelled - self.returned
-    }
-
-    /// Sold and neither cancelled nor shipped: what is still owed to customers.
-    #[must_use]
-    pub const fn open(&self) -> i64 {
-        self.sold - self.cancelled - self.fulfilled
-    }
-
-    /// The same in the terms of a [`Store`](crate::Store), so that both can be added up.
-    #[must_use]
-    pub const fn expected(&self) -> Expected {
-        Expected {
-            committed: self.sold - self.cancelled,
-            returned: self.returned,
-            fulfilled: self.fulfilled,
-        }
-    }
-
-    fn add(&mut self, line: &Line) {
-        self.sold += line.ordered;
-        self.cancelled += line.cancelled;
-        self.returned += line.returned;
-        self.fulfilled += line.fulfilled;
-    }
-}
+use super::{
+    options::{Item, Options},
+    told::Told,
+    totals::Totals,
+};
+use crate::{
+    Error, Warehouse,
+    clock::Millis,
+    random::{Random, name_hash},
+    warehouse::Sale,
+};
 
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,6 +72,8 @@ pub(crate) struct Line {
     pub(crate) item: usize,
     pub(crate) sku: String,
     pub(crate) listing: u64,
+    /// The product that the listing is a variation of.
+    pub(crate) parent: Option<u64>,
     pub(crate) ordered: i64,
     pub(crate) cancelled: i64,
     pub(crate) returned: i64,
@@ -144,6 +109,8 @@ pub enum MoveKind {
     Transfer,
     /// Written off.
     Scrap,
+    /// Counted: more, or fewer if negative, than was known.
+    Count,
 }
 
 #[derive(Clone, Debug)]
@@ -153,6 +120,8 @@ pub(crate) struct Move {
     pub(crate) item: usize,
     pub(crate) quantity: i64,
     pub(crate) at_ms: Millis,
+    /// What whoever made it calls it.
+    pub(crate) reference: Option<String>,
 }
 
 /// Where the units of an item are, beside those that are shown.
@@ -169,6 +138,15 @@ pub(crate) struct Extra {
     pub(crate) received: i64,
     pub(crate) scrapped: i64,
     pub(crate) transferred: i64,
+    /// How much of what was received and is still there a count has put on sale.
+    pub(crate) on_sale: i64,
+}
+
+impl Extra {
+    /// Received and neither scrapped nor transferred.
+    pub(crate) const fn free(&self) -> i64 {
+        self.received - self.scrapped - self.transferred
+    }
 }
 
 pub(crate) struct Book {
@@ -178,23 +156,37 @@ pub(crate) struct Book {
     pub(crate) moves: BTreeMap<u64, Move>,
     /// By item.
     pub(crate) extras: Vec<Extra>,
+    pub(crate) parents: BTreeMap<u64, u64>,
+    pub(crate) told: Told,
+    /// What happened through the API and was not told yet.
+    pub(super) happened: Vec<Change>,
+    name: String,
+    warehouse: Option<Warehouse>,
     by_modified: BTreeSet<(Millis, u64)>,
     id_last: u64,
 }
 
 impl Book {
-    /// `id_base` is below every id that it gives out.
-    pub(crate) fn new(items: &[Item], id_base: u64) -> Self {
+    /// What a seller of these options begins with. Its ids follow from its name and its seed.
+    pub(super) fn new(options: &Options) -> Self {
+        let seed = options.seed ^ name_hash(&options.name);
+        let items = &options.items;
         Self {
-            items: items.to_vec(),
+            items: items.clone(),
             orders: BTreeMap::new(),
             moves: BTreeMap::new(),
             extras: items
                 .iter()
                 .map(|item| Extra { allotted: item.units, ..Extra::default() })
                 .collect(),
+            parents: options.parents.clone(),
+            told: Told::new(seed ^ name_hash("told"), &options.faults),
+            happened: Vec::new(),
+            name: options.name.clone(),
+            warehouse: options.warehouse.clone(),
             by_modified: BTreeSet::new(),
-            id_last: id_base,
+            // Below every id that it gives out.
+            id_last: 1000 * (1 + Random::new(seed ^ name_hash("ids")).below(9000)),
         }
     }
 
@@ -228,12 +220,23 @@ impl Book {
         for (index, quantity) in basket {
             let line_id = self.next_id();
             let Some(item) = self.items.get_mut(*index) else { continue };
+            if let Some(warehouse) = &self.warehouse {
+                warehouse.sell(&Sale {
+                    at_ms: now,
+                    store: &self.name,
+                    sku: &item.sku,
+                    order_id: id,
+                    quantity: *quantity,
+                    shown_before: item.units,
+                });
+            }
             item.units -= i64::from(*quantity);
             lines.push(Line {
                 id: line_id,
                 item: *index,
                 sku: item.sku.clone(),
                 listing: item.listing,
+                parent: self.parents.get(&item.listing).copied(),
                 ordered: i64::from(*quantity),
                 cancelled: 0,
                 returned: 0,
@@ -353,8 +356,8 @@ impl Book {
         let item = self.item_of(sku)?;
         let units = i64::from(quantity);
         let extra = self.extras.get_mut(item).ok_or_else(|| Error::UnknownSku(sku.to_owned()))?;
-        let free = extra.received - extra.scrapped - extra.transferred;
-        if kind != MoveKind::Receipt && free < units || quantity == 0 {
+        let free = extra.free();
+        if kind != MoveKind::Receipt && free < units || quantity == 0 || kind == MoveKind::Count {
             return Err(Error::OutOfStock { sku: sku.to_owned(), asked: quantity, shown: free });
         }
         extra.changed_ms = extra.changed_ms.max(now);
@@ -362,11 +365,29 @@ impl Book {
         match kind {
             MoveKind::Receipt => extra.received += units,
             MoveKind::Transfer => extra.transferred += units,
-            MoveKind::Scrap => extra.scrapped += units,
+            MoveKind::Scrap | MoveKind::Count => extra.scrapped += units,
         }
+        // What a count has put on sale is taken from the shelf that is sold from.
+        let taken = (extra.on_sale - extra.free()).max(0);
+        extra.on_sale -= taken;
+        if let (Some(warehouse), true) = (&self.warehouse, kind != MoveKind::Transfer) {
+            warehouse.receive(sku, if kind == MoveKind::Receipt { units } else { -units });
+        }
+        self.put_on_show(item, -taken);
+        Ok(self.note_move(kind, item, units, None, now))
+    }
+
+    fn note_move(
+        &mut self,
+        kind: MoveKind,
+        item: usize,
+        quantity: i64,
+        reference: Option<String>,
+        now: Millis,
+    ) -> Change {
         let id = self.next_id();
-        self.moves.insert(id, Move { id, kind, item, quantity: units, at_ms: now });
-        Ok(Change::Moved { id })
+        self.moves.insert(id, Move { id, kind, item, quantity, at_ms: now, reference });
+        Change::Moved { id }
     }
 
     /// By SKU.
@@ -389,6 +410,13 @@ impl Book {
     }
 
     fn put_back(&mut self, item: usize, units: i64) {
+        if let (Some(warehouse), Some(item)) = (&self.warehouse, self.items.get(item)) {
+            warehouse.restock(&item.sku, u32::try_from(units).unwrap_or(0));
+        }
+        self.put_on_show(item, units);
+    }
+
+    fn put_on_show(&mut self, item: usize, units: i64) {
         if let Some(item) = self.items.get_mut(item) {
             item.units += units;
         }
@@ -417,13 +445,5 @@ impl Book {
     fn next_id(&mut self) -> u64 {
         self.id_last += 1;
         self.id_last
-    }
-}
-
-impl Totals {
-    pub(crate) fn of(line: &Line) -> Self {
-        let mut totals = Self::default();
-        totals.add(line);
-        totals
     }
 }

@@ -5,11 +5,12 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::{
     HeaderMap, Method, Response, StatusCode, Uri,
-    header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue},
+    header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue, RETRY_AFTER},
 };
 use serde_json::Value;
 
-pub(crate) type Answer = Response<Full<Bytes>>;
+pub(crate) use crate::door::Answer;
+use crate::door::Refusal;
 
 /// A call as a dialect reads it.
 pub(crate) struct Call {
@@ -90,6 +91,22 @@ pub(crate) fn json(status: u16, body: &Value) -> Answer {
     answer
 }
 
+/// What a proxy before the channel says.
+pub(crate) fn page(refusal: Refusal) -> Answer {
+    let (status, wait) = match refusal {
+        Refusal::ServerError(status) => (status, None),
+        Refusal::Throttled { retry_after } => (429, Some(retry_after)),
+    };
+    let text = format!("<html><head><title>{status}</title></head><body>{status}</body></html>");
+    let mut answer = Response::new(Full::new(Bytes::from(text)));
+    *answer.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/html"));
+    if let Some(wait) = wait {
+        answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from(wait));
+    }
+    answer
+}
+
 /// The value of HTTP Basic.
 pub(crate) fn basic(user: &str, password: &str) -> String {
     format!("Basic {}", STANDARD.encode(format!("{user}:{password}")))
@@ -106,7 +123,7 @@ fn pairs(text: &str) -> Vec<(String, String)> {
 }
 
 /// Percent-decoding as forms do it; what is no escape stays as it is.
-fn decoded(text: &str) -> String {
+pub(crate) fn decoded(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((first, after)) = rest.split_first() {

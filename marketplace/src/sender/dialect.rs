@@ -13,10 +13,10 @@ use serde_json::Value;
 
 use super::{
     book::{Book, Change, Line, Order},
-    call::{Answer, Call},
+    call::{self, Answer, Call},
     options::{Kind, Options},
 };
-use crate::{Error, clock::Millis};
+use crate::{Error, clock::Millis, door::Refusal};
 
 /// One kind of channel.
 pub(crate) trait Dialect: Send {
@@ -35,7 +35,16 @@ pub(crate) trait Dialect: Send {
     }
 
     /// Answers one call of its API.
-    fn answer(&mut self, book: &Book, call: &Call, now: Millis) -> Answer;
+    fn answer(&mut self, book: &mut Book, call: &Call, now: Millis) -> Answer;
+
+    /// What is said of a call that is not looked at; most often by a proxy, in a shape that is not the
+    /// channel's.
+    fn refused(&self, refusal: Refusal) -> Answer {
+        call::page(refusal)
+    }
+
+    /// Access tokens that were handed out are good no longer.
+    fn expire_tokens(&mut self) {}
 
     /// An order's id as its payloads write it.
     fn order_name(&self, order: &Order) -> String {

@@ -62,6 +62,16 @@ pub struct Stats {
     /// Calls of the API that were let in.
     pub calls: u64,
     pub unauthorized: u64,
+    /// Calls refused since there were too many.
+    pub throttled: u64,
+    /// Calls that set quantities.
+    pub pushes: u64,
+    /// Quantities that they set.
+    pub rows: u64,
+    /// Quantities that they did not set, whatever the answer's status was.
+    pub rows_refused: u64,
+    /// Calls that read quantities.
+    pub reads: u64,
     /// Calls that met a fault.
     pub call_faults: u64,
     /// Cancellations, refunds and shipments that random customers will still ask for.

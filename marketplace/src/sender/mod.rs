@@ -1,14 +1,15 @@
 //! Sellers' channels that send as the real ones do: `WooCommerce`, eBay, Walmart, Odoo and a shop of
 //! one's own.
 //!
-//! A sender sells from a fixed allotment for each SKU, which it shows itself, and never sells more than
-//! that; nobody tells it quantities. What happens it tells by webhooks, with the headers, signatures,
+//! A sender sells what it shows and no more. That is its own to say at first; where its kind's API takes
+//! quantities, it shows what it is told. What happens it tells by webhooks, with the headers, signatures,
 //! time limits and retries of its kind, and lets its orders be read through its API, as its kind does:
 //! for a kind that never retries, the API is the only way to hear of what was lost.
 //!
 //! | to read | open |
 //! | --- | --- |
 //! | the truth: orders, moves, totals | `book` |
+//! | what it was told of quantities | `told` |
 //! | what a kind must say about itself | `dialect` |
 //! | how a webhook is sent, again and again | `courier` |
 //! | customers, and what comes after a sale | `customers` |
@@ -21,6 +22,7 @@ pub(crate) mod call;
 pub(crate) mod dialect;
 pub(crate) mod tokens;
 
+mod allowance;
 mod courier;
 mod customers;
 mod handshake;
@@ -28,6 +30,8 @@ mod log;
 mod options;
 mod server;
 mod state;
+mod told;
+mod totals;
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
@@ -38,11 +42,18 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub use book::{MoveKind, Totals};
+pub use book::MoveKind;
 pub use log::{Delivery, Stats};
-pub use options::{Faults, Item, Kind, Options, WalmartAuth};
+pub use options::{Faults, Item, Kind, Options, Rate, WalmartAuth};
+pub use totals::Totals;
 
-use crate::{Error, history::ExpectedByLine, shopify::sign, store::courier::client};
+use crate::{
+    Error, clock,
+    history::{ExpectedByLine, Push},
+    options::Outage,
+    shopify::sign,
+    store::courier::client,
+};
 use state::{Inner, State};
 
 /// A handle on one running sender. Cheap to clone; all clones are one sender.
@@ -81,6 +92,7 @@ impl Sender {
             changed: watch::Sender::new(()),
             pace: watch::Sender::new(options.orders_per_second),
             move_pace: watch::Sender::new(options.moves_per_second),
+            outage: watch::Sender::new(Outage::None),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
             client: client(),
@@ -137,7 +149,26 @@ impl Sender {
 
     /// What goes wrong by itself from now on.
     pub fn set_faults(&self, faults: Faults) {
-        self.inner.act(|state| state.faults = faults);
+        self.inner.act(|state| {
+            state.book.told.set_faults(&faults);
+            state.faults = faults;
+        });
+    }
+
+    /// What goes wrong by itself now.
+    #[must_use]
+    pub fn faults(&self) -> Faults {
+        self.inner.lock().faults.clone()
+    }
+
+    /// What the API does to calls from now on. A closed or opened port follows a moment later.
+    pub fn set_outage(&self, outage: Outage) {
+        self.inner.outage.send_replace(outage);
+    }
+
+    /// Access tokens that were handed out are good no longer.
+    pub fn expire_tokens(&self) {
+        self.inner.act(|state| state.dialect.expire_tokens());
     }
 
     /// Whether webhooks are sent.
@@ -207,6 +238,29 @@ impl Sender {
     pub fn available(&self, sku: &str) -> Option<i64> {
         let state = self.inner.lock();
         state.book.items.iter().find(|item| item.sku == sku).map(|item| item.units)
+    }
+
+    /// What it shows of every SKU.
+    #[must_use]
+    pub fn shown(&self) -> BTreeMap<String, i64> {
+        let state = self.inner.lock();
+        state.book.items.iter().map(|item| (item.sku.clone(), item.units)).collect()
+    }
+
+    /// Somebody sets a quantity by hand in the channel's own screens.
+    pub fn set_available(&self, sku: &str, units: i64) -> Result<(), Error> {
+        self.inner.act(|state| {
+            let item = state.book.item_of(sku)?;
+            state.book.set(item, units, clock::now_ms());
+            Ok(())
+        })
+    }
+
+    /// Everything that it was told to show, in the order in which that was carried out, each with the time
+    /// at which the call arrived. What somebody set by hand is among it.
+    #[must_use]
+    pub fn pushes(&self) -> Vec<Push> {
+        self.inner.lock().book.told.pushes.clone()
     }
 
     /// The counters now.

@@ -1,13 +1,14 @@
 //! How a sender is set up, and what may go wrong with it.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     net::{Ipv4Addr, SocketAddr},
     time::Duration,
 };
 
 use serde::Serialize;
 
-use crate::Error;
+use crate::{Error, Warehouse};
 
 /// Whose manners a sender has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -32,8 +33,18 @@ pub struct Item {
     pub sku: String,
     /// The channel's id of it, which its payloads carry.
     pub listing: u64,
-    /// The units that are the channel's to sell.
+    /// The units that it shows at the start: the channel's to sell, until somebody tells it another
+    /// quantity.
     pub units: i64,
+}
+
+/// How many calls a channel's API answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    /// Calls a second, on average.
+    pub per_second: u32,
+    /// Calls at once after a pause.
+    pub burst: u32,
 }
 
 /// How Walmart's deliveries show that they are Walmart's: chosen when the seller subscribes.
@@ -81,6 +92,16 @@ pub struct Options {
     pub walmart_order_updates: bool,
     /// What it sells.
     pub items: Vec<Item>,
+    /// The parent product of each listing that is a variation (`WooCommerce`).
+    pub parents: BTreeMap<u64, u64>,
+    /// Listings whose stock is not managed (`WooCommerce`): no quantity of them can be set.
+    pub unmanaged: BTreeSet<u64>,
+    /// The truth that several channels share, which tells an oversell. Without one nobody looks.
+    pub warehouse: Option<Warehouse>,
+    /// The most calls that its API answers; without it there is no limit.
+    pub rate: Option<Rate>,
+    /// How long a feed waits before it is worked through (Walmart). Never scaled.
+    pub feed_after: Duration,
     /// Full webhook URLs (`http://` only), the primary first. A retry goes to the next one. With none,
     /// nothing is subscribed and nothing is sent.
     pub targets: Vec<String>,
@@ -126,6 +147,11 @@ impl Options {
             walmart_auth: WalmartAuth::default(),
             walmart_order_updates: false,
             items: Vec::new(),
+            parents: BTreeMap::new(),
+            unmanaged: BTreeSet::new(),
+            warehouse: None,
+            rate: None,
+            feed_after: Duration::from_millis(500),
             targets: Vec::new(),
             orders_per_second: 0.0,
             moves_per_second: 0.0,
@@ -201,6 +227,16 @@ pub struct Faults {
     pub api_error: f64,
     /// An API call is carried out, and then the connection drops without an answer.
     pub api_answer_lost: f64,
+    /// The same of calls that set quantities alone.
+    pub push_answer_lost: f64,
+    /// A row of a bulk call is not carried out, and the answer is a success that says so.
+    pub row_error: f64,
+    /// A row of a feed is reported as taken, and was not (Walmart).
+    pub report_lies: f64,
+    /// A feed is refused as a whole, and its report does not say for which row (Walmart).
+    pub feed_error: f64,
+    /// Something moves between a count and the moment at which it is applied, so that it is not (Odoo).
+    pub conflict: f64,
 }
 
 impl Default for Faults {
@@ -220,6 +256,11 @@ impl Default for Faults {
             change_after_max: Duration::from_secs(2),
             api_error: 0.0,
             api_answer_lost: 0.0,
+            push_answer_lost: 0.0,
+            row_error: 0.0,
+            report_lies: 0.0,
+            feed_error: 0.0,
+            conflict: 0.0,
         }
     }
 }

@@ -7,11 +7,15 @@ use std::{
 };
 
 use hyper::Uri;
-use tokio::sync::{Semaphore, watch};
+use tokio::{
+    sync::{Semaphore, watch},
+    time::Instant,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     Faults, Options, Stats, Subscription,
+    allowance::Allowance,
     book::{Book, Change},
     courier::{self, Job},
     dialect::Dialect,
@@ -20,6 +24,7 @@ use super::{
 use crate::{
     Error,
     clock::{self, Millis},
+    options::Outage,
     random::{Random, name_hash},
     store::courier::HttpClient,
 };
@@ -35,6 +40,8 @@ pub(super) struct Inner {
     pub(super) pace: watch::Sender<f64>,
     /// Receipts, transfers and scraps per second.
     pub(super) move_pace: watch::Sender<f64>,
+    /// What the API does to calls.
+    pub(super) outage: watch::Sender<Outage>,
     pub(super) stop: CancellationToken,
     pub(super) tasks: TaskTracker,
     pub(super) client: HttpClient,
@@ -60,6 +67,8 @@ pub(super) struct State {
     pub(super) shifts: Random,
     /// What goes wrong with calls of the API.
     pub(super) mishaps: Random,
+    /// How many more calls the API answers now.
+    pub(super) allowance: Option<Allowance>,
     /// Decides, with a webhook's key, its id and what goes wrong with it.
     seed: u64,
 }
@@ -72,9 +81,8 @@ impl State {
     ) -> Mutex<Self> {
         let seed = options.seed ^ name_hash(&options.name);
         let stream = |of| Random::new(seed ^ name_hash(of));
-        let id_base = 1000 * (1 + stream("ids").below(9000));
         let mut state = Self {
-            book: Book::new(&options.items, id_base),
+            book: Book::new(options),
             dialect,
             log: Log::new(options.webhooks_kept_max),
             stats: Stats::default(),
@@ -86,6 +94,7 @@ impl State {
             customers: stream("customers"),
             shifts: stream("shifts"),
             mishaps: stream("mishaps"),
+            allowance: options.rate.map(|rate| Allowance::full(rate, Instant::now())),
             seed,
         };
         state.subscribe();
@@ -108,6 +117,13 @@ impl State {
 
     pub(super) fn is_idle(&self) -> bool {
         self.stats.webhooks_pending == 0 && self.stats.changes_due == 0
+    }
+
+    /// What the kind tells of a change.
+    pub(super) fn tell(&mut self, change: Change) -> Vec<Job> {
+        self.tally(change);
+        let notices = self.dialect.tell(&self.book, change);
+        courier::book(self, notices)
     }
 
     fn tally(&mut self, change: Change) {
@@ -145,15 +161,16 @@ impl Inner {
     ) -> Result<T, Error> {
         let (result, jobs) = self.act(|state| -> Result<(T, Vec<Job>), Error> {
             let (result, change) = change(state, clock::now_ms())?;
-            state.tally(change);
-            let State { dialect, book, .. } = state;
-            let notices = dialect.tell(book, change);
-            Ok((result, courier::book(state, notices)))
+            Ok((result, state.tell(change)))
         })?;
+        self.send(jobs);
+        Ok(result)
+    }
+
+    pub(super) fn send(self: &Arc<Self>, jobs: Vec<Job>) {
         for job in jobs {
             self.tasks.spawn(courier::deliver(Arc::clone(self), job));
         }
-        Ok(result)
     }
 
     pub(super) async fn wait_until(&self, condition: impl Fn(&State) -> bool) {

@@ -24,6 +24,11 @@ impl<Grant: Copy> Tokens<Grant> {
         (token, self.life_ms / 1000)
     }
 
+    /// None of the tokens that were handed out is good any longer.
+    pub(crate) fn expire(&mut self) {
+        self.live.values_mut().for_each(|(_, until)| *until = 0);
+    }
+
     /// What a token lets its bearer do, as long as it lives.
     pub(crate) fn grant(&self, token: &str, now: Millis) -> Option<Grant> {
         self.live.get(token).filter(|(_, until)| *until > now).map(|(grant, _)| *grant)

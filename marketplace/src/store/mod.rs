@@ -127,6 +127,12 @@ impl Store {
         self.inner.outage.send_replace(outage);
     }
 
+    /// What goes wrong by itself now.
+    #[must_use]
+    pub fn faults(&self) -> Faults {
+        self.inner.lock().faults.clone()
+    }
+
     /// What goes wrong by itself from now on.
     pub fn set_faults(&self, faults: Faults) {
         self.inner.act(|state| state.faults = faults);

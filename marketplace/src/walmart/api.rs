@@ -1,10 +1,10 @@
 //! Tokens, and the part of the Orders API that reads.
 
-use hyper::Method;
+use hyper::{Method, header::HeaderValue};
 use jiff::{Timestamp, civil::Date, tz::TimeZone};
 use serde_json::{Value, json};
 
-use super::{DAY_MS, ORDER_BASE, Seller, customer_order, parts};
+use super::{DAY_MS, ORDER_BASE, Seller, customer_order, feed::FEEDS, inventory, parts};
 use crate::{
     clock::Millis,
     sender::{
@@ -21,7 +21,8 @@ const LIMIT: usize = 100;
 /// Unless said otherwise, only orders of the last week are listed.
 const CREATED_SINCE: Millis = 7 * DAY_MS;
 
-pub(super) fn answer(seller: &mut Seller, book: &Book, call: &Call, now: Millis) -> Answer {
+pub(super) fn answer(seller: &mut Seller, book: &mut Book, call: &Call, now: Millis) -> Answer {
+    seller.feeds.work(book, now);
     let path = call.path.as_str();
     if call.method == Method::POST && path == TOKEN {
         return token(seller, call, now);
@@ -33,6 +34,12 @@ pub(super) fn answer(seller: &mut Seller, book: &Book, call: &Call, now: Millis)
     if call.header("wm_qos.correlation_id").is_none() || call.header("wm_svc.name").is_none() {
         let text = "WM_QOS.CORRELATION_ID and WM_SVC.NAME set null or not present.";
         return error(400, "INVALID_REQUEST_HEADER.GMP_GATEWAY_API", text);
+    }
+    if path.starts_with(FEEDS) {
+        return seller.feeds.answer(book, call, now);
+    }
+    if path == inventory::ONE || path.starts_with(inventory::ALL) {
+        return inventory::answer(book, call, now);
     }
     let rest = path.strip_prefix(ORDERS).filter(|_| call.method == Method::GET);
     match rest.map(|rest| rest.strip_prefix('/').unwrap_or(rest)) {
@@ -149,8 +156,22 @@ fn line_image(order: &Order, index: usize, line: &Line) -> Value {
     })
 }
 
-fn error(status: u16, code: &str, text: &str) -> Answer {
-    let category = if status == 401 { "GATEWAY" } else { "DATA" };
+/// Too many calls: when there will be a token again is said in milliseconds of the epoch.
+pub(super) fn throttled(retry_after: u32, now: Millis) -> Answer {
+    let mut answer = error(429, "REQUEST_THRESHOLD_VIOLATED.GMP_GATEWAY_API", "Too many requests");
+    let at = now.saturating_add(Millis::from(retry_after) * 1000);
+    let headers = answer.headers_mut();
+    headers.insert("x-current-token-count", HeaderValue::from(0));
+    headers.insert("x-next-replenish-time", HeaderValue::from(at));
+    answer
+}
+
+pub(super) fn error(status: u16, code: &str, text: &str) -> Answer {
+    let category = match status {
+        401 | 429 => "GATEWAY",
+        500.. => "SYSTEM",
+        _ => "DATA",
+    };
     let error = json!({
         "code": code, "description": text, "info": text, "severity": "ERROR",
         "category": category, "causes": [], "errorIdentifiers": {},

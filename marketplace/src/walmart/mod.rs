@@ -4,10 +4,15 @@
 //! `PO_LINE_AUTOCANCELLED`, or both as the newer `ORDER_UPDATES`, whose sub-type stands in one of two
 //! places. Shipping is never told. Quantities are strings. The API knows all.
 //!
-//! Source: Walmart's pages on notifications and their security, and its OAS documents of orders and
-//! tokens. How long it waits for an answer and between tries is not published: these are invented.
+//! It is told quantities item by item (`PUT /v3/inventory`) and by feeds, and sells what it was told less
+//! what open orders reserve.
+//!
+//! Source: Walmart's pages on notifications and their security, and its OAS documents of orders, inventory,
+//! feeds and tokens. How long it waits for an answer and between tries is not published: these are invented.
 
 mod api;
+mod feed;
+mod inventory;
 
 use std::time::Duration;
 
@@ -16,7 +21,8 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    clock::{Millis, utc_time},
+    clock::{Millis, now_ms, utc_time},
+    door::Refusal,
     random::name_hash,
     sender::{
         Options, WalmartAuth,
@@ -52,13 +58,18 @@ const MANNER: Manner = Manner {
 pub(crate) struct Seller {
     options: Options,
     tokens: Tokens<()>,
+    feeds: feed::Feeds,
 }
 
 impl Seller {
     pub(crate) fn new(options: &Options) -> Self {
         let seed = options.seed ^ name_hash(&options.name) ^ name_hash("tokens");
         let life = options.token_life.unwrap_or(TOKEN_LIFE);
-        Self { options: options.clone(), tokens: Tokens::new(life, seed) }
+        Self {
+            options: options.clone(),
+            tokens: Tokens::new(life, seed),
+            feeds: feed::Feeds::new(seed ^ name_hash("feeds"), options.feed_after),
+        }
     }
 
     /// The payload of this event with these lines of an order.
@@ -138,8 +149,21 @@ impl Dialect for Seller {
         }
     }
 
-    fn answer(&mut self, book: &Book, call: &Call, now: Millis) -> Answer {
+    fn answer(&mut self, book: &mut Book, call: &Call, now: Millis) -> Answer {
         api::answer(self, book, call, now)
+    }
+
+    fn refused(&self, refusal: Refusal) -> Answer {
+        match refusal {
+            Refusal::ServerError(status) => {
+                api::error(status, "SYSTEM_ERROR.GMP_GATEWAY_API", "System error")
+            }
+            Refusal::Throttled { retry_after } => api::throttled(retry_after, now_ms()),
+        }
+    }
+
+    fn expire_tokens(&mut self) {
+        self.tokens.expire();
     }
 
     fn order_name(&self, order: &Order) -> String {

@@ -103,7 +103,7 @@ fn seconds(call: &Call, name: &str) -> Result<Option<Millis>, String> {
     Ok(Some(utc.timestamp().as_second() - offset))
 }
 
-fn error(status: u16, code: &str, message: &str) -> Answer {
+pub(super) fn error(status: u16, code: &str, message: &str) -> Answer {
     let body: Value = json!({"code": code, "message": message, "data": {"status": status}});
     call::json(status, &body)
 }

@@ -8,12 +8,17 @@
 //! A real shop has one hook for each topic. Here the three share one state: they are active, fail and are
 //! disabled together.
 //!
-//! Source: the plugin's own code, `class-wc-webhook.php` and `wc-webhook-functions.php`.
+//! It is told quantities by `products/batch`, and by `products/{parent}/variations/batch`: the last one
+//! counts, whatever it showed.
+//!
+//! Source: the plugin's own code, `class-wc-webhook.php`, `wc-webhook-functions.php` and its REST
+//! controllers of products.
 
 mod api;
 mod payload;
+mod products;
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -58,6 +63,8 @@ pub(crate) struct Shop {
     secret: String,
     key: String,
     key_secret: String,
+    /// Listings whose stock is not managed.
+    unmanaged: BTreeSet<u64>,
 }
 
 impl Shop {
@@ -66,6 +73,7 @@ impl Shop {
             secret: unescaped(&options.secret),
             key: options.api_id.clone(),
             key_secret: options.api_secret.clone(),
+            unmanaged: options.unmanaged.clone(),
         }
     }
 }
@@ -130,13 +138,16 @@ impl Dialect for Shop {
         Some(Handshake { request, proves: Box::new(|status, _| status == StatusCode::OK) })
     }
 
-    fn answer(&mut self, book: &Book, call: &Call, _now: Millis) -> Answer {
+    fn answer(&mut self, book: &mut Book, call: &Call, now: Millis) -> Answer {
         let by_query = || {
             let (key, secret) = (call.param("consumer_key"), call.param("consumer_secret"));
             Some((key?.to_owned(), secret?.to_owned()))
         };
         let user = call.basic().or_else(by_query);
         let known = user.is_some_and(|(key, secret)| key == self.key && secret == self.key_secret);
+        if products::are_asked(call) {
+            return products::answer(self, book, call, (known, now));
+        }
         api::answer(book, call, known)
     }
 }

@@ -69,8 +69,8 @@ fn line(line: &Line) -> Value {
     json!({
         "id": line.id,
         "name": format!("{} – schön", line.sku),
-        "product_id": line.listing,
-        "variation_id": 0,
+        "product_id": line.parent.unwrap_or(line.listing),
+        "variation_id": if line.parent.is_some() { line.listing } else { 0 },
         "quantity": line.ordered,
         "tax_class": "",
         "subtotal": money(line.ordered),
@@ -92,8 +92,8 @@ pub(super) fn refund(order: &Order, refund: &Refund) -> Value {
     let lines: Vec<Value> = order.lines.get(refund.line).into_iter().map(|line| json!({
         "id": refund.id * 10,
         "name": format!("{} – schön", line.sku),
-        "product_id": line.listing,
-        "variation_id": 0,
+        "product_id": line.parent.unwrap_or(line.listing),
+        "variation_id": if line.parent.is_some() { line.listing } else { 0 },
         "quantity": -refund.quantity,
         "sku": line.sku,
         "meta_data": [{"id": refund.id * 10, "key": "_refunded_item_id", "value": line.id.to_string()}],

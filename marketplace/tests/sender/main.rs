@@ -11,5 +11,6 @@ mod generic;
 mod odoo;
 mod sending;
 mod support;
+mod told;
 mod walmart;
 mod woocommerce;

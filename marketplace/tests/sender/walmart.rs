@@ -177,3 +177,77 @@ async fn the_api_wants_a_token_and_its_headers() {
     let url = format!("{}/v3/token", sender.url());
     assert_eq!(call("POST", &url, &[], "grant_type=client_credentials").await.unwrap().status, 401);
 }
+
+async fn put(sender: &Sender, token: &str, sku: &str, body: Value) -> Answered {
+    let headers = [
+        ("WM_SEC.ACCESS_TOKEN", token),
+        ("WM_QOS.CORRELATION_ID", "1"),
+        ("WM_SVC.NAME", "Walmart Marketplace"),
+    ];
+    let url = format!("{}/v3/inventory?sku={sku}", sender.url());
+    call("PUT", &url, &headers, &body.to_string()).await.unwrap()
+}
+
+fn told(sku: &str, amount: i64) -> Value {
+    json!({"sku": sku, "quantity": {"unit": "EACH", "amount": amount}})
+}
+
+/// A channel that shows what it is told, and not what it is told less what is reserved, hides a seller who
+/// deducts open orders twice, or not at all.
+#[tokio::test]
+async fn what_is_reserved_is_taken_off() {
+    let warehouse = marketplace::Warehouse::open([("MUG", 5)]);
+    let options = Options { warehouse: Some(warehouse.clone()), ..walmart() };
+    let sender = Sender::start(options).await.unwrap();
+    let token = token(&sender).await;
+    let first = sender.sell(&[("MUG", 2)]).unwrap();
+    let answer = put(&sender, &token, "MUG", told("MUG", 6)).await;
+    assert_eq!((answer.status, answer.body), (200, told("MUG", 6)));
+    let node = |body: Value| {
+        let of = |name: &str| body["nodes"][0][name]["amount"].as_i64().unwrap();
+        (of("inputQty"), of("availToSellQty"), of("reservedQty"))
+    };
+    let single = get(&sender, &token, "/v3/inventories/MUG").await.body;
+    assert_eq!((node(single), sender.available("MUG")), ((6, 4, 2), Some(4)));
+    sender.ship(first).unwrap();
+    let single = get(&sender, &token, "/v3/inventories/MUG").await.body;
+    assert_eq!(node(single), (4, 4, 0));
+    assert!(sender.sell(&[("MUG", 5)]).is_err());
+    sender.sell(&[("MUG", 4)]).unwrap();
+    assert_eq!(warehouse.oversold_units(), 1);
+    let page = get(&sender, &token, "/v3/inventories?limit=1").await.body;
+    assert_eq!(page["elements"]["inventories"][0]["sku"], "MUG");
+    let cursor = page["meta"]["nextCursor"].as_str().unwrap();
+    let next = format!("/v3/inventories?limit=1&nextCursor={cursor}");
+    let page = get(&sender, &token, &next).await.body;
+    assert_eq!(
+        (&page["elements"]["inventories"][0]["sku"], &page["meta"]["nextCursor"]),
+        (&json!("TEE"), &Value::Null)
+    );
+    let told_to = sender.pushes();
+    assert_eq!((told_to.len(), told_to[0].to), (1, 4));
+    for (sku, body, status) in
+        [("NO", told("NO", 1), 404), ("MUG", told("TEE", 1), 400), ("MUG", told("MUG", -1), 400)]
+    {
+        let refused = put(&sender, &token, sku, body).await;
+        assert_eq!((refused.status, refused.body["errors"][0]["code"].is_string()), (status, true));
+    }
+}
+
+/// The limit must be told as Walmart tells it, and a token must end.
+#[tokio::test]
+async fn too_many_calls_and_old_tokens_are_refused() {
+    let rate = Some(marketplace::sender::Rate { per_second: 1, burst: 2 });
+    let sender = Sender::start(Options { rate, ..walmart() }).await.unwrap();
+    let token = token(&sender).await;
+    sender.expire_tokens();
+    assert_eq!(put(&sender, &token, "MUG", told("MUG", 1)).await.status, 401);
+    let refused = put(&sender, &token, "MUG", told("MUG", 1)).await;
+    assert_eq!(
+        (refused.status, &refused.headers["x-current-token-count"]),
+        (429, &"0".parse().unwrap())
+    );
+    let at: i64 = refused.headers["x-next-replenish-time"].to_str().unwrap().parse().unwrap();
+    assert!((0..=2_000).contains(&(at - marketplace::clock::now_ms())), "{at}");
+    assert!(sender.pushes().is_empty());
+}

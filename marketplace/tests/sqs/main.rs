@@ -8,6 +8,7 @@
 
 mod account;
 mod faults;
+mod listings;
 mod messages;
 mod orders;
 mod signing;

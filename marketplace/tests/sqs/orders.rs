@@ -25,7 +25,7 @@ fn unlimited(options: Options) -> Options {
     Options { search_rate, order_rate, search_lag, whole_seconds: false, ..options }
 }
 
-fn form(account: &Account) -> String {
+pub(crate) fn form(account: &Account) -> String {
     let Options { client_id, client_secret, .. } = account.options();
     format!(
         "grant_type=refresh_token&refresh_token=Atzr%7Csimulated&client_id={client_id}\
@@ -33,7 +33,7 @@ fn form(account: &Account) -> String {
     )
 }
 
-async fn log_in(account: &Account, form: String) -> Answered {
+pub(crate) async fn log_in(account: &Account, form: String) -> Answered {
     let request = Request::post(format!("{}/auth/o2/token", account.endpoint()))
         .header("content-type", "application/x-www-form-urlencoded")
         .body(Full::new(Bytes::from(form)))
@@ -41,7 +41,7 @@ async fn log_in(account: &Account, form: String) -> Answered {
     send(request).await.unwrap()
 }
 
-async fn token(account: &Account) -> String {
+pub(crate) async fn token(account: &Account) -> String {
     let answer = log_in(account, form(account)).await;
     assert_eq!(answer.status, 200);
     answer.body["access_token"].as_str().unwrap().to_owned()

@@ -70,7 +70,8 @@ impl Answer {
 
     /// The status, and the message where the body has one at a usual place. Nothing else of the body: it
     /// may hold a customer's data, or a traceback.
-    fn complaint(&self) -> String {
+    #[must_use]
+    pub fn complaint(&self) -> String {
         let body: Value = serde_json::from_slice(&self.body).unwrap_or_default();
         let places = [
             "/errors/0/longMessage",

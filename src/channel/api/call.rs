@@ -42,6 +42,18 @@ impl Call {
         Self::new(Method::POST, path)
     }
 
+    /// A PUT to a path that is encoded already.
+    #[must_use]
+    pub fn put(path: &str) -> Self {
+        Self::new(Method::PUT, path)
+    }
+
+    /// A PATCH of a path that is encoded already.
+    #[must_use]
+    pub fn patch(path: &str) -> Self {
+        Self::new(Method::PATCH, path)
+    }
+
     fn new(method: Method, path: &str) -> Self {
         let (headers, body) = (HeaderMap::new(), Bytes::new());
         Self { method, target: path.into(), headers, body, fault: None }

@@ -9,7 +9,7 @@ use hyper::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::channel::api::{Answer, Api, Broken, Call, millis};
+use crate::channel::api::{Answer, Api, Call, millis};
 use crate::channel::outcome::{Answered, Calls, Place, PushError, Quantities, Row, RowOutcome};
 use crate::config;
 
@@ -103,10 +103,7 @@ impl Client {
 
     async fn call(&self, query: &str, variables: &Value) -> Result<Answered<Value>, PushError> {
         let call = call(&self.path, self.token.expose(), query, variables);
-        let answer = self.api.send(call).await.map_err(|broken| match broken {
-            Broken::Invalid(why) | Broken::Unsent(why) => PushError::Refused(why),
-            broken => PushError::Unknown(broken.to_string()),
-        })?;
+        let answer = self.api.send(call).await?;
         check_status(&answer)?;
         let answer: GraphQl = serde_json::from_slice(&answer.body)
             .map_err(|error| PushError::Unknown(format!("the answer is no GraphQL: {error}")))?;

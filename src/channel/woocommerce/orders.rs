@@ -7,7 +7,7 @@
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::api::{Answer, Api, ApiError, Call, Credential, Listed};
+use crate::channel::api::{Answer, Api, ApiError, Call, Credential, Listed};
 use crate::{clock, config};
 
 /// Orders of a page: what the API allows.

@@ -2,8 +2,9 @@
 
 use bytes::Bytes;
 
-use super::api::{Answer, Api, ApiError, Call, Credential};
-use super::token::{self, ClientIn, Grant, Token};
+use crate::channel::PushError;
+use crate::channel::api::{Answer, Api, ApiError, Call, Credential};
+use crate::channel::token::{self, ClientIn, Grant, Token};
 use crate::{clock, config};
 
 const PATH: &str = "/sell/fulfillment/v1/order";
@@ -92,9 +93,20 @@ impl Ebay {
     }
 
     async fn of_seller(&self, call: impl Fn() -> Call + Send + Sync) -> Result<Answer, ApiError> {
+        self.seller()?.call(&self.api, |token| call().bearer(token)).await
+    }
+
+    /// A call that changes something of the seller's.
+    pub(super) async fn change(
+        &self,
+        call: impl Fn() -> Call + Send + Sync,
+    ) -> Result<Answer, PushError> {
+        self.seller()?.change(&self.api, |token| call().bearer(token)).await
+    }
+
+    fn seller(&self) -> Result<&Token, ApiError> {
         let missing = || ApiError::Unauthorised("no seller granted a refresh token".into());
-        let seller = self.seller.as_ref().ok_or_else(missing)?;
-        seller.call(&self.api, |token| call().bearer(token)).await
+        self.seller.as_ref().ok_or_else(missing)
     }
 }
 

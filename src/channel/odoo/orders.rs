@@ -8,7 +8,7 @@
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::api::{Api, ApiError, Call, Credential, Listed};
+use crate::channel::api::{Answer, Api, ApiError, Broken, Call, Credential, Listed};
 use crate::{clock, config};
 
 /// Records of a page.
@@ -63,6 +63,8 @@ impl Odoo {
             "location_id",
             "location_dest_id",
             "origin",
+            "reference",
+            "is_inventory",
             "date",
             "write_date",
         ];
@@ -139,11 +141,21 @@ impl Odoo {
 
     /// The records of a model. `id` is among the fields always.
     async fn search(&self, model: &str, asked: &Value) -> Result<Bytes, ApiError> {
+        self.call(model, "search_read", asked).await?.success()
+    }
+
+    /// Calls a method of a model with named arguments.
+    pub(super) async fn call(
+        &self,
+        model: &str,
+        method: &str,
+        arguments: &Value,
+    ) -> Result<Answer, Broken> {
         let of = &self.settings;
-        let call = Call::post("/json/2").segment(model).segment("search_read");
-        let call = call.bearer(of.key.expose()).json(asked);
+        let call = Call::post("/json/2").segment(model).segment(method);
+        let call = call.bearer(of.key.expose()).json(arguments);
         let named = |call: Call, name: &String| call.header("X-Odoo-Database", name);
-        self.api.send(of.database.iter().fold(call, named)).await?.success()
+        self.api.send(of.database.iter().fold(call, named)).await
     }
 }
 

@@ -3,69 +3,25 @@
 use bytes::Bytes;
 use channels::amazon::poll::INCLUDED_DATA;
 
-use super::api::{Api, ApiError, Call, Credential};
-use super::token::{self, ClientIn, Grant, Token};
-use crate::{clock, config};
+use super::{Account, Settings};
+use crate::channel::api::{Answer, ApiError, Call};
+use crate::clock;
 
 const PATH: &str = "/orders/2026-01-01/orders";
 /// Orders of a page: what the API allows.
 const PAGE: &str = "100";
-/// Calls without one are refused. The form is Amazon's.
-const USER_AGENT: &str = concat!("stockraft/", env!("CARGO_PKG_VERSION"), " (Language=Rust)");
-
-/// How to reach Amazon.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// `https://sellingpartnerapi-{na|eu|fe}.amazon.com`.
-    pub base_url: String,
-    /// `https://api.amazon.com/auth/o2/token`.
-    pub token_url: String,
-    /// The application's id.
-    pub client_id: String,
-    /// Its secret.
-    pub client_secret: Credential,
-    /// What the seller granted it.
-    pub refresh_token: Credential,
-    /// The marketplaces whose orders are asked for.
-    pub marketplaces: Vec<String>,
-}
-
-impl Settings {
-    /// As the config says; `None` if something is missing there.
-    #[must_use]
-    pub fn of(api: &config::Api) -> Option<Self> {
-        Some(Self {
-            base_url: api.base_url.clone(),
-            token_url: api.token_url("amazon"),
-            client_id: api.client_id.clone()?,
-            client_secret: api.client_secret.as_ref()?.into(),
-            refresh_token: api.refresh_token.as_ref()?.into(),
-            marketplaces: api.marketplaces.clone(),
-        })
-    }
-}
 
 /// A seller's orders.
 pub struct Orders {
-    api: Api,
-    token: Token,
+    account: Account,
     marketplaces: String,
 }
 
 impl Orders {
     /// Nobody is asked yet. The error says what is wrong with a URL.
-    pub fn new(settings: Settings) -> Result<Self, String> {
-        let api = Api::new(&settings.base_url)?;
+    pub fn new(settings: &Settings) -> Result<Self, String> {
         let marketplaces = settings.marketplaces.join(",");
-        let token = Token::new(token::Settings {
-            url: settings.token_url,
-            client_id: settings.client_id,
-            client_secret: settings.client_secret,
-            client_in: ClientIn::Form,
-            grant: Grant::RefreshToken { token: settings.refresh_token, scope: None },
-            dress: std::convert::identity,
-        })?;
-        Ok(Self { api, token, marketplaces })
+        Ok(Self { account: Account::new(settings)?, marketplaces })
     }
 
     /// One order; `None` if Amazon does not know it. Allowed twice a second.
@@ -86,15 +42,8 @@ impl Orders {
         self.send(call).await?.success()
     }
 
-    async fn send(
-        &self,
-        call: impl Fn() -> Call + Send + Sync,
-    ) -> Result<super::api::Answer, ApiError> {
-        let dressed = |token: &str| {
-            let call = call().query("includedData", INCLUDED_DATA).header("user-agent", USER_AGENT);
-            call.header("x-amz-access-token", token)
-        };
-        self.token.call(&self.api, dressed).await
+    async fn send(&self, call: impl Fn() -> Call + Send + Sync) -> Result<Answer, ApiError> {
+        self.account.send(|| call().query("includedData", INCLUDED_DATA)).await
     }
 }
 
@@ -111,13 +60,15 @@ mod tests {
             said(200, if asked.target == "/token" { r#"{"access_token":"Atza|1"}"# } else { "{}" })
         })
         .await;
-        let orders = Orders::new(Settings {
+        let orders = Orders::new(&Settings {
             base_url: fake.url.clone(),
             token_url: format!("{}/token", fake.url),
             client_id: "amzn1.app".into(),
             client_secret: "secret".into(),
             refresh_token: "Atzr|1".into(),
             marketplaces: vec!["ATVPDKIKX0DER".into(), "A2EUQ1WTGCTBG2".into()],
+            seller_id: "A0SELLER".into(),
+            applied_within: std::time::Duration::ZERO,
         })
         .unwrap();
         orders.order("114-1234567-1234567").await.unwrap();

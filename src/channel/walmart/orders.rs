@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 
-use super::api::{Answer, Api, ApiError, Call, Credential};
-use super::token::{self, ClientIn, Grant, Token};
-use crate::{clock, config};
+use super::{Seller, Settings};
+use crate::channel::api::{Answer, ApiError, Call};
+use crate::clock;
 
 const PATH: &str = "/v3/orders";
 /// Orders of a page: what the API allows.
@@ -13,51 +13,15 @@ const PAGE: &str = "200";
 /// that differ. Its own default, a week, would hide late changes of older orders.
 const CREATED_MS: u64 = (180 * 24 - 1) * 3_600_000;
 
-/// How to reach Walmart.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// `https://marketplace.walmartapis.com`.
-    pub base_url: String,
-    /// `https://marketplace.walmartapis.com/v3/token`.
-    pub token_url: String,
-    /// The application's id.
-    pub client_id: String,
-    /// Its secret.
-    pub client_secret: Credential,
-}
-
-impl Settings {
-    /// As the config says; `None` if something is missing there.
-    #[must_use]
-    pub fn of(api: &config::Api) -> Option<Self> {
-        Some(Self {
-            base_url: api.base_url.clone(),
-            token_url: api.token_url("walmart"),
-            client_id: api.client_id.clone()?,
-            client_secret: api.client_secret.as_ref()?.into(),
-        })
-    }
-}
-
 /// A seller's orders.
 pub struct Orders {
-    api: Api,
-    token: Token,
+    seller: Seller,
 }
 
 impl Orders {
     /// Nobody is asked yet. The error says what is wrong with a URL.
-    pub fn new(settings: Settings) -> Result<Self, String> {
-        let api = Api::new(&settings.base_url)?;
-        let token = Token::new(token::Settings {
-            url: settings.token_url,
-            client_id: settings.client_id,
-            client_secret: settings.client_secret,
-            client_in: ClientIn::Basic,
-            grant: Grant::ClientCredentials { scope: None },
-            dress: dressed,
-        })?;
-        Ok(Self { api, token })
+    pub fn new(settings: &Settings) -> Result<Self, String> {
+        Ok(Self { seller: Seller::new(settings)? })
     }
 
     /// One order by its purchase order's id; `None` if Walmart does not know it.
@@ -72,7 +36,7 @@ impl Orders {
         since_ms: u64,
         page: Option<&str>,
     ) -> Result<Option<Bytes>, ApiError> {
-        let next = page.map(|page| self.api.next_query(PATH, page)).transpose()?;
+        let next = page.map(|page| self.seller.api.next_query(PATH, page)).transpose()?;
         let created_ms = clock::now_ms().saturating_sub(CREATED_MS);
         let first = || {
             Call::get(PATH)
@@ -87,20 +51,8 @@ impl Orders {
     }
 
     async fn send(&self, call: impl Fn() -> Call + Send + Sync) -> Result<Answer, ApiError> {
-        let dressed = |token: &str| dressed(call()).header("WM_SEC.ACCESS_TOKEN", token);
-        self.token.call(&self.api, dressed).await
+        self.seller.send(call).await
     }
-}
-
-/// What Walmart wants in each call, that for a token included. Without `Accept` it answers XML.
-fn dressed(call: Call) -> Call {
-    let mut random = [0; 16];
-    // An id that is not random is a call that support finds less easily.
-    let _ = getrandom::fill(&mut random);
-    let id = uuid::Builder::from_random_bytes(random).into_uuid();
-    call.header("WM_QOS.CORRELATION_ID", &id.to_string())
-        .header("WM_SVC.NAME", "Walmart Marketplace")
-        .header("Accept", "application/json")
 }
 
 #[cfg(test)]
@@ -116,11 +68,13 @@ mod tests {
             }
         })
         .await;
-        let orders = Orders::new(Settings {
+        let orders = Orders::new(&Settings {
             base_url: fake.url.clone(),
             token_url: format!("{}/v3/token", fake.url),
             client_id: "id".into(),
             client_secret: "secret".into(),
+            feeds: super::super::FeedType::Inventory,
+            adds_reserved: true,
         });
         (orders.unwrap(), fake)
     }

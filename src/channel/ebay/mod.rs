@@ -1,0 +1,6 @@
+//! eBay.
+
+mod orders;
+pub mod quantities;
+
+pub use orders::{Ebay, Settings};

@@ -1,0 +1,6 @@
+//! Odoo.
+
+mod orders;
+pub mod quantities;
+
+pub use orders::{Odoo, Settings};

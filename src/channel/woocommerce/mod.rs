@@ -1,0 +1,6 @@
+//! `WooCommerce`.
+
+mod orders;
+pub mod quantities;
+
+pub use orders::{Orders, Settings};
