@@ -86,6 +86,7 @@ struct Findings {
     dropped: u64,
     duplicates_sent: u64,
     books: Differences,
+    told: Vec<String>,
     listings: u64,
     too_many_shown: Vec<String>,
     misbelieved: Vec<String>,
@@ -116,6 +117,9 @@ pub(super) async fn give(
         findings.duplicates_sent += stats.duplicates;
         findings.dropped += stats.webhooks_dropped;
     }
+    let told = stores.iter().map(|store| (store.options().name.clone(), store.stats().rows));
+    let told = told.chain(others.told()).map(|(name, rows)| format!("{name} {rows}"));
+    findings.told = told.collect();
     for tally in others.tallies() {
         findings.sent += tally.sent;
         findings.acknowledged += tally.acknowledged;
@@ -199,7 +203,8 @@ impl Findings {
              acknowledged             {}\n  given up by the sender   {}\n  \
              never sent               {}\n  \
              order lines checked      {}\n  lost                     {}\n  \
-             doubled                  {}\n  listings checked         {}\n  showing too many         {}\n  \
+             doubled                  {}\n  quantities told          {}\n  \
+             listings checked         {}\n  showing too many         {}\n  \
              believed wrongly         {}\n  \
              units held back          {}\n  \
              oversold units           {}\n  worst consistency window {} ms\n  \
@@ -212,6 +217,7 @@ impl Findings {
             self.books.lines,
             self.books.lost.len(),
             self.books.doubled.len(),
+            self.told.join(", "),
             self.listings,
             self.too_many_shown.len(),
             self.misbelieved.len(),
