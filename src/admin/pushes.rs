@@ -47,7 +47,6 @@ pub(super) fn questions() -> OpenApiRouter<Admin> {
     OpenApiRouter::new()
         .routes(routes!(channels::list))
         .routes(routes!(channels::get))
-        .routes(routes!(channels::policies))
         .routes(routes!(failures))
 }
 
@@ -55,7 +54,6 @@ pub(super) fn questions() -> OpenApiRouter<Admin> {
 pub(super) fn operations() -> OpenApiRouter<Admin> {
     OpenApiRouter::new()
         .routes(routes!(channels::put))
-        .routes(routes!(channels::put_policies))
         .routes(routes!(pause))
         .routes(routes!(resume))
         .routes(routes!(push))

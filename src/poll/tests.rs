@@ -109,6 +109,9 @@ fn bench() -> Bench {
             dedup_window_ms: 86_400_000,
             rate_milli: 1_000,
             burst: 1,
+            per_day: 0,
+            compares: true,
+            shadow: false,
             settings: BTreeMap::new(),
         },
     };
@@ -141,8 +144,9 @@ impl Bench {
         let mut state = self.poller.cluster.state.lock().unwrap();
         for sequence in self.inbox.last_agreed(lane) + 1..=self.inbox.last_written(lane) {
             let place = Place { lane, sequence };
-            let deliveries = self.inbox.read(place).unwrap().unwrap().to_vec();
-            let segment = Segment { origin: self.inbox.origin(), lane, sequence, deliveries };
+            let deliveries = self.inbox.read(place).unwrap().unwrap().deliveries.to_vec();
+            let segment =
+                Segment { origin: self.inbox.origin(), lane, sequence, durable_ms: 0, deliveries };
             self.index += 1;
             state.apply(Stamp { index: self.index, now: NOW }, Command::Segment(segment));
             self.inbox.mark_agreed(place);

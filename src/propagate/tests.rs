@@ -3,7 +3,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use cluster::{Member, MemberStatus, Role, Status};
-use state::allocation::{Mode, Policy};
+use state::allocation::Policy;
 use state::channel::Definition;
 use state::command::{Asked as Request, ListingSpec, MovementRequest, Movements};
 use state::ledger::Kind;
@@ -254,9 +254,8 @@ fn world(definition: Definition, voters: u64, skus: usize) -> Node {
     };
     let node = Node { id: 1, world: Arc::new(Mutex::new(world)), changed: watch::Sender::new(0) };
     node.apply(Command::PutChannel { name: CHANNEL.into(), definition });
-    let (weights, buffers) = (BTreeMap::new(), BTreeMap::new());
-    let policy = Policy { sku: "*".into(), mode: Mode::Shared, weights, buffers };
-    node.apply(Command::PutPolicies(vec![policy]));
+    let policy = Policy { sku: "*".into(), ..Policy::default() };
+    node.apply(Command::PutPolicies { policies: vec![policy], replaces: None });
     let spec = |n: usize| ListingSpec { id: format!("id-{n}"), ..ListingSpec::default() };
     let rows: Vec<_> = (0..skus).map(|n| (sku(n), CHANNEL.to_string(), spec(n))).collect();
     for some in rows.chunks(1_000) {

@@ -13,6 +13,7 @@ use state::channel::Definition;
 use state::command::{Asked, Command, ListingSpec, MovementRequest, Movements, Outcome, Settled};
 use state::ledger::Kind;
 use state::limits::{self, DAY_MS, INTENT_SKUS_MAX, REQUEST_MOVEMENTS_MAX};
+use state::origin::Lane;
 use state::policy::{Mode, Policy};
 use state::reply::{Intended, Step};
 use state::{Reply, Stamp, State};
@@ -78,6 +79,9 @@ impl Bench {
             dedup_window_ms: limits::DEDUP_WINDOW_DEFAULT_MS,
             rate_milli: 2_000,
             burst: 40,
+            per_day: 0,
+            compares: true,
+            shadow: false,
             settings: BTreeMap::new(),
         };
         let channels = CHANNELS.map(|name| (name.to_string(), definition.clone())).into();
@@ -99,13 +103,14 @@ impl Bench {
             }
             for (channel, epoch) in [epochs, epochs].concat() {
                 let skus = some.iter().map(|n| sku(*n)).collect();
-                let command = Command::Intend { channel: channel.into(), epoch, skus };
+                let (channel, lane) = (channel.to_string(), Lane::Urgent);
+                let command = Command::Intend { channel: channel.clone(), epoch, lane, skus };
                 let Reply::Intended(intended) = self.apply(command) else {
                     return Err("nothing was intended".into());
                 };
                 let outcomes = intended.into_iter().map(settled).collect();
-                let (channel, intent) = (channel.to_string(), self.index);
-                self.apply(Command::Settle { channel, epoch, intent, outcomes });
+                let (intent, calls) = (self.index, 1);
+                self.apply(Command::Settle { channel, epoch, lane, intent, calls, outcomes });
             }
         }
         Ok(())

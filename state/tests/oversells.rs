@@ -24,7 +24,7 @@
 
 mod common;
 
-use common::{definition, delivery, image, movements, policy, request, settle};
+use common::{definition, delivery, image, intend, movements, policy, request, settle};
 use state::allocation::{Mode, Policy};
 use state::command::{Command, Delivery, ListingSpec, Settled};
 use state::ledger::Kind;
@@ -366,8 +366,7 @@ impl World {
         if self.markets[at].push.is_some() {
             return;
         }
-        let (channel, epoch) = (NAMES[at].into(), self.markets[at].epoch);
-        let intend = Command::Intend { channel, epoch, skus: vec![SKU.into()] };
+        let intend = intend(NAMES[at], self.markets[at].epoch, SKU);
         let Reply::Intended(intended) = self.apply(intend) else { panic!() };
         match intended.into_iter().next().map(|next| next.step) {
             None => {}

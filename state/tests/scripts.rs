@@ -157,7 +157,13 @@ impl Player {
                 let origin = Origin { node: 9, incarnation: 1 };
                 let sequence = self.node.state.data().origins.last(origin, Lane::Urgent) + 1;
                 let deliveries = vec![delivery(&id, channel, self.node.now, vec![fact])];
-                Command::Segment(Segment { origin, lane: Lane::Urgent, sequence, durable_ms: 0, deliveries })
+                Command::Segment(Segment {
+                    origin,
+                    lane: Lane::Urgent,
+                    sequence,
+                    durable_ms: 0,
+                    deliveries,
+                })
             }
             ["map", sku, ref channels @ ..] => common::map(sku, channels),
             ["locations", ref names @ ..] => {
@@ -320,7 +326,7 @@ impl Player {
         let next = self.node.state.data().origins.last(origin, lane) + 1;
         let sequence = option(options, "seq").map_or(next, number);
         let deliveries = vec![delivery(id, channel, self.node.now, facts)];
-        Command::Segment(Segment { origin, lane, sequence, deliveries })
+        Command::Segment(Segment { origin, lane, sequence, durable_ms: 0, deliveries })
     }
 
     /// What a holder tells, through an inbox of its node.
@@ -335,7 +341,13 @@ impl Player {
         let sequence = self.node.state.data().origins.last(origin, Lane::Urgent) + 1;
         let id = format!("escrow {of} {serial} {}", rest.join(" "));
         let deliveries = vec![delivery(&id, "", self.node.now, vec![Fact::Escrow(told)])];
-        Command::Segment(Segment { origin, lane: Lane::Urgent, sequence, deliveries })
+        Command::Segment(Segment {
+            origin,
+            lane: Lane::Urgent,
+            sequence,
+            durable_ms: 0,
+            deliveries,
+        })
     }
 
     fn due_to(&self, nodes: &[&str]) -> String {

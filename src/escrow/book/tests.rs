@@ -25,7 +25,16 @@ fn hear(state: &mut State, told: &Told) {
     let key = key(format!("{told:?}").as_bytes());
     let delivery = Delivery { key, facts: vec![Fact::Escrow(told.clone())], ..Delivery::default() };
     let deliveries = vec![delivery];
-    apply(state, Command::Segment(Segment { origin, lane: Lane::Urgent, sequence, deliveries }));
+    apply(
+        state,
+        Command::Segment(Segment {
+            origin,
+            lane: Lane::Urgent,
+            sequence,
+            durable_ms: 0,
+            deliveries,
+        }),
+    );
 }
 
 fn told(serial: u64, what: What) -> Told {

@@ -146,13 +146,9 @@ fn in_order(told: &[i64], intended: &[i64]) -> bool {
 }
 
 fn push(log: &Log, channel: &Channel, node: u64, stop: &CancellationToken) -> JoinHandle<()> {
-    let pusher = Pusher {
-        channel: channel.clone(),
-        client: Target::new(channel).unwrap(),
-        node,
-        cluster: log.clone(),
-        measures: Arc::new(Measures::new()),
-    };
+    let client = Target::new(channel).unwrap();
+    let measures = Arc::new(Measures::new());
+    let pusher = Pusher::new(channel.clone(), client, node, log.clone(), measures);
     tokio::spawn(propagate::run(pusher, stop.clone()))
 }
 

@@ -14,8 +14,8 @@ use state::limits::{DAY_MS, HOUR_MS, LEVEL_MAX, MINUTE_MS, QUANTITY_MAX, SECOND_
 use state::order::Removal;
 use state::origin::{Lane, Origin};
 use state::policy::{Buffer, Each, Weights};
-use state::velocity::Measured;
 use state::reservation::Line;
+use state::velocity::Measured;
 use state::{Millis, Stamp};
 
 use super::{Node, START, definition, key, policy};
@@ -224,7 +224,13 @@ fn escrow(taste: Taste) -> BoxedStrategy<Command> {
         let told = Told { holder, serial, at, idempotency, what };
         let deliveries = vec![super::delivery(&id, "", at, vec![Fact::Escrow(told)])];
         let origin = Origin { node: holder.node, incarnation: 1 };
-        Command::Segment(Segment { origin, lane: Lane::Urgent, sequence: 0, durable_ms: 0, deliveries })
+        Command::Segment(Segment {
+            origin,
+            lane: Lane::Urgent,
+            sequence: 0,
+            durable_ms: 0,
+            deliveries,
+        })
     });
     let destroyed = (1..3u64, proptest::option::of(1..3u64))
         .prop_map(|(node, keeping)| Command::Destroyed { node, keeping });
