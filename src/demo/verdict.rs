@@ -39,26 +39,21 @@ pub(super) async fn settle(
         while !compare().await.is_ok_and(|found| found.are_none()) {
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
-        rest(nodes).await;
         let each = i64::try_from(stores.len() + others.shown().count()).unwrap_or(0);
         (0..SKUS).for_each(|n| warehouse.receive(&sku(n), each));
         while let Err(error) = receive(nodes, "closing", each).await {
             tracing::debug!(error, "the last receipt is not booked yet");
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
-        rest(nodes).await;
+        while !at_rest(nodes).await {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
     };
     let settled = tokio::time::timeout(most, rest).await.is_ok();
     if !settled {
         say(&format!("after {} s something is still on its way", most.as_secs()));
     }
     settled
-}
-
-async fn rest(nodes: &Nodes) {
-    while !at_rest(nodes).await {
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
 }
 
 /// All nodes are at one index with empty inboxes, and no channel waits for a push.
