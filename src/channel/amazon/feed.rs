@@ -15,10 +15,10 @@ use hyper::Uri;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::quantities::{Client, availability, complaint, taken, unreadable};
+use super::quantities::{Client, availability, complaint, taken};
 use crate::channel::api::{Answer, Api, Call};
 use crate::channel::outcome::{Answered, PushError, Row, RowOutcome};
-use crate::channel::pushed::wait_of;
+use crate::channel::pushed::{read, wait_of};
 
 const FEEDS: &str = "/feeds/2021-06-30/feeds";
 const DOCUMENTS: &str = "/feeds/2021-06-30/documents";
@@ -185,7 +185,7 @@ impl Client {
             Some("GZIP") => unpacked(&body).map_err(PushError::Unknown)?,
             Some(other) => return Err(PushError::Unknown(format!("{other:?} is not spoken"))),
         };
-        serde_json::from_slice(&body).map_err(unreadable)
+        read(&body)
     }
 
     /// As long as no feed is made of it, an upload changes nothing.
@@ -215,7 +215,7 @@ impl Client {
         {
             return Err(PushError::Refused(why));
         }
-        serde_json::from_slice(&taken(answer)?).map_err(unreadable)
+        read(&taken(answer)?)
     }
 }
 
