@@ -15,7 +15,6 @@ use tokio_util::task::TaskTracker;
 
 use crate::admin::{self, Admin};
 use crate::channel::source::Source;
-use crate::channel::target;
 use crate::channel::{self, Meant, Target};
 use crate::config::{self, Channel, Config};
 use crate::endpoint::{self, Endpoint};
@@ -223,7 +222,7 @@ struct Sources<'a> {
 impl Sources<'_> {
     /// Starts what pushes to a channel, asks it and takes from its queue.
     fn start(&self, channel: &Channel, tasks: &TaskTracker, stop: &impl Fn() -> CancellationToken) {
-        if target::is_pushed(&channel.kind) && channel.api.is_some() {
+        if channel.pushes() {
             self.push(channel, tasks, stop());
         }
         if let Some(source) = Source::new(channel) {

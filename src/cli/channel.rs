@@ -80,7 +80,7 @@ async fn channels(target: &Target) -> Option<BTreeSet<String>> {
 }
 
 /// All rows of a file, or the first fault of it with its line.
-fn read(path: &Path, channels: Option<&BTreeSet<String>>) -> Result<Vec<Value>, String> {
+pub(super) fn read(path: &Path, channels: Option<&BTreeSet<String>>) -> Result<Vec<Value>, String> {
     let name = path.display();
     let rows = Rows::open(path)?;
     if let Some(columns) = rows.columns() {

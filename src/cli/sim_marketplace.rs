@@ -41,7 +41,7 @@ pub(super) struct Options {
     #[arg(long)]
     secret: Option<String>,
     /// What it sells: so many SKUs, or a file with the columns sku and, perhaps, quantity and parent (the
-    /// product that a WooCommerce variation belongs to).
+    /// product of which it is a variation).
     #[arg(long, value_name = "FILE|N", default_value = "10")]
     items: String,
     /// Units of each SKU that it shows at the start, where the file says nothing. Without it none where a node

@@ -39,6 +39,9 @@ pub struct Channel {
     pub location: String,
     /// How to reach its API; without it nothing is pushed, fetched or polled.
     pub api: Option<Api>,
+    /// Whether it is told quantities; false for one that is only listened to and asked.
+    #[serde(default = "yes")]
+    pub push: bool,
     /// What the channel allows.
     #[serde(default)]
     pub rate: Rate,
@@ -127,13 +130,21 @@ impl Channel {
             kind: self.kind.clone(),
             location: self.location.clone(),
             home: self.home,
-            pushes: self.api.is_some() && target::is_pushed(&self.kind),
+            pushes: self.pushes(),
             fetches: self.api.is_some(),
             dedup_window_ms: self.dedup_window.map_or_else(own_window, |window| window.0),
             rate_milli: self.rate.milli().unwrap_or(1),
             burst: self.rate.burst.max(1),
             settings,
         }
+    }
+
+    /// Whether quantities are pushed to it.
+    #[must_use]
+    pub fn pushes(&self) -> bool {
+        // Without a seller's grant there are eBay's public keys, and nothing else.
+        let granted = |api: &Api| self.kind != "ebay" || api.refresh_token.is_some();
+        self.push && self.api.as_ref().is_some_and(granted) && target::is_pushed(&self.kind)
     }
 
     /// The kind's own keys that it needs and lacks, or has and cannot use.
@@ -179,6 +190,10 @@ impl Channel {
         }
         faults
     }
+}
+
+const fn yes() -> bool {
+    true
 }
 
 /// For how long a sender of this kind may repeat a delivery: SQS keeps a message for up to 14 days, eBay

@@ -41,6 +41,8 @@ pub(super) struct Others {
 /// What one of them has counted.
 pub(super) struct Tally {
     pub(super) name: String,
+    /// The node that pushes to it, by its place; none where nothing is pushed.
+    pub(super) home: Option<usize>,
     pub(super) orders: u64,
     /// Webhooks or notifications sent, each once.
     pub(super) sent: u64,
@@ -142,6 +144,13 @@ impl Others {
         UNITS_EACH * i64::try_from(alone).unwrap_or(0)
     }
 
+    /// How many quantities each was told that is pushed to.
+    pub(super) fn told(&self) -> impl Iterator<Item = (String, u64)> {
+        let pushed = self.senders.iter().filter(|sender| is_pushed(&sender.options().name));
+        let amazon = self.amazon.iter().map(|of| (amazon::NAME.into(), of.account.stats().rows));
+        pushed.map(|sender| (sender.options().name.clone(), sender.stats().rows)).chain(amazon)
+    }
+
     /// Those that are pushed to, and what each shows of every SKU.
     pub(super) fn shown(&self) -> impl Iterator<Item = (String, BTreeMap<String, i64>)> {
         let pushed = self.senders.iter().filter(|sender| is_pushed(&sender.options().name));
@@ -151,10 +160,11 @@ impl Others {
 
     /// What each has counted.
     pub(super) fn tallies(&self) -> impl Iterator<Item = Tally> {
-        let senders = self.senders.iter().map(|sender| {
+        let senders = (0..).zip(&self.senders).map(|(home, sender)| {
             let stats = sender.stats();
             Tally {
                 name: sender.options().name.clone(),
+                home: is_pushed(&sender.options().name).then_some(home),
                 orders: stats.orders,
                 sent: stats.webhooks,
                 duplicates: stats.duplicates,
@@ -167,6 +177,7 @@ impl Others {
             let (stats, deleted) = (amazon.account.stats(), amazon.queue.counts().deleted);
             Tally {
                 name: amazon::NAME.into(),
+                home: None,
                 orders: stats.orders,
                 sent: stats.notifications - stats.dropped,
                 duplicates: stats.duplicates,

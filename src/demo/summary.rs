@@ -1,6 +1,7 @@
 //! The demo's screen: once a second, what each node and each channel is doing.
 #![expect(clippy::indexing_slicing, reason = "JSON indexed by name is null where nothing is")]
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use hyper::Method;
@@ -43,12 +44,7 @@ impl Screen {
         let mut lines = vec![format!("stockraft demo, {} s", elapsed.as_secs()), String::new()];
         lines.extend(node_lines(nodes).await);
         lines.push(String::new());
-        let stores = stores.iter().map(|store| {
-            let stats = store.stats();
-            (store.options().name.clone(), stats.orders, stats.webhooks)
-        });
-        let others = others.tallies().map(|of| (of.name, of.orders, of.sent));
-        lines.extend(channel_lines(nodes, stores.chain(others)).await);
+        lines.extend(channel_lines(nodes, (stores, others)).await);
         if self.terminal {
             lines.push(String::new());
             lines.extend(story.iter().cloned());
@@ -92,32 +88,28 @@ async fn node_lines(nodes: &Nodes) -> Vec<String> {
     lines
 }
 
-/// Channels by name, with their orders and what they have sent.
-async fn channel_lines(
-    nodes: &Nodes,
-    channels: impl Iterator<Item = (String, u64, u64)>,
-) -> Vec<String> {
+async fn channel_lines(nodes: &Nodes, (stores, others): (&[Store], &Others)) -> Vec<String> {
+    let stores = (0..).zip(stores).map(|(home, store)| {
+        let stats = store.stats();
+        (store.options().name.clone(), stats.orders, stats.webhooks, Some(home))
+    });
+    let others = others.tallies().map(|of| (of.name, of.orders, of.sent, of.home));
     let mut lines = vec![format!(
         "{:<16}{:>8}{:>9}{:>8}{:>11}{:>11}{:>9}",
         "channel", "orders", "webhooks", "pushed", "median ms", "worst ms", "waiting"
     )];
-    for (name, orders, sent) in channels {
+    for (name, orders, sent, home) in stores.chain(others) {
+        let mut line = format!("{name:<16}{orders:>8}{sent:>9}");
         // The node that pushes to it has measured its windows.
-        let path = format!("/v1/channels/{name}");
-        let mut seen = Value::Null;
-        for n in 0..nodes.count() {
-            let told = nodes.api(n).call(Method::GET, &path, None).await.unwrap_or(Value::Null);
-            if seen.is_null() || told["pushed"].as_u64() > seen["pushed"].as_u64() {
-                seen = told;
-            }
+        if let Some(home) = home {
+            let path = format!("/v1/channels/{name}");
+            let seen = nodes.api(home % nodes.count()).call(Method::GET, &path, None).await;
+            let seen = seen.unwrap_or(Value::Null);
+            let (pushed, waiting) = (number(&seen["pushed"]), number(&seen["backlog"]));
+            let window = ["p50_ms", "max_ms"].map(|name| number(&seen["window"][name]));
+            let _ = write!(line, "{pushed:>8}{:>11}{:>11}{waiting:>9}", window[0], window[1]);
         }
-        lines.push(format!(
-            "{name:<16}{orders:>8}{sent:>9}{:>8}{:>11}{:>11}{:>9}",
-            number(&seen["pushed"]),
-            number(&seen["window"]["p50_ms"]),
-            number(&seen["window"]["max_ms"]),
-            number(&seen["backlog"]),
-        ));
+        lines.push(line);
     }
     lines
 }

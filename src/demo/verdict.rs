@@ -39,26 +39,21 @@ pub(super) async fn settle(
         while !compare().await.is_ok_and(|found| found.are_none()) {
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
-        rest(nodes).await;
         let each = i64::try_from(stores.len() + others.shown().count()).unwrap_or(0);
         (0..SKUS).for_each(|n| warehouse.receive(&sku(n), each));
         while let Err(error) = receive(nodes, "closing", each).await {
             tracing::debug!(error, "the last receipt is not booked yet");
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
-        rest(nodes).await;
+        while !at_rest(nodes).await {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
     };
     let settled = tokio::time::timeout(most, rest).await.is_ok();
     if !settled {
         say(&format!("after {} s something is still on its way", most.as_secs()));
     }
     settled
-}
-
-async fn rest(nodes: &Nodes) {
-    while !at_rest(nodes).await {
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
 }
 
 /// All nodes are at one index with empty inboxes, and no channel waits for a push.
@@ -86,6 +81,7 @@ struct Findings {
     dropped: u64,
     duplicates_sent: u64,
     books: Differences,
+    told: Vec<String>,
     listings: u64,
     too_many_shown: Vec<String>,
     misbelieved: Vec<String>,
@@ -116,6 +112,9 @@ pub(super) async fn give(
         findings.duplicates_sent += stats.duplicates;
         findings.dropped += stats.webhooks_dropped;
     }
+    let told = stores.iter().map(|store| (store.options().name.clone(), store.stats().rows));
+    let told = told.chain(others.told()).map(|(name, rows)| format!("{name} {rows}"));
+    findings.told = told.collect();
     for tally in others.tallies() {
         findings.sent += tally.sent;
         findings.acknowledged += tally.acknowledged;
@@ -199,7 +198,8 @@ impl Findings {
              acknowledged             {}\n  given up by the sender   {}\n  \
              never sent               {}\n  \
              order lines checked      {}\n  lost                     {}\n  \
-             doubled                  {}\n  listings checked         {}\n  showing too many         {}\n  \
+             doubled                  {}\n  quantities told          {}\n  \
+             listings checked         {}\n  showing too many         {}\n  \
              believed wrongly         {}\n  \
              units held back          {}\n  \
              oversold units           {}\n  worst consistency window {} ms\n  \
@@ -212,6 +212,7 @@ impl Findings {
             self.books.lines,
             self.books.lost.len(),
             self.books.doubled.len(),
+            self.told.join(", "),
             self.listings,
             self.too_many_shown.len(),
             self.misbelieved.len(),

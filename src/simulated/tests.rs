@@ -1,5 +1,7 @@
 //! The clients of channels' APIs against simulated channels, over real sockets, as a config connects them.
 
+mod older;
+
 use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -10,7 +12,7 @@ use marketplace::{Outage, Warehouse};
 
 use super::*;
 use crate::channel::{Place, PushError, Quantities as _, Row, RowOutcome, Target};
-use crate::config::Config;
+use crate::config::{Channel, Config};
 
 const KINDS: [Kind; 3] = [Kind::WooCommerce, Kind::Ebay, Kind::Odoo];
 /// And one whose other ways are tested beside its client.
@@ -29,7 +31,14 @@ async fn open(kind: Kind, change: impl FnOnce(&mut Options)) -> Sender {
 }
 
 /// The client that a node has of a channel, by a config with this part.
-fn target(channel: &str) -> Target {
+fn target(config: &str) -> Target {
+    let channel = channel(config);
+    assert!(channel.pushes());
+    Target::new(&channel).expect("its API can be asked")
+}
+
+/// A channel of a config with this part.
+fn channel(channel: &str) -> Channel {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("node.toml");
     let mut file = std::fs::File::options();
@@ -37,9 +46,7 @@ fn target(channel: &str) -> Target {
     write!(file, "[node]\nid = 1\nregion = \"eu\"\ndata_dir = \"data\"\n\n[[channel]]\n{channel}")
         .unwrap();
     let config = Config::load(&path).unwrap_or_else(|faults| panic!("{faults}\n{channel}"));
-    let channel = &config.channels[0];
-    assert!(crate::channel::target::is_pushed(&channel.kind));
-    Target::new(channel).expect("its API can be asked")
+    config.channels[0].clone()
 }
 
 fn connect(sender: &Sender) -> Target {
@@ -72,6 +79,22 @@ fn shown(sender: &Sender) -> BTreeSet<i64> {
 fn told(sender: &Sender, sku: &str) -> Vec<i64> {
     let pushes = sender.pushes().into_iter();
     pushes.filter(|push| push.sku == sku && push.applied).map(|push| push.to).collect()
+}
+
+/// A channel that is not meant to be told anything must not be, and its share not wait for a push.
+#[tokio::test]
+async fn who_is_told_is_a_setting() {
+    let sender = open(Kind::Ebay, |_| {}).await;
+    let config = sender_config(&sender, "http://127.0.0.1:1/webhooks/");
+    let told = |config: &str| {
+        let channel = channel(config);
+        (channel.pushes(), channel.definition(0).pushes)
+    };
+    assert_eq!(told(&config), (true, true));
+    assert_eq!(told(&format!("push = false\n{config}")), (false, false));
+    let keys_alone = config.replace(", refresh_token = \"simulated-refresh-token\"", "");
+    assert_eq!(told(&keys_alone), (false, false));
+    sender.shutdown().await;
 }
 
 /// A field that is named otherwise than the channel names it sets nothing, and reads as nothing.

@@ -46,7 +46,7 @@ pub struct Client {
     pub(super) account: Account,
     pub(super) base_url: String,
     pub(super) seller_id: String,
-    pub(super) marketplace: String,
+    marketplace: String,
     /// How long a push waits for what was accepted to be shown.
     pub(super) applied: Patience,
     /// How long a feed is waited for.
@@ -110,7 +110,7 @@ impl Client {
             seller_id: settings.seller_id.clone(),
             marketplace: settings.marketplaces.first().cloned().unwrap_or_default(),
             applied: Patience {
-                first: second / 4,
+                first: settings.applied_within / 20,
                 most: 2 * second,
                 total: settings.applied_within,
             },
@@ -119,7 +119,7 @@ impl Client {
     }
 
     /// The marketplace of a listing.
-    fn marketplace<'a>(&'a self, place: &'a Place) -> &'a str {
+    pub(super) fn marketplace<'a>(&'a self, place: &'a Place) -> &'a str {
         place.settings.get("marketplace").unwrap_or(&self.marketplace)
     }
 

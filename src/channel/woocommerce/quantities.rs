@@ -269,10 +269,10 @@ fn grouped(places: &[Place]) -> (Groups, Vec<Shown>) {
         match (place.listing.parse::<u64>(), parent.transpose()) {
             (Ok(id), Ok(parent)) => groups.entry(parent).or_default().push((n, id)),
             (Err(_), _) => {
-                put(&mut shown, n, Err("a product's id is a number: map the SKU to it".into()))
+                put(&mut shown, n, Err("a product's id is a number: map the SKU to it".into()));
             }
             (_, Err(_)) => {
-                put(&mut shown, n, Err("parent_id is a number: the parent product's id".into()))
+                put(&mut shown, n, Err("parent_id is a number: the parent product's id".into()));
             }
         }
     }
