@@ -336,7 +336,7 @@ async fn no_older_after_a_newer(kind: &str, market: Shop) {
     let intended = log.world.lock().unwrap().intended.clone();
     for sku in SKUS {
         let told = market.told(sku);
-        assert!(told.len() > 5, "{kind} was told next to nothing: {told:?}");
+        assert!(told.len() > 2, "{kind} was told next to nothing: {told:?}");
         let intended = &intended[sku];
         assert!(in_order(&told, intended), "{kind} {sku}: {told:?} of {intended:?}");
     }
