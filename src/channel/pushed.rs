@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use serde::de::DeserializeOwned;
 use tokio::time::{Instant, sleep};
 
 use super::outcome::{Answered, PushError, RowOutcome};
@@ -99,6 +100,12 @@ impl Pauses {
         self.next = (self.next * 3 / 2).min(self.most);
         !left.is_zero()
     }
+}
+
+/// Reads an answer; nobody knows what one that cannot be read says was done.
+pub fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, PushError> {
+    let unreadable = |error| PushError::Unknown(format!("the answer cannot be read: {error}"));
+    serde_json::from_slice(body).map_err(unreadable)
 }
 
 /// What a read that failed asks to be waited before the next.

@@ -147,7 +147,8 @@ impl Others {
     /// How many quantities each was told that is pushed to.
     pub(super) fn told(&self) -> impl Iterator<Item = (String, u64)> {
         let pushed = self.senders.iter().filter(|sender| is_pushed(&sender.options().name));
-        pushed.map(|sender| (sender.options().name.clone(), sender.stats().rows))
+        let amazon = self.amazon.iter().map(|of| (amazon::NAME.into(), of.account.stats().rows));
+        pushed.map(|sender| (sender.options().name.clone(), sender.stats().rows)).chain(amazon)
     }
 
     /// Those that are pushed to, and what each shows of every SKU.

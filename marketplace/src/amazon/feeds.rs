@@ -33,7 +33,7 @@ const URL_LIFE_MS: Millis = 5 * 60 * 1000;
 pub(super) struct Feeds {
     plans: [Bucket; 4],
     documents: BTreeMap<String, Document>,
-    feeds: BTreeMap<u64, Feed>,
+    made: BTreeMap<u64, Feed>,
     last: u64,
 }
 
@@ -69,7 +69,7 @@ impl Feeds {
         Self {
             plans: plans.map(|rate| Bucket::full(rate, options.time_scale, now)),
             documents: BTreeMap::new(),
-            feeds: BTreeMap::new(),
+            made: BTreeMap::new(),
             last: 53_347_018_000,
         }
     }
@@ -172,13 +172,13 @@ impl Feeds {
         let feed = work(visit, self.last, &document);
         visit.stats.feeds += 1;
         visit.wakes.extend(feed.ends_at);
-        self.feeds.insert(self.last, feed);
+        self.made.insert(self.last, feed);
         Reply::new(202, json!({"feedId": self.last.to_string()}))
     }
 
     fn show(&self, visit: &Visit<'_>, id: &str) -> Reply {
         let now = visit.now.ms;
-        let Some(feed) = id.parse().ok().and_then(|id: u64| self.feeds.get(&id)) else {
+        let Some(feed) = id.parse().ok().and_then(|id: u64| self.made.get(&id)) else {
             return refusal(404, "NotFound", "There is no such feed.", "");
         };
         let status = match feed.ends_at {
@@ -202,7 +202,7 @@ impl Feeds {
     fn report(&mut self, visit: &mut Visit<'_>, document: &str) -> Reply {
         let missing = || refusal(404, "NotFound", "There is no such document.", "");
         let id = document.rsplit('.').next().and_then(|id| id.parse::<u64>().ok());
-        let done = id.and_then(|id| self.feeds.get(&id)).filter(|feed| {
+        let done = id.and_then(|id| self.made.get(&id)).filter(|feed| {
             feed.ends == "DONE" && feed.ends_at.is_some_and(|at| visit.now.ms >= at)
         });
         let Some(feed) = done else { return missing() };
@@ -225,7 +225,7 @@ impl Feeds {
     /// Feeds that were worked through and of which nobody was told yet, with their status.
     pub(super) fn finished(&mut self, now: Millis) -> Vec<(String, &'static str)> {
         let ended = self
-            .feeds
+            .made
             .iter_mut()
             .filter(|(_, feed)| !feed.told && feed.ends_at.is_some_and(|at| now >= at));
         let tell = |(id, feed): (&u64, &mut Feed)| {
@@ -267,10 +267,11 @@ fn work(visit: &mut Visit<'_>, id: u64, document: &[u8]) -> Feed {
         let undone = cancelled || stuck || fatal && nth >= count / 2;
         let judged = row.judged.and_then(|set| {
             let failed = || ("90220", "'batteries_required' is required but not supplied.".into());
-            if fails {
-                visit.book.refuse(set.0, set.1, now)
-            };
-            if fails { Err(failed()) } else { Ok(set) }
+            if !fails {
+                return Ok(set);
+            }
+            visit.book.refuse(set.0, set.1, now);
+            Err(failed())
         });
         match judged {
             Ok((index, quantity)) if lies || undone => visit.book.refuse(index, quantity, now),
@@ -343,8 +344,8 @@ fn judge(
         Some("PATCH") => {
             let patch = message.pointer("/patches/0").ok_or_else(|| wrong("There is no patch."))?;
             let known = matches!(patch.get("op").and_then(Value::as_str), Some("add" | "replace"));
-            let path = patch.get("path").and_then(Value::as_str);
-            if !known || path != Some("/attributes/fulfillment_availability") {
+            let at = patch.get("path").and_then(Value::as_str);
+            if !known || at != Some("/attributes/fulfillment_availability") {
                 return Err(wrong("The operation or the path of the patch is not known here."));
             }
             patch.clone()

@@ -29,7 +29,7 @@ const LIMIT_MAX: usize = 50;
 pub(super) struct Feeds {
     random: Random,
     after_ms: Millis,
-    feeds: BTreeMap<String, Feed>,
+    taken: BTreeMap<String, Feed>,
 }
 
 struct Feed {
@@ -57,13 +57,13 @@ struct Row {
 impl Feeds {
     pub(super) fn new(seed: u64, after: std::time::Duration) -> Self {
         let after_ms = Millis::try_from(after.as_millis()).unwrap_or(Millis::MAX);
-        Self { random: Random::new(seed), after_ms, feeds: BTreeMap::new() }
+        Self { random: Random::new(seed), after_ms, taken: BTreeMap::new() }
     }
 
     /// Works through what is due, in the order of arrival.
     pub(super) fn work(&mut self, book: &mut Book, now: Millis) {
         let due = |feed: &&mut Feed| feed.state == State::Received && feed.due <= now;
-        let mut due: Vec<&mut Feed> = self.feeds.values_mut().filter(due).collect();
+        let mut due: Vec<&mut Feed> = self.taken.values_mut().filter(due).collect();
         due.sort_by_key(|feed| feed.arrived);
         for feed in due {
             let refused = book.told.feed_fails();
@@ -78,7 +78,7 @@ impl Feeds {
         let id = call.path.strip_prefix(FEEDS).unwrap_or_default();
         match (&call.method, id.strip_prefix('/')) {
             (&Method::POST, None) => self.take(book, call, now),
-            (&Method::GET, Some(id)) => match self.feeds.get(&decoded(id)) {
+            (&Method::GET, Some(id)) => match self.taken.get(&decoded(id)) {
                 Some(feed) => show(&decoded(id), feed, call),
                 None => error(404, "CONTENT_NOT_FOUND.GMP_FEED_API", "Content not found"),
             },
@@ -111,7 +111,7 @@ impl Feeds {
         book.told.counts.pushes += 1;
         let id = format!("{}@AUoBAQA", self.random.uuid().replace('-', "").to_uppercase());
         let due = now.saturating_add(self.after_ms);
-        self.feeds.insert(id.clone(), Feed { arrived: now, due, rows, state: State::Received });
+        self.taken.insert(id.clone(), Feed { arrived: now, due, rows, state: State::Received });
         call::json(200, &json!({"feedId": id}))
     }
 }

@@ -15,10 +15,10 @@ use hyper::Uri;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::quantities::{Client, availability, complaint, taken, unreadable};
+use super::quantities::{Client, availability, complaint, taken};
 use crate::channel::api::{Answer, Api, Call};
 use crate::channel::outcome::{Answered, PushError, Row, RowOutcome};
-use crate::channel::pushed::wait_of;
+use crate::channel::pushed::{read, wait_of};
 
 const FEEDS: &str = "/feeds/2021-06-30/feeds";
 const DOCUMENTS: &str = "/feeds/2021-06-30/documents";
@@ -85,6 +85,20 @@ impl Client {
         &self,
         rows: &[Row],
     ) -> Result<Answered<Vec<RowOutcome>>, PushError> {
+        // A feed is of one marketplace: those of another go by the next one.
+        let marketplace = rows.first().map_or("", |row| self.marketplace(&row.place));
+        let (own, others): (Vec<Row>, Vec<Row>) =
+            rows.iter().cloned().partition(|row| self.marketplace(&row.place) == marketplace);
+        if !others.is_empty() {
+            let answered = Box::pin(self.run_feed(&own)).await?;
+            let mut became = answered.value.into_iter();
+            let value = rows.iter().map(|row| {
+                let is_own = self.marketplace(&row.place) == marketplace;
+                let became = if is_own { became.next() } else { None };
+                became.unwrap_or(RowOutcome::Refused)
+            });
+            return Ok(Answered { value: value.collect(), wait: answered.wait });
+        }
         let types = self.look_up(rows).await?;
         let messages: Vec<Value> = (1_usize..)
             .zip(rows.iter().zip(&types))
@@ -93,7 +107,8 @@ impl Client {
             })
             .collect();
         let sent = messages.len();
-        let became = if sent == 0 { Became::Nothing } else { self.submit(messages).await? };
+        let became =
+            if sent == 0 { Became::Nothing } else { self.submit(marketplace, messages).await? };
         let value = (1_usize..).zip(types).map(|(id, product_type)| match product_type {
             Ok(_) => became.of(id, sent),
             Err(outcome) => outcome,
@@ -103,7 +118,7 @@ impl Client {
 
     /// Uploads messages, makes a feed of them, and waits for its report. An error only where nothing was
     /// done: a feed that may have been made is not made again.
-    async fn submit(&self, messages: Vec<Value>) -> Result<Became, PushError> {
+    async fn submit(&self, marketplace: &str, messages: Vec<Value>) -> Result<Became, PushError> {
         let header = json!({ "sellerId": self.seller_id, "version": "2.0" });
         let body = json!({ "header": header, "messages": messages }).to_string();
         let asked = json!({ "contentType": CONTENT_TYPE });
@@ -111,7 +126,7 @@ impl Client {
         self.upload(&document.url, body).await?;
         let asked = json!({
             "feedType": "JSON_LISTINGS_FEED",
-            "marketplaceIds": [self.marketplace],
+            "marketplaceIds": [marketplace],
             "inputFeedDocumentId": document.feed_document_id,
         });
         let created: Created = match self.said(|| Call::post(FEEDS).json(&asked)).await {
@@ -185,7 +200,7 @@ impl Client {
             Some("GZIP") => unpacked(&body).map_err(PushError::Unknown)?,
             Some(other) => return Err(PushError::Unknown(format!("{other:?} is not spoken"))),
         };
-        serde_json::from_slice(&body).map_err(unreadable)
+        read(&body)
     }
 
     /// As long as no feed is made of it, an upload changes nothing.
@@ -215,7 +230,7 @@ impl Client {
         {
             return Err(PushError::Refused(why));
         }
-        serde_json::from_slice(&taken(answer)?).map_err(unreadable)
+        read(&taken(answer)?)
     }
 }
 

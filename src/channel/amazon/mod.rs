@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::PushError;
 use super::api::{Answer, Api, ApiError, Call, Credential};
 use super::token::{self, ClientIn, Grant, Token};
-use crate::config;
+use crate::config::{self, Millis};
 
 /// Calls without one are refused. The form is Amazon's.
 const USER_AGENT: &str = concat!("stockraft/", env!("CARGO_PKG_VERSION"), " (Language=Rust)");
@@ -51,7 +51,7 @@ impl Settings {
             refresh_token: api.refresh_token.as_ref()?.into(),
             marketplaces: api.marketplaces.clone(),
             seller_id: api.seller_id.clone()?,
-            applied_within: api.applied_within.map_or(APPLIED_WITHIN, |within| within.duration()),
+            applied_within: api.applied_within.map_or(APPLIED_WITHIN, Millis::duration),
         })
     }
 }

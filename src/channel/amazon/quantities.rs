@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep};
 use super::{Account, Settings};
 use crate::channel::api::{Answer, Call};
 use crate::channel::outcome::{Answered, Calls, Place, PushError, Quantities, Row, RowOutcome};
-use crate::channel::pushed::{NO_ID, OneByOne, Patience, is_id, wait_of};
+use crate::channel::pushed::{NO_ID, OneByOne, Patience, is_id, read, wait_of};
 
 const ITEMS: &str = "/listings/2021-08-01/items";
 const AVAILABILITY: &str = "/attributes/fulfillment_availability";
@@ -46,7 +46,7 @@ pub struct Client {
     pub(super) account: Account,
     pub(super) base_url: String,
     pub(super) seller_id: String,
-    pub(super) marketplace: String,
+    marketplace: String,
     /// How long a push waits for what was accepted to be shown.
     pub(super) applied: Patience,
     /// How long a feed is waited for.
@@ -110,7 +110,7 @@ impl Client {
             seller_id: settings.seller_id.clone(),
             marketplace: settings.marketplaces.first().cloned().unwrap_or_default(),
             applied: Patience {
-                first: second / 4,
+                first: settings.applied_within / 20,
                 most: 2 * second,
                 total: settings.applied_within,
             },
@@ -119,7 +119,7 @@ impl Client {
     }
 
     /// The marketplace of a listing.
-    fn marketplace<'a>(&'a self, place: &'a Place) -> &'a str {
+    pub(super) fn marketplace<'a>(&'a self, place: &'a Place) -> &'a str {
         place.settings.get("marketplace").unwrap_or(&self.marketplace)
     }
 
@@ -139,7 +139,7 @@ impl Client {
             _ => {}
         }
         let body = taken(answer)?;
-        let told: Submission = serde_json::from_slice(&body).map_err(unreadable)?;
+        let told: Submission = read(&body)?;
         match told.status.as_str() {
             "ACCEPTED" => Ok(None),
             "INVALID" => Ok(Some(RowOutcome::Failed(told.reason()))),
@@ -226,7 +226,7 @@ impl Client {
             if answer.status.as_u16() == 404 && complaint(&answer).is_some() {
                 continue;
             }
-            let item: Item = serde_json::from_slice(&taken(answer)?).map_err(unreadable)?;
+            let item: Item = read(&taken(answer)?)?;
             items.insert(place.listing.clone(), item);
         }
         if let Some(first) = listed.first() {
@@ -240,7 +240,7 @@ impl Client {
                     .query("pageSize", &READS_MAX.to_string())
             };
             let body = taken(self.asked(call).await?)?;
-            let found: Found = serde_json::from_slice(&body).map_err(unreadable)?;
+            let found: Found = read(&body)?;
             items.extend(found.items.into_iter().map(|item| (item.sku.clone(), item)));
         }
         Ok(items)
@@ -365,10 +365,6 @@ pub(super) fn complaint(answer: &Answer) -> Option<String> {
     let error = body.pointer("/errors/0")?;
     let part = |name| error.get(name).and_then(Value::as_str).unwrap_or_default();
     Some(format!("{}: {}", part("code"), part("message")).chars().take(200).collect())
-}
-
-pub(super) fn unreadable(error: serde_json::Error) -> PushError {
-    PushError::Unknown(format!("the answer cannot be read: {error}"))
 }
 
 /// The pause between calls of one operation, once its burst is used up.

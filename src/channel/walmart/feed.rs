@@ -9,11 +9,11 @@ use serde_json::{Value, json};
 
 use super::FeedType;
 use super::quantities::{
-    Before, Client, INVENTORIES, NO_NODE, NOT_FOUND, Stock, complaint, each, taken, unreadable,
+    Before, Client, INVENTORIES, NO_NODE, NOT_FOUND, Stock, complaint, each, taken,
 };
 use crate::channel::api::Call;
 use crate::channel::outcome::{Answered, Place, PushError, Row, RowOutcome};
-use crate::channel::pushed::wait_of;
+use crate::channel::pushed::{read, wait_of};
 
 const FEEDS: &str = "/v3/feeds";
 /// Items of a page: what the API allows.
@@ -32,7 +32,8 @@ struct Accepted {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Status {
-    feed_status: String,
+    #[serde(rename = "feedStatus")]
+    state: String,
     #[serde(default)]
     items_received: usize,
     item_details: Option<Details>,
@@ -240,8 +241,7 @@ impl Client {
             _ => {}
         }
         let accepted = taken(answer);
-        let accepted: Result<Accepted, PushError> =
-            accepted.and_then(|body| serde_json::from_slice(&body).map_err(unreadable));
+        let accepted: Result<Accepted, PushError> = accepted.and_then(|body| read(&body));
         match accepted {
             Err(PushError::Unknown(why)) => Ok(unknown(&why)),
             accepted => self.finished(&accepted?.feed_id).await,
@@ -287,7 +287,7 @@ impl Client {
                     continue;
                 }
             };
-            match status.feed_status.as_str() {
+            match status.state.as_str() {
                 "PROCESSED" => return Ok(self.details(id, status.items_received).await),
                 "ERROR" => {
                     let items = self.details(id, status.items_received).await;

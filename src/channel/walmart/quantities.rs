@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::{FeedType, Seller, Settings};
 use crate::channel::api::{Answer, Call, retry_after_ms};
 use crate::channel::outcome::{Answered, Calls, Place, PushError, Quantities, Row, RowOutcome};
-use crate::channel::pushed::{NO_ID, OneByOne, Patience, is_id};
+use crate::channel::pushed::{NO_ID, OneByOne, Patience, is_id, read};
 use crate::clock;
 
 const INVENTORY: &str = "/v3/inventory";
@@ -56,7 +56,8 @@ pub(super) struct Stock {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Node {
-    ship_node: String,
+    #[serde(rename = "shipNode")]
+    name: String,
     input_qty: Option<Quantity>,
     avail_to_sell_qty: Option<Quantity>,
     reserved_qty: Option<Quantity>,
@@ -109,7 +110,7 @@ impl Client {
             _ => {}
         }
         let wait = wait(&answer);
-        let told: Told = serde_json::from_slice(&taken(answer)?).map_err(unreadable)?;
+        let told: Told = read(&taken(answer)?)?;
         if told.quantity.amount == amount {
             Ok((RowOutcome::Confirmed, wait))
         } else {
@@ -151,7 +152,7 @@ impl Client {
             _ => {}
         }
         let wait = wait(&answer);
-        let value = serde_json::from_slice(&taken(answer)?).map_err(unreadable)?;
+        let value = read(&taken(answer)?)?;
         Ok(Some(Answered { value, wait }))
     }
 }
@@ -203,7 +204,7 @@ impl Stock {
         let node = match self.nodes.as_slice() {
             [only] if name.is_empty() => Some(only),
             [_, _, ..] if name.is_empty() => return Err(NO_NODE),
-            nodes => nodes.iter().find(|node| node.ship_node == name),
+            nodes => nodes.iter().find(|node| node.name == name),
         };
         Ok(node.map_or(Before::default(), |node| Before {
             shown: node.shown(),
@@ -286,10 +287,6 @@ pub(super) fn complaint(answer: &Answer) -> Option<String> {
     let said = part("description").or_else(|| part("message")).or_else(|| part("info"));
     let code = part("code").unwrap_or_default();
     Some(format!("{code}: {}", said.unwrap_or_default()).chars().take(200).collect())
-}
-
-pub(super) fn unreadable(error: serde_json::Error) -> PushError {
-    PushError::Unknown(format!("the answer cannot be read: {error}"))
 }
 
 #[cfg(test)]
