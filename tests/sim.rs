@@ -32,6 +32,8 @@ fn every_invariant_holds_while_everything_fails() {
         assert!(count(&said, "webhook answered 200") > 40, "{said}");
         assert!(count(&said, "ack done") > 40 && count(&said, "ack gone") > 10, "{said}");
         assert!(count(&said, "worker died with leases") > 10, "{said}");
+        assert!(count(&said, "command measured") > 3, "{said}");
+        assert!(count(&said, "command rebalance") > 0, "{said}");
         faults += count(&said, "node-killed") + count(&said, "power-lost");
         let given_up = count(&said, "message given up") + count(&said, "redrive done");
         assert!(given_up > 0, "{said}");

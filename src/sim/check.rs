@@ -63,6 +63,7 @@ pub(super) fn everything(world: &mut World) {
     world.holds("I1", invariant::orders_are_settled(&data));
     world.holds("I11", invariant::reserved_is_held(&data));
     world.holds("I11", invariant::escrow_adds_up(&data));
+    world.holds("I4", invariant::shares_add_up(&data));
     let derived = invariant::lists_are_derived(&world.log.head.state);
     world.holds("I11", derived);
     let now = data.now;

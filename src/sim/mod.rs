@@ -90,6 +90,7 @@ policy = [
     { sku = "S-*", mode = "shared" },
     { sku = "CUP", mode = "split", buffers = { east = 1, north = 1, west = 1 } },
     { sku = "HAT", mode = "split", buffers = { east = 2, north = 2, west = 2 } },
+    { sku = "PEN", mode = "split", weights = "velocity", floor = "10%", buffers = "auto" },
     { sku = "*", mode = "split" },
 ]
 "#;

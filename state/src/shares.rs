@@ -368,3 +368,99 @@ fn take(parts: &mut [Part], from: &[i64], units: i64) {
     let taken = portion(units, &from);
     parts.iter_mut().zip(taken).for_each(|(part, units)| part.allocated -= units);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn shares_add_up_to_the_unit() {
+        // Rounding could hand out a unit twice, or none of it.
+        assert_eq!(portion(100, &[40, 30, 20, 10]), [40, 30, 20, 10]);
+        for units in 0..500 {
+            assert_eq!(
+                portion(units, &[40, 30, 20, 10]).iter().sum::<i64>(),
+                units,
+                "{units} units"
+            );
+        }
+        assert_eq!(portion(-5, &[40, 30]), [0, 0]);
+        assert_eq!(portion(7, &[0, 0]), [0, 0]);
+        assert_eq!(portion(i64::MAX, &[i128::from(u32::MAX), 1]).iter().sum::<i64>(), i64::MAX);
+    }
+
+    #[test]
+    fn parts_by_velocity_keep_their_bounds() {
+        // A channel that sold nothing yet would never get anything to sell; one that sold it all would get all.
+        let part = |velocities: &[u64], floor: Ppm, cap: Ppm| {
+            let parts = by_velocity(velocities, (floor, cap));
+            let all: i128 = parts.iter().sum();
+            parts.iter().map(|part| part * 1_000 / all).collect::<Vec<_>>()
+        };
+        assert_eq!(part(&[30, 10], 0, WHOLE_PPM), [750, 250]);
+        assert_eq!(part(&[30, 10, 0], 100_000, WHOLE_PPM), [675, 225, 100]);
+        assert_eq!(part(&[98, 1, 1], 50_000, 600_000), [600, 200, 200]);
+        assert_eq!(part(&[98, 2, 0], 50_000, 600_000), [600, 350, 50]);
+        assert_eq!(part(&[0, 0], 0, WHOLE_PPM), [500, 500]);
+        // Bounds that leave no choice.
+        assert_eq!(part(&[9, 1, 1], 400_000, WHOLE_PPM), [333, 333, 333]);
+        assert_eq!(part(&[9, 1, 1], 0, 200_000), [333, 333, 333]);
+        assert_eq!(part(&[u64::MAX, u64::MAX], 0, WHOLE_PPM), [500, 500]);
+        assert!(by_velocity(&[], (0, WHOLE_PPM)).is_empty());
+    }
+
+    fn part() -> impl Strategy<Value = Part> {
+        let parts = (0..5i128, 0..40i64, 0..10i64);
+        parts.prop_map(|(weight, allocated, kept)| Part {
+            weight,
+            allocated,
+            kept,
+            ..Part::default()
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn what_must_not_move_does_not(
+            parts in proptest::collection::vec(part(), 1..6),
+            available in -5..120i64,
+            (full, low) in (any::<bool>(), 0..=WHOLE_PPM),
+        ) {
+            // A move for nothing is two pushes; one that takes what was sold leaves the channel with a share below zero.
+            let mut after = parts.clone();
+            settle(available, &mut after, full, low);
+            let anybody = parts.iter().any(|part| part.weight > 0);
+            let total = if anybody { available.max(0) } else { 0 };
+            let sum = |parts: &[Part]| parts.iter().map(|part| part.allocated).sum::<i64>();
+            prop_assert_eq!(sum(&after), total);
+            let targets = targets(available, &parts);
+            let down = |(a, b): (&Part, &Part)| (a.allocated - b.allocated).max(0);
+            let up = |(a, b): (&Part, &Part)| (b.allocated - a.allocated).max(0);
+            let taken: i64 = parts.iter().zip(&after).map(down).sum();
+            let given: i64 = parts.iter().zip(&after).map(up).sum();
+            let is_low = |(part, target): (&Part, &i64)| {
+                i128::from(part.allocated) * 1_000_000 < i128::from(*target) * i128::from(low)
+            };
+            if !full && !parts.iter().zip(&targets).any(is_low) {
+                // Only what the change itself takes or gives moves.
+                let more = total - sum(&parts);
+                prop_assert_eq!((taken, given), ((-more).max(0), more.max(0)));
+            }
+            for ((before, after), target) in parts.iter().zip(&after).zip(&targets) {
+                prop_assert!(after.allocated >= 0);
+                // Nobody is taken beyond its target, or given beyond it.
+                let (low, high) = (before.allocated.min(*target), before.allocated.max(*target));
+                prop_assert!((low..=high).contains(&after.allocated), "{before:?} to {after:?} of {target}");
+                if total >= sum(&parts) {
+                    prop_assert!(after.allocated >= before.allocated.min(before.kept));
+                }
+            }
+            // And a second time moves nothing.
+            let mut again = after.clone();
+            settle(available, &mut again, full, low);
+            let shares = |parts: &[Part]| parts.iter().map(|part| part.allocated).collect::<Vec<_>>();
+            prop_assert_eq!(shares(&again), shares(&after));
+        }
+    }
+}

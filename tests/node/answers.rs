@@ -248,6 +248,8 @@ async fn the_api_is_closed_and_says_no_in_one_shape() {
         "/v1/topics/{topic}/dead",
         "/v1/skus/{sku}",
         "/v1/policies",
+        "/v1/explain/{channel}/{sku}",
+        "/v1/allocations/rebalance",
         "/v1/channels",
         "/v1/channels/{channel}",
         "/cluster/status",
