@@ -39,7 +39,7 @@ const EXPOSURE: Test = Test("stockraft-state", "exposure", "");
 const QUEUE: Test = Test("stockraft-state", "queue", "");
 const SIGNATURES: Test = Test("stockraft-channels", "signatures", "");
 
-const BUGS: [Bug; 21] = [
+const BUGS: [Bug; 22] = [
     Bug {
         breaks: "a repeated delivery is applied once",
         file: "state/src/dedup.rs",
