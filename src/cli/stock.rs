@@ -213,7 +213,8 @@ fn shortfalls(answer: &Value) -> Vec<Vec<String>> {
     rows
 }
 
-const COLUMNS: [&str; 6] = ["sku", "on_hand", "committed", "reserved", "available", "shortfall"];
+const COLUMNS: [&str; 7] =
+    ["sku", "on_hand", "committed", "reserved", "escrowed", "available", "shortfall"];
 
 fn header() -> Vec<String> {
     COLUMNS.map(Into::into).into()

@@ -179,6 +179,8 @@ async fn quota_comes_back_when_it_is_let_go_or_its_region_is_destroyed() {
     let mut gone = cluster.nodes.remove((leader + 1) % 3);
     gone.kill();
     let others: Vec<&Node> = cluster.nodes.iter().collect();
+    // What it still told is known by then.
+    agree(&others).await;
     let before = quota_of(others[0], &gone).await;
     assert!(before > 0, "it has nothing to lose");
     let path = format!("/cluster/members/{}", gone.id);

@@ -71,7 +71,7 @@ impl Data {
         let mut due = Vec::new();
         for (sku, shares) in self.escrow.skus.iter().filter(|(_, shares)| shares.size.is_on()) {
             let levels = self.stock.get(sku.as_str()).map(|stock| &stock.levels);
-            for (location, level) in levels.into_iter().flat_map(|levels| levels.iter()) {
+            for (location, level) in levels.into_iter().flatten() {
                 let quotas = shares.quotas.get(location.as_str());
                 let room = self.may_be_in_escrow(sku, location) - level.escrowed;
                 if room.min(level.available()) < 1 {
