@@ -65,6 +65,7 @@ fn the_simulator_names_the_invariant_that_a_bug_breaks() {
         ("unknown-is-refused", "I4", "--seed 5 --hours 1 --events 300"),
         ("intent-forgotten", "I8", "--seed 2 --hours 1 --events 300"),
         ("ack-is-early", "I7", "--seed 2 --hours 1 --events 300"),
+        ("spent-is-left", "I3", "--seed 2 --hours 1 --events 300"),
     ] {
         let said = simulated(bug, &format!("--as-is {options}"));
         assert!(said.contains(&format!("{invariant} BROKEN")), "{bug}: {said}");

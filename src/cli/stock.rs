@@ -233,7 +233,7 @@ fn explained(answer: &Value) -> Vec<Vec<String>> {
     let line = |name: &str, units: &Value, why: &Value| vec![name.into(), cell(units), cell(why)];
     let mut rows: Vec<Vec<String>> = Vec::new();
     for part in answer["parts"].as_array().into_iter().flatten() {
-        let counts = ["on_hand", "committed", "reserved", "available"];
+        let counts = ["on_hand", "committed", "reserved", "escrowed", "available"];
         let counts = counts.map(|name| format!("{} {}", cell(&part[name]), name.replace('_', " ")));
         let each = format!("{} of each", cell(&part["each"]));
         rows.push(vec![cell(&part["sku"]), each, counts.join(", ")]);
@@ -270,7 +270,8 @@ fn explained(answer: &Value) -> Vec<Vec<String>> {
     rows
 }
 
-const COLUMNS: [&str; 6] = ["sku", "on_hand", "committed", "reserved", "available", "shortfall"];
+const COLUMNS: [&str; 7] =
+    ["sku", "on_hand", "committed", "reserved", "escrowed", "available", "shortfall"];
 
 fn header() -> Vec<String> {
     COLUMNS.map(Into::into).into()

@@ -99,8 +99,12 @@ pub(super) fn hold(sim: &Sim, dice: &mut Random) {
     let ttl_ms = 60_000 + dice.below(1_800_000);
     let wish = Wish { lines, ttl_ms, after: dice.below(2_400_000), then: dice.below(6) };
     let by_one = wish.lines.iter().all(|(sku, _)| *sku == RESERVED_SKU) && dice.below(3) > 0;
+    let rush = dice.below(6) == 0;
     let of_task = sim.clone();
     sim.busy(async move {
+        if rush {
+            super::escrow::rush(&of_task, &wish).await;
+        }
         if !by_one || !super::escrow::reserve(&of_task, &wish).await {
             reserve(&of_task, wish).await;
         }

@@ -22,6 +22,8 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// How often a client tries before it gives up on a node.
 const TRIES: usize = 12;
 const EXTENSION_MS: u64 = 600_000;
+/// How many come at once.
+const RUSH: usize = 8;
 
 /// Units that one node granted.
 struct Seats {
@@ -83,7 +85,23 @@ fn any_key(sim: &Sim) -> (Key, Key) {
 
 /// Somebody asks one node for units, and goes on with them there. Whether that granted them.
 pub(super) async fn reserve(sim: &Sim, wish: &Wish) -> bool {
-    let (n, id) = sim.with(|world| (world.any(NODES), format!("x{}", world.book.serial())));
+    let n = sim.with(|world| world.any(NODES));
+    reserve_at(sim, wish, n).await
+}
+
+/// Several at once ask one node for a unit each: for more than is left to it, and sooner than others hear of it.
+pub(super) async fn rush(sim: &Sim, wish: &Wish) {
+    let n = sim.with(|world| {
+        world.tally.reach("rush for escrow");
+        world.any(NODES)
+    });
+    let one = Wish { lines: vec![(RESERVED_SKU, 1)], ..*wish };
+    let all = (0..RUSH).map(|_| reserve_at(sim, &one, n));
+    futures::future::join_all(all).await;
+}
+
+async fn reserve_at(sim: &Sim, wish: &Wish, n: usize) -> bool {
+    let id = sim.with(|world| format!("x{}", world.book.serial()));
     let lines = wish.lines.iter().map(|(sku, units)| HoldLine {
         sku: (*sku).into(),
         quantity: *units,

@@ -13,30 +13,31 @@ use crate::queue::MessageId;
 
 /// What movements add up to, by SKU and location: on hand, committed, reserved, escrowed.
 #[derive(Clone, Debug, Default)]
-pub struct Sums(BTreeMap<String, BTreeMap<String, (i64, i64, i64, i64)>>);
+pub struct Sums(BTreeMap<String, BTreeMap<String, [i64; 4]>>);
 
 impl Sums {
     /// Adds a movement.
     pub fn add(&mut self, movement: &Movement) {
         let Movement { kind, quantity, sku, location, .. } = movement;
-        let (on_hand, committed, reserved, escrowed) = match kind {
-            Kind::Sale => (0, *quantity, 0, 0),
-            Kind::Cancellation => (0, -quantity, 0, 0),
-            Kind::Fulfilment => (-quantity, -quantity, 0, 0),
-            Kind::Return | Kind::Receipt | Kind::Adjustment => (*quantity, 0, 0, 0),
-            Kind::Incoming => (0, 0, 0, 0),
-            Kind::Transfer => (-quantity, 0, 0, 0),
-            Kind::Hold => (0, 0, *quantity, 0),
-            Kind::Release => (0, 0, -quantity, 0),
-            Kind::Grant => (0, 0, 0, *quantity),
-            Kind::Surrender => (0, 0, 0, -quantity),
+        let change = match kind {
+            Kind::Sale => [0, *quantity, 0, 0],
+            Kind::Cancellation => [0, -quantity, 0, 0],
+            Kind::Fulfilment => [-quantity, -quantity, 0, 0],
+            Kind::Return | Kind::Receipt | Kind::Adjustment => [*quantity, 0, 0, 0],
+            Kind::Incoming => [0, 0, 0, 0],
+            Kind::Transfer => [-quantity, 0, 0, 0],
+            Kind::Hold => [0, 0, *quantity, 0],
+            Kind::Release => [0, 0, -quantity, 0],
+            Kind::Grant => [0, 0, 0, *quantity],
+            Kind::Surrender => [0, 0, 0, -quantity],
         };
         // Names are copied for the first movement of a place only: there may be a great many.
         if !self.0.get(sku).is_some_and(|places| places.contains_key(location)) {
-            self.0.entry(sku.clone()).or_default().insert(location.clone(), (0, 0, 0, 0));
+            self.0.entry(sku.clone()).or_default().insert(location.clone(), [0; 4]);
         }
-        if let Some(sum) = self.0.get_mut(sku).and_then(|places| places.get_mut(location)) {
-            *sum = (sum.0 + on_hand, sum.1 + committed, sum.2 + reserved, sum.3 + escrowed);
+        let sum = self.0.get_mut(sku).and_then(|places| places.get_mut(location));
+        for (sum, change) in sum.into_iter().flatten().zip(change) {
+            *sum += change;
         }
     }
 }
@@ -56,7 +57,7 @@ pub fn levels_are_sums(data: &Data, mut sums: Sums) -> Result<(), String> {
         for (location, level) in &stock.levels {
             let Level { on_hand, committed, reserved, escrowed, .. } = level;
             let sum = places.remove(location.as_str()).unwrap_or_default();
-            if sum != (*on_hand, *committed, *reserved, *escrowed) {
+            if sum != [*on_hand, *committed, *reserved, *escrowed] {
                 return Err(alloc::format!(
                     "{sku} at {location}: levels say {on_hand} on hand, {committed} committed, \
                      {reserved} reserved and {escrowed} in escrow, movements add up to {sum:?}"

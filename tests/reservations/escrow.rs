@@ -156,6 +156,10 @@ async fn a_region_that_is_cut_off_grants_its_quota_and_no_more() {
 async fn quota_comes_back_when_it_is_let_go_or_its_region_is_destroyed() {
     let (mut cluster, _links) = three().await;
     let node = &cluster.nodes[0];
+    // What is more than is left here is asked of the others.
+    let body = json!({ "sku": "CUP", "quantity": 2 * QUOTA, "ttl_s": 60 });
+    let answer = node.post("/v1/reservations", &body).await;
+    assert_eq!(answer.status, 201, "{}", answer.text());
     let body = json!({ "sku": "CUP", "quantity": QUOTA, "ttl_s": 1 });
     let answer = node.post("/v1/reservations", &body).await;
     let (held, id) = (answer.json(), id_of(&answer));
@@ -164,21 +168,19 @@ async fn quota_comes_back_when_it_is_let_go_or_its_region_is_destroyed() {
         node.get(&format!("/v1/reservations/{id}")).await["status"] == "expired"
     })
     .await;
-    // What is more than is left here is asked of the others.
-    let body = json!({ "sku": "CUP", "quantity": UNITS - 3 * QUOTA, "ttl_s": 60 });
-    until_true("the cluster grants what it has", async || {
-        node.post("/v1/reservations", &body).await.status == 201
-    })
-    .await;
     let authorization = format!("Bearer {TOKEN}");
     let headers = [("authorization", authorization.as_str())];
     let metrics = node.api("GET", "/metrics", &headers, "").await.unwrap().text();
-    assert!(metrics.contains("stockraft_escrow_granted_total 1"), "{metrics}");
+    for said in ["stockraft_escrow_granted_total 1\n", "stockraft_escrow_beyond_total 1\n"] {
+        assert!(metrics.contains(said), "{metrics}");
+    }
 
     let leader = cluster.leader().await;
     let mut gone = cluster.nodes.remove((leader + 1) % 3);
     gone.kill();
     let others: Vec<&Node> = cluster.nodes.iter().collect();
+    // What it still told is known by then.
+    agree(&others).await;
     let before = quota_of(others[0], &gone).await;
     assert!(before > 0, "it has nothing to lose");
     let path = format!("/cluster/members/{}", gone.id);
