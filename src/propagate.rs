@@ -15,8 +15,8 @@ mod pace;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use cluster::{ProposeError, codec};
@@ -45,6 +45,8 @@ const SEND_TRIES: u32 = 3;
 const PROPOSE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often a node looks at what nothing tells it of: who the members are.
 const LOOK: Duration = Duration::from_secs(5);
+/// How long nothing goes by feed after one was refused as a whole.
+const FEED_AGAIN: Duration = Duration::from_secs(600);
 /// How long a channel rests whose credentials are not accepted, unless somebody resumes it.
 const UNAUTHORISED_MS: u64 = 5 * MINUTE_MS;
 
@@ -68,6 +70,8 @@ pub struct Pusher<Q, A> {
     tiers: Tiers,
     /// Whether the channel rests because of its credentials, as far as this node has said so.
     rests: AtomicBool,
+    /// Nothing goes by feed before this: one was refused for a row that nobody could name.
+    feeds_from: Mutex<Instant>,
 }
 
 /// The epoch is no longer ours, or nobody knows whether an intent was agreed on.
@@ -86,8 +90,17 @@ impl<Q: Quantities, A: Agreed> Pusher<Q, A> {
         cluster: A,
         measures: Arc<Measures>,
     ) -> Self {
-        let (pace, tiers, rests) = (Pace::new(), Tiers::default(), AtomicBool::new(false));
-        Self { channel, client, node, cluster, measures, pace, tiers, rests }
+        Self {
+            channel,
+            client,
+            node,
+            cluster,
+            measures,
+            pace: Pace::new(),
+            tiers: Tiers::default(),
+            rests: AtomicBool::new(false),
+            feeds_from: Mutex::new(Instant::now()),
+        }
     }
 
     async fn work(&self) {
@@ -404,9 +417,13 @@ impl<Q: Quantities, A: Agreed> Pusher<Q, A> {
             Ok(_) => all(RowOutcome::Unknown),
             Err(error) => {
                 self.note(&error).await;
+                if matches!(error, PushError::Suspect(_)) {
+                    // Call by call, in the other lane, it will show which row that is.
+                    let mut from = self.feeds_from.lock().unwrap_or_else(PoisonError::into_inner);
+                    *from = Instant::now() + FEED_AGAIN;
+                }
                 match error {
                     PushError::Unknown(_) => all(RowOutcome::Unknown),
-                    // One by one, in the other lane, it will show which.
                     _ => all(RowOutcome::Refused),
                 }
             }

@@ -1,6 +1,6 @@
 use std::collections::BTreeSet;
+use std::sync::MutexGuard;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use cluster::{Member, MemberStatus, Role, Status};
 use state::allocation::{Mode, Policy};
@@ -367,6 +367,20 @@ async fn the_many_go_by_feed_and_sales_beside_it() {
     };
     assert!(rows(true) >= 380 && rows(false) < 30, "{} fed, {} set", rows(true), rows(false));
     assert!((0..400).all(|n| shop.shows(n) == 9));
+}
+
+// A feed that is refused for one row of it would be sent again and again, and none of its rows ever be told.
+#[tokio::test(start_paused = true)]
+async fn a_feed_that_is_refused_goes_call_by_call() {
+    let node = world(definition(), 1, 60);
+    let shop = Shop::with(10, 10_000);
+    start(&node, 1, &shop);
+    at_rest(&node).await;
+    shop.fails(PushError::Suspect("a row".into()));
+    node.moved(Kind::Receipt, 0..60, 9);
+    at_rest(&node).await;
+    assert!((0..60).all(|n| shop.shows(n) == 9));
+    assert_eq!(shop.sent().iter().filter(|(.., feed)| *feed).count(), 1);
 }
 
 // A channel that sets plainly would set twice what is sent twice, and sell between: a sale lost for good.
