@@ -11,17 +11,16 @@
 mod due;
 mod own;
 mod pace;
+mod send;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use cluster::{ProposeError, codec};
-use state::command::{Outcome, Settled};
-use state::limits::MINUTE_MS;
+use state::command::Outcome;
 use state::origin::Lane;
 use state::reply::{Intended, Step};
 use state::{Command, Reply};
@@ -29,24 +28,18 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::agreed::Agreed;
-use crate::channel::{Place, PushError, Quantities, Row, RowOutcome};
+use crate::channel::{Place, Quantities, Row};
 use crate::config::Channel;
-use crate::measures::{self, Measures};
+use crate::measures::Measures;
 use crate::planted::{self, Bug};
 use due::Tiers;
 use own::{Owned, Standing};
 use pace::{Pace, Urgency};
+use send::{Asked, settled};
 
-/// Why a listing that nobody can address is not pushed to.
-const NO_LOCATION: &str =
-    "no location: set location_id in the channel's api or in the SKU's listing";
-/// How often a push without an answer is sent, where the channel takes it once only.
-const SEND_TRIES: u32 = 3;
 const PROPOSE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often a node looks at what nothing tells it of: who the members are.
 const LOOK: Duration = Duration::from_secs(5);
-/// How long a channel rests whose credentials are not accepted, unless somebody resumes it.
-const UNAUTHORISED_MS: u64 = 5 * MINUTE_MS;
 
 /// Pushes to one channel until `stop`.
 pub async fn run(pusher: Pusher<impl Quantities, impl Agreed>, stop: CancellationToken) {
@@ -68,6 +61,8 @@ pub struct Pusher<Q, A> {
     tiers: Tiers,
     /// Whether the channel rests because of its credentials, as far as this node has said so.
     rests: AtomicBool,
+    /// Nothing goes by feed before this: one was refused for a row that nobody could name.
+    feeds_from: Mutex<Instant>,
 }
 
 /// The epoch is no longer ours, or nobody knows whether an intent was agreed on.
@@ -86,8 +81,17 @@ impl<Q: Quantities, A: Agreed> Pusher<Q, A> {
         cluster: A,
         measures: Arc<Measures>,
     ) -> Self {
-        let (pace, tiers, rests) = (Pace::new(), Tiers::default(), AtomicBool::new(false));
-        Self { channel, client, node, cluster, measures, pace, tiers, rests }
+        Self {
+            channel,
+            client,
+            node,
+            cluster,
+            measures,
+            pace: Pace::new(),
+            tiers: Tiers::default(),
+            rests: AtomicBool::new(false),
+            feeds_from: Mutex::new(Instant::now()),
+        }
     }
 
     async fn work(&self) {
@@ -237,182 +241,6 @@ impl<Q: Quantities, A: Agreed> Pusher<Q, A> {
         intended.iter().filter_map(row).collect()
     }
 
-    /// Reads what the channel shows. Listings that it did not answer for are left out; one that spoils
-    /// the call for the others is found by halving.
-    async fn read_back(&self, asked: Vec<Asked>, urgency: Urgency) -> Vec<Outcome> {
-        let mut outcomes = Vec::new();
-        let mut by_location: BTreeMap<String, Vec<Asked>> = BTreeMap::new();
-        for asked in asked {
-            by_location.entry(asked.place.location.clone()).or_default().push(asked);
-        }
-        let calls = self.client.calls();
-        if calls.located {
-            let nowhere = by_location.remove("").unwrap_or_default().into_iter();
-            outcomes.extend(nowhere.map(|asked| asked.became(Settled::Failed(NO_LOCATION.into()))));
-        }
-        let chunks = |asked: Vec<Asked>| {
-            asked.chunks(calls.reads_max.max(1)).map(<[Asked]>::to_vec).collect::<Vec<_>>()
-        };
-        let mut parts: Vec<Vec<Asked>> = by_location.into_values().flat_map(chunks).collect();
-        while let Some(mut part) = parts.pop() {
-            if part.is_empty() {
-                continue;
-            }
-            let places: Vec<Place> = part.iter().map(|asked| asked.place.clone()).collect();
-            self.pace.take(urgency).await;
-            match self.client.read(&places).await {
-                Ok(answered) => {
-                    self.answered(answered.wait).await;
-                    let shown = part.into_iter().zip(answered.value);
-                    outcomes.extend(shown.map(|(asked, shown)| asked.shows(shown)));
-                }
-                Err(PushError::Suspect(why)) => match part.pop() {
-                    Some(asked) if part.is_empty() => {
-                        self.count_failure();
-                        self.answered(Duration::ZERO).await;
-                        outcomes.push(asked.became(Settled::Failed(why)));
-                    }
-                    last => {
-                        self.answered(Duration::ZERO).await;
-                        part.extend(last);
-                        parts.push(part.split_off(part.len() / 2));
-                        parts.push(part);
-                    }
-                },
-                Err(error) => self.note(&error).await,
-            }
-        }
-        outcomes
-    }
-
-    /// Reads until everything is known.
-    async fn read_all(&self, mut unread: Vec<Asked>, urgency: Urgency) -> Vec<Outcome> {
-        let mut outcomes = Vec::new();
-        while !unread.is_empty() {
-            let known = self.read_back(unread.clone(), urgency).await;
-            unread.retain(|asked| !known.iter().any(|outcome| outcome.sku == asked.place.sku));
-            outcomes.extend(known);
-        }
-        outcomes
-    }
-
-    /// Sends what was agreed on, and reads back what the channel did not expect.
-    async fn push(&self, own: &Owned, rows: Rows, urgency: Urgency) -> Result<Vec<Outcome>, Lost> {
-        let (mut outcomes, mut unread) = (Vec::new(), Vec::new());
-        let mut parts: Vec<Rows> = vec![rows];
-        while let Some(part) = parts.pop() {
-            if part.is_empty() {
-                continue;
-            }
-            let (before, mut untouched) = (part.len(), Vec::new());
-            let results = self.set(own, &part, urgency).await?;
-            for ((row, revision), result) in part.into_iter().zip(results) {
-                let asked = Asked::of(&row, revision);
-                match result {
-                    RowOutcome::Untouched => untouched.push((row, revision)),
-                    RowOutcome::Stale => {
-                        // This push is over; the reading is one of its own.
-                        unread.push(Asked { revision: 0, ..asked.clone() });
-                        outcomes.push(asked.became(Settled::Refused));
-                    }
-                    other => match settled(other) {
-                        Some(result) => outcomes.push(asked.became(result)),
-                        None => unread.push(asked),
-                    },
-                }
-            }
-            // The others go without those at fault; if nobody knows which those are, by halves.
-            if untouched.len() == before && before > 1 {
-                parts.push(untouched.split_off(before / 2));
-            } else if untouched.len() == before {
-                let alone = untouched
-                    .drain(..)
-                    .map(|(row, revision)| Asked::of(&row, revision).became(Settled::Refused));
-                outcomes.extend(alone);
-            }
-            parts.push(untouched);
-        }
-        outcomes.extend(self.read_all(unread, urgency).await);
-        Ok(outcomes)
-    }
-
-    /// Sends rows; one outcome each. Rows without an answer are sent again, the same bytes under the
-    /// same key, where the channel compares: if they were taken before, it repeats its answer, or refuses. A
-    /// channel that does not compare would set them twice, and sell between.
-    async fn set(
-        &self,
-        own: &Owned,
-        rows: &[(Row, u64)],
-        urgency: Urgency,
-    ) -> Result<Vec<RowOutcome>, Lost> {
-        let key = idempotency_key(&self.channel.name, rows);
-        let plain: Vec<Row> = rows.iter().map(|(row, _)| row.clone()).collect();
-        let all = |outcome: RowOutcome| Ok(vec![outcome; rows.len()]);
-        let tries = if self.compares() { SEND_TRIES } else { 1 };
-        let mut unknown = false;
-        for _ in 0..tries {
-            self.pace.take(urgency).await;
-            self.hold(own).await?;
-            if self.is_paused() && !unknown {
-                return all(RowOutcome::Refused);
-            }
-            match self.client.set(&plain, &key).await {
-                Ok(answered) => {
-                    self.answered(answered.wait).await;
-                    return Ok(answered.value);
-                }
-                Err(PushError::Suspect(why)) if !unknown => {
-                    self.count_failure();
-                    self.answered(Duration::ZERO).await;
-                    let alone = rows.len() == 1;
-                    return all(if alone {
-                        RowOutcome::Failed(why)
-                    } else {
-                        RowOutcome::Untouched
-                    });
-                }
-                Err(error) => {
-                    self.note(&error).await;
-                    unknown |= matches!(error, PushError::Unknown(_))
-                        && !planted::has(Bug::UnknownIsRefused);
-                    // After one without an answer, a refusal of the repetition proves nothing.
-                    if !unknown {
-                        return all(RowOutcome::Refused);
-                    }
-                }
-            }
-        }
-        all(RowOutcome::Unknown)
-    }
-
-    /// Sends many rows as one job; one outcome each.
-    async fn feed(&self, own: &Owned, rows: &[(Row, u64)]) -> Result<Vec<RowOutcome>, Lost> {
-        let key = idempotency_key(&self.channel.name, rows);
-        let plain: Vec<Row> = rows.iter().map(|(row, _)| row.clone()).collect();
-        let all = |outcome: RowOutcome| Ok(vec![outcome; rows.len()]);
-        self.pace.take(Urgency::Slow).await;
-        self.hold(own).await?;
-        if self.is_paused() {
-            return all(RowOutcome::Refused);
-        }
-        match self.client.feed(&plain, &key).await {
-            Ok(answered) if answered.value.len() == rows.len() => {
-                self.answered(answered.wait).await;
-                Ok(answered.value)
-            }
-            // A row without an outcome is one of which nobody knows.
-            Ok(_) => all(RowOutcome::Unknown),
-            Err(error) => {
-                self.note(&error).await;
-                match error {
-                    PushError::Unknown(_) => all(RowOutcome::Unknown),
-                    // One by one, in the other lane, it will show which.
-                    _ => all(RowOutcome::Refused),
-                }
-            }
-        }
-    }
-
     async fn settle(
         &self,
         own: &Owned,
@@ -438,58 +266,6 @@ impl<Q: Quantities, A: Agreed> Pusher<Q, A> {
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-    }
-
-    /// The channel answers: what it wants us to wait counts, and credentials that it accepts are good.
-    async fn answered(&self, wait: Duration) {
-        self.pace.succeeded(wait);
-        let resting = self.cluster.look(|state| {
-            let known = state.data().channels.get(&self.channel.name);
-            known.and_then(|known| known.paused.as_ref()).is_some_and(|rest| rest.until.is_some())
-        });
-        if resting || self.rests.swap(false, Ordering::Relaxed) {
-            self.say(Command::Resume { channel: self.channel.name.clone(), owner: true }).await;
-        }
-    }
-
-    async fn note(&self, error: &PushError) {
-        tracing::warn!(channel = self.channel.name, %error, "a push needs another try");
-        self.count_failure();
-        match error {
-            PushError::Limited { wait_ms } => self.pace.limited(Duration::from_millis(*wait_ms)),
-            PushError::Refused(_) | PushError::Suspect(_) | PushError::Unknown(_) => {
-                self.pace.failed();
-            }
-            PushError::Unauthorised(why) => {
-                self.pace.refused(Duration::from_millis(UNAUTHORISED_MS));
-                self.rests.store(true, Ordering::Relaxed);
-                let channel = self.channel.name.clone();
-                let why = format!(
-                    "the channel does not accept our credentials: {why}. Put in new ones and restart, or \
-                     resume the channel"
-                );
-                self.say(Command::Pause { channel, why, for_ms: Some(UNAUTHORISED_MS) }).await;
-            }
-        }
-    }
-
-    /// Proposes something that may be said again later.
-    async fn say(&self, command: Command) {
-        if let Err(error) = self.propose(&command).await {
-            tracing::debug!(%error, "that is not agreed on yet");
-        }
-    }
-
-    fn count_failure(&self) {
-        self.measures.push_failures.get_or_create(&measures::of(&self.channel.name)).inc();
-    }
-
-    /// Whether the channel refuses a quantity in place of another one than it is believed to show.
-    fn compares(&self) -> bool {
-        self.cluster.look(|state| {
-            let known = state.data().channels.get(&self.channel.name);
-            known.is_some_and(|known| known.definition.compares)
-        })
     }
 
     fn is_paused(&self) -> bool {
@@ -528,44 +304,4 @@ impl<Q: Quantities, A: Agreed> Pusher<Q, A> {
         let decoded = decoded.map_err(|error| ProposeError::Unknown(error.to_string()))?;
         Ok((reply.index, decoded))
     }
-}
-
-/// What the state is told of a row at once; `None` of one that must be read back.
-fn settled(result: RowOutcome) -> Option<Settled> {
-    match result {
-        RowOutcome::Confirmed => Some(Settled::Confirmed),
-        RowOutcome::Refused | RowOutcome::Untouched | RowOutcome::Stale => Some(Settled::Refused),
-        RowOutcome::Failed(why) => Some(Settled::Failed(why)),
-        RowOutcome::Unknown => None,
-    }
-}
-
-/// What the channel is asked about.
-#[derive(Clone)]
-struct Asked {
-    place: Place,
-    /// Of the push; 0 of a reading without one.
-    revision: u64,
-}
-
-impl Asked {
-    fn of(row: &Row, revision: u64) -> Self {
-        Self { place: row.place.clone(), revision }
-    }
-
-    fn became(self, result: Settled) -> Outcome {
-        let Self { place: Place { sku, listing, .. }, revision } = self;
-        Outcome { sku, listing, revision, result }
-    }
-
-    fn shows(self, shown: Option<i64>) -> Outcome {
-        let unknown = || Settled::Failed("the channel does not know this listing".into());
-        self.became(shown.map_or_else(unknown, Settled::Observed))
-    }
-}
-
-/// The same for the same rows of the same intent, so that a repetition is recognised as one.
-fn idempotency_key(channel: &str, rows: &[(Row, u64)]) -> String {
-    let text = format!("{channel}/{rows:?}");
-    uuid::Builder::from_custom_bytes(crate::channel::key(text.as_bytes())).into_uuid().to_string()
 }

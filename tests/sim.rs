@@ -24,7 +24,7 @@ fn count(said: &str, name: &str) -> u64 {
 // happens. A run in which nothing fails, or nothing is sold, would show nothing.
 #[test]
 fn every_invariant_holds_while_everything_fails() {
-    let (mut faults, mut under_leases) = (0, 0);
+    let (mut faults, mut under_leases, mut stood_in) = (0, 0, 0);
     for seed in [2, 3] {
         let (kept, said) = sim(&format!("--seed {seed} --hours 2 --events 250"));
         assert!(kept, "{said}");
@@ -37,10 +37,12 @@ fn every_invariant_holds_while_everything_fails() {
         faults += count(&said, "node-killed") + count(&said, "power-lost");
         let given_up = count(&said, "message given up") + count(&said, "redrive done");
         assert!(given_up > 0, "{said}");
+        stood_in += count(&said, "another node stood in");
         under_leases += count(&said, "node-killed under a lease");
         under_leases += count(&said, "power-lost under a lease");
     }
     assert!(faults > 4, "{faults} nodes died");
+    assert!(stood_in > 2, "no channel was pushed to by another node than its home");
     assert!(under_leases > 0, "no node died while a worker had a lease");
 }
 

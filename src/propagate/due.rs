@@ -8,6 +8,8 @@ use state::State;
 use state::limits::{INTENT_SKUS_MAX, WINDOW_SALE_MS};
 use state::origin::Lane;
 
+use tokio::time::Instant;
+
 use super::pace::Urgency;
 use super::{LOOK, Pusher};
 use crate::agreed::Agreed;
@@ -124,7 +126,7 @@ impl<Q: Quantities, A: Agreed> Pusher<Q, A> {
         }
         let most = (rows * self.pace.at_once().clamp(1, CALLS_MAX)).min(INTENT_SKUS_MAX);
         let mut found = self.cluster.look(|state| {
-            let due = state.urgent().of(&self.channel.name).take(4 * most);
+            let due = state.urgent().of(&self.channel.name).take(2 * most);
             let ranked = due.map(|(deadline, sku)| {
                 let allocation = state.data().allocation(&self.channel.name, sku);
                 let left = allocation.map_or(0, |allocation| allocation.available_to_sell);
@@ -161,6 +163,10 @@ impl<Q: Quantities, A: Agreed> Pusher<Q, A> {
     fn many_are_due(&self, state: &State) -> bool {
         let name = self.channel.name.as_str();
         let calls = self.client.calls();
+        let from = *self.feeds_from.lock().unwrap_or_else(PoisonError::into_inner);
+        if Instant::now() < from {
+            return false;
+        }
         let slow = state.due().count(name) - state.urgent().count(name);
         calls.feed_rows_max > 0
             && (slow >= FEED_ROWS_MIN || state.urgent().count(name) > self.in_a_window(state))

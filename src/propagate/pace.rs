@@ -4,6 +4,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::measures::Breaker;
@@ -27,7 +28,11 @@ pub(super) enum Urgency {
 }
 
 /// The pace of one channel.
-pub(super) struct Pace(Mutex<Inner>);
+pub(super) struct Pace {
+    inner: Mutex<Inner>,
+    /// Somebody who waits need not wait any longer.
+    opened: Notify,
+}
 
 struct Inner {
     per_second: f64,
@@ -51,7 +56,7 @@ impl Pace {
     /// An empty bucket: whoever called the channel before may just have used its burst.
     pub(super) fn new() -> Self {
         let now = Instant::now();
-        Self(Mutex::new(Inner {
+        let inner = Inner {
             per_second: 1.0,
             burst: 1.0,
             tokens: 0.0,
@@ -63,11 +68,12 @@ impl Pace {
             quick: 0,
             refused: false,
             calls: 0,
-        }))
+        };
+        Self { inner: Mutex::new(inner), opened: Notify::new() }
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What the channel allows, from now on: thousandths of a call a second, and calls at once.
@@ -99,7 +105,16 @@ impl Pace {
     pub(super) async fn ready(&self, urgency: Urgency) {
         let waits = Waits::new(self, urgency);
         while let Some(until) = waits.pace.closed_until(urgency) {
-            tokio::time::sleep_until(until).await;
+            self.rest_until(until).await;
+        }
+    }
+
+    /// Waits until a time, or until that may have changed.
+    async fn rest_until(&self, until: Instant) {
+        tokio::select! {
+            biased;
+            () = self.opened.notified() => {}
+            () = tokio::time::sleep_until(until) => {}
         }
     }
 
@@ -118,7 +133,7 @@ impl Pace {
                     None => return inner.take(),
                 }
             };
-            tokio::time::sleep_until(until).await;
+            self.rest_until(until).await;
         }
     }
 
@@ -159,6 +174,7 @@ impl Pace {
         let mut inner = self.inner();
         if std::mem::take(&mut inner.refused) {
             inner.not_before = Instant::now();
+            self.opened.notify_waiters();
         }
     }
 

@@ -1,301 +1,19 @@
+mod world;
+
 use std::collections::BTreeSet;
-use std::sync::atomic::AtomicU64;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use cluster::{Member, MemberStatus, Role, Status};
-use state::allocation::Policy;
+use state::Command;
 use state::channel::Definition;
-use state::command::{Asked as Request, ListingSpec, MovementRequest, Movements};
+use state::command::ListingSpec;
 use state::ledger::Kind;
-use state::{Stamp, State};
-use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
-use super::*;
-use crate::channel::{Answered, Calls};
-
-const CHANNEL: &str = "shop";
-const BEGAN: u64 = 1_900_000_000_000;
-
-/// One state, and who can reach it.
-struct World {
-    state: State,
-    index: u64,
-    began: Instant,
-    voters: u64,
-    cut: BTreeSet<u64>,
-}
-
-#[derive(Clone)]
-struct Node {
-    id: u64,
-    world: Arc<Mutex<World>>,
-    changed: watch::Sender<u64>,
-}
-
-impl Node {
-    fn world(&self) -> MutexGuard<'_, World> {
-        self.world.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn apply(&self, command: Command) -> (u64, Reply) {
-        let mut world = self.world();
-        world.index += 1;
-        let since = u64::try_from(world.began.elapsed().as_millis()).unwrap();
-        let stamp = Stamp { index: world.index, now: BEGAN + since };
-        let (reply, _) = world.state.apply(stamp, command);
-        self.changed.send_replace(world.index);
-        (world.index, reply)
-    }
-
-    fn moved(&self, kind: Kind, skus: impl Iterator<Item = usize>, quantity: i64) {
-        let index = self.world().index;
-        let movement = |n: usize| {
-            let id = format!("{kind:?} {n} at {index}");
-            MovementRequest {
-                key: crate::channel::key(id.as_bytes()),
-                body: [0; 16],
-                id,
-                kind,
-                sku: sku(n),
-                quantity,
-                location: "main".into(),
-                to_location: None,
-                channel: None,
-                reference: None,
-                reason: None,
-                occurred_ms: None,
-                count: None,
-            }
-        };
-        let movements: Vec<_> = skus.map(movement).collect();
-        for some in movements.chunks(1_000) {
-            let asked = Request::Movements(Movements { atomic: false, movements: some.to_vec() });
-            self.apply(Command::Request { idempotency: None, asked });
-        }
-    }
-
-    fn listing(&self, n: usize) -> state::listing::Listing {
-        self.look(|state| state.data().stock.get(sku(n).as_str()).unwrap().listings[CHANNEL].get())
-    }
-
-    fn channel(&self) -> state::channel::Channel {
-        self.look(|state| state.data().channels[CHANNEL].clone())
-    }
-}
-
-impl Agreed for Node {
-    fn look<T>(&self, look: impl FnOnce(&State) -> T) -> T {
-        look(&self.world().state)
-    }
-
-    fn watch(&self) -> watch::Receiver<u64> {
-        self.changed.subscribe()
-    }
-
-    fn status(&self) -> Status {
-        let member = |id: u64| MemberStatus {
-            member: Member { id, region: String::new(), peer: String::new(), admin: String::new() },
-            voter: true,
-            matched: None,
-            lag: None,
-            reachable: true,
-        };
-        Status {
-            id: self.id,
-            region: String::new(),
-            role: Role::Follower,
-            leader: None,
-            term: 1,
-            last_log: None,
-            committed: None,
-            applied: None,
-            snapshot: None,
-            purged: None,
-            removed: false,
-            members: (1..=self.world().voters).map(member).collect(),
-        }
-    }
-
-    async fn applied(&self, _: u64) {}
-
-    async fn propose(
-        &self,
-        command: Vec<u8>,
-        timeout: Duration,
-    ) -> Result<cluster::Reply, ProposeError> {
-        sleep(Duration::from_millis(20)).await;
-        if self.world().cut.contains(&self.id) {
-            sleep(timeout).await;
-            return Err(ProposeError::Unavailable("cut off".into()));
-        }
-        let (index, reply) = self.apply(codec::decode(&command).unwrap());
-        sleep(Duration::from_millis(20)).await;
-        Ok(cluster::Reply { index, bytes: codec::encode(&reply) })
-    }
-}
-
-/// What a node sent: when, which rows, whether as a feed.
-type Sent = (Instant, u64, Vec<Row>, bool);
-
-#[derive(Clone, Default)]
-struct Shop(Arc<ShopInner>);
-
-#[derive(Default)]
-struct ShopInner {
-    calls: Mutex<Option<Calls>>,
-    shown: Mutex<BTreeMap<String, i64>>,
-    sent: Mutex<Vec<Sent>>,
-    reads: AtomicU64,
-    /// Answers that the next calls get.
-    faults: Mutex<Vec<PushError>>,
-}
-
-/// A shop as one node calls it.
-struct Caller {
-    node: u64,
-    shop: Shop,
-}
-
-impl Shop {
-    fn with(rows_max: usize, feed_rows_max: usize) -> Self {
-        let shop = Self::default();
-        let calls = Calls { rows_max, reads_max: 250, feed_rows_max, located: false };
-        *shop.0.calls.lock().unwrap() = Some(calls);
-        shop
-    }
-
-    fn fails(&self, fault: PushError) {
-        self.0.faults.lock().unwrap().push(fault);
-    }
-
-    fn sent(&self) -> Vec<Sent> {
-        self.0.sent.lock().unwrap().clone()
-    }
-
-    fn shows(&self, n: usize) -> i64 {
-        self.0.shown.lock().unwrap().get(&sku(n)).copied().unwrap_or(0)
-    }
-}
-
-impl Caller {
-    async fn take(&self, rows: &[Row], feed: bool) -> Answer {
-        let sent = (Instant::now(), self.node, rows.to_vec(), feed);
-        self.shop.0.sent.lock().unwrap().push(sent);
-        sleep(if feed { Duration::from_secs(120) } else { Duration::from_millis(100) }).await;
-        let fault = self.shop.0.faults.lock().unwrap().pop();
-        // An answer that is lost is one of a call that was carried out.
-        if let Some(fault) = fault.clone().filter(|fault| !matches!(fault, PushError::Unknown(_))) {
-            return Err(fault);
-        }
-        let mut shown = self.shop.0.shown.lock().unwrap();
-        shown.extend(rows.iter().map(|row| (row.place.sku.clone(), row.quantity)));
-        if let Some(fault) = fault {
-            return Err(fault);
-        }
-        let value = vec![RowOutcome::Confirmed; rows.len()];
-        Ok(Answered { value, wait: Duration::ZERO })
-    }
-}
-
-type Answer = Result<Answered<Vec<RowOutcome>>, PushError>;
-
-impl Quantities for Caller {
-    fn calls(&self) -> Calls {
-        self.shop.0.calls.lock().unwrap().unwrap()
-    }
-
-    async fn set(&self, rows: &[Row], _: &str) -> Answer {
-        self.take(rows, false).await
-    }
-
-    async fn feed(&self, rows: &[Row], _: &str) -> Answer {
-        self.take(rows, true).await
-    }
-
-    async fn read(&self, places: &[Place]) -> Result<Answered<Vec<Option<i64>>>, PushError> {
-        self.shop.0.reads.fetch_add(1, Ordering::Relaxed);
-        sleep(Duration::from_millis(100)).await;
-        let shown = self.shop.0.shown.lock().unwrap();
-        let value = places.iter().map(|place| Some(shown.get(&place.sku).copied().unwrap_or(0)));
-        Ok(Answered { value: value.collect(), wait: Duration::ZERO })
-    }
-}
-
-fn sku(n: usize) -> String {
-    format!("SKU-{n:05}")
-}
-
-fn definition() -> Definition {
-    Definition {
-        kind: "shopify".into(),
-        location: "main".into(),
-        home: Some(1),
-        pushes: true,
-        fetches: true,
-        dedup_window_ms: 86_400_000,
-        rate_milli: 2_000,
-        burst: 4,
-        per_day: 0,
-        compares: true,
-        shadow: false,
-        settings: BTreeMap::new(),
-    }
-}
-
-/// A cluster of so many voters with so many SKUs, of which the shop shows nothing yet.
-fn world(definition: Definition, voters: u64, skus: usize) -> Node {
-    let world = World {
-        state: State::default(),
-        index: 0,
-        began: Instant::now(),
-        voters,
-        cut: BTreeSet::new(),
-    };
-    let node = Node { id: 1, world: Arc::new(Mutex::new(world)), changed: watch::Sender::new(0) };
-    node.apply(Command::PutChannel { name: CHANNEL.into(), definition });
-    let policy = Policy { sku: "*".into(), ..Policy::default() };
-    node.apply(Command::PutPolicies { policies: vec![policy], replaces: None });
-    let spec = |n: usize| ListingSpec { id: format!("id-{n}"), ..ListingSpec::default() };
-    let rows: Vec<_> = (0..skus).map(|n| (sku(n), CHANNEL.to_string(), spec(n))).collect();
-    for some in rows.chunks(1_000) {
-        node.apply(Command::List(some.to_vec()));
-    }
-    tokio::spawn(tick(node.clone()));
-    node
-}
-
-/// Time goes on where something waits for it, as the leader sees to.
-async fn tick(node: Node) {
-    loop {
-        sleep(Duration::from_secs(1)).await;
-        let due = {
-            let world = node.world();
-            let now = BEGAN + u64::try_from(world.began.elapsed().as_millis()).unwrap();
-            world.state.wakes_at().is_some_and(|at| at <= now)
-        };
-        if due {
-            node.apply(Command::Tick);
-        }
-    }
-}
-
-fn start(node: &Node, id: u64, shop: &Shop) -> Arc<Measures> {
-    let channel: Channel = toml::from_str("name = \"shop\"\nkind = \"shopify\"").unwrap();
-    let measures = Arc::new(Measures::new());
-    let caller = Caller { node: id, shop: shop.clone() };
-    let node = Node { id, ..node.clone() };
-    let pusher = Pusher::new(channel, caller, id, node, Arc::clone(&measures));
-    tokio::spawn(run(pusher, CancellationToken::new()));
-    measures
-}
-
-async fn at_rest(node: &Node) {
-    let mut changed = node.watch();
-    while node.look(|state| state.due().count(CHANNEL) + state.flights().count(CHANNEL)) > 0 {
-        changed.changed().await.unwrap();
-    }
-}
+use crate::agreed::Agreed;
+use crate::channel::{PushError, Row};
+use crate::measures;
+use world::{BEGAN, CHANNEL, Shop, at_rest, definition, sku, start, world};
 
 /// When a quantity of a SKU was sent.
 fn sent_at(shop: &Shop, n: usize, quantity: i64) -> Option<Instant> {
@@ -366,6 +84,20 @@ async fn the_many_go_by_feed_and_sales_beside_it() {
     };
     assert!(rows(true) >= 380 && rows(false) < 30, "{} fed, {} set", rows(true), rows(false));
     assert!((0..400).all(|n| shop.shows(n) == 9));
+}
+
+// A feed that is refused for one row of it would be sent again and again, and none of its rows ever be told.
+#[tokio::test(start_paused = true)]
+async fn a_feed_that_is_refused_goes_call_by_call() {
+    let node = world(definition(), 1, 60);
+    let shop = Shop::with(10, 10_000);
+    start(&node, 1, &shop);
+    at_rest(&node).await;
+    shop.fails(PushError::Suspect("a row".into()));
+    node.moved(Kind::Receipt, 0..60, 9);
+    at_rest(&node).await;
+    assert!((0..60).all(|n| shop.shows(n) == 9));
+    assert_eq!(shop.sent().iter().filter(|(.., feed)| *feed).count(), 1);
 }
 
 // A channel that sets plainly would set twice what is sent twice, and sell between: a sale lost for good.

@@ -166,9 +166,21 @@ impl World {
             }
             _ => None,
         };
+        let claim = match &meant {
+            Command::Claim { channel, node } => Some((channel.clone(), *node)),
+            _ => None,
+        };
         let asks = if let Command::Queue(asks) = &meant { asks.clone() } else { Vec::new() };
         let (reply, effects) = self.log.head.apply(Stamp { index, now: at_ms }, meant);
         self.tally.reach(names::of_reply(&reply));
+        if let Some((channel, node)) =
+            claim.filter(|_| matches!(reply, state::Reply::Claimed { .. }))
+        {
+            let known = self.log.head.state.data().channels.get(&channel);
+            if known.is_some_and(|known| known.definition.home != Some(node)) {
+                self.tally.reach("another node stood in");
+            }
+        }
         self.jobs.kept(index, &effects);
         if let state::Reply::Queue(answers) = &reply {
             let parts = workers::reached(&asks, answers);

@@ -41,8 +41,7 @@ const NAMES: [&str; 3] = ["ebay", "shop", "walmart"];
 /// Everything outside arrives within this time; the state counts on `UNCERTAIN_KEEP_MS`.
 const LATEST_MS: Millis = 14 * MINUTE_MS;
 
-/// `Look` asks a channel what it shows, and the answer is agreed on later; `Repeat` tells the last outcome once
-/// more.
+/// `Look` asks what a channel shows, which is agreed on later; `Repeat` tells the last outcome again.
 #[derive(Clone, Copy, Debug)]
 enum Op {
     Polled { at: usize },
@@ -140,11 +139,8 @@ impl World {
             let listing = ListingSpec { id, ..ListingSpec::default() };
             node.apply(Command::List(vec![(sku.into(), (*name).into(), listing)]));
         }
-        let market = |at: usize| {
-            let (shown, plain) = (shown[at], plain[at]);
-            Market { shown, plain, ..Market::default() }
-        };
-        let markets = [market(0), market(1), market(2)];
+        let market = |at: usize| Market { shown: shown[at], plain: plain[at], ..Market::default() };
+        let markets = [0, 1, 2].map(market);
         let mut world = Self { node, markets, each, lowered: 0, sequence: 0, serial: 0 };
         for at in 0..NAMES.len() {
             world.claim(at);
@@ -231,8 +227,9 @@ impl World {
         self.mail(at, refund(&order, now, (&id, "1", Some(sku)), 1, removal));
     }
 
-    fn mail(&mut self, at: usize, fact: state::command::Fact) {
+    fn mail(&mut self, at: usize, fact: Fact) {
         let now = self.node.now;
+        self.serial += 1;
         let delivery = delivery(&format!("delivery {}", self.serial), NAMES[at], now, vec![fact]);
         self.markets[at].mail.push((now, delivery));
     }
@@ -250,19 +247,13 @@ impl World {
     /// The channel is asked for all that changed, and tells all that it lists by now.
     fn polled(&mut self, at: usize) {
         let began = self.node.now;
-        while let Some(which) = self.markets[at].mail.iter().position(|(sent, _)| {
-            // What is newer it may not list yet.
-            sent + LISTED_WITHIN_MS <= began
-        }) {
-            let mail = self.markets[at].mail.len();
+        // What is newer it may not list yet.
+        let listed = |(sent, _): &(Millis, Delivery)| sent + LISTED_WITHIN_MS <= began;
+        while let Some(which) = self.markets[at].mail.iter().position(listed) {
             self.hear(at, which);
-            assert!(self.markets[at].mail.len() < mail);
         }
-        self.sequence += 1;
-        self.serial += 1;
-        let id = format!("looked {}", self.serial);
-        let told = delivery(&id, NAMES[at], began, vec![Fact::Looked { began }]);
-        self.node.apply(Command::Segment(common::segment(1, self.sequence, vec![told])));
+        self.mail(at, Fact::Looked { began });
+        self.hear(at, self.markets[at].mail.len() - 1);
     }
 
     fn claim(&mut self, at: usize) {
@@ -346,10 +337,9 @@ impl World {
         if market.shown != push.from && !market.plain {
             return Ok(false);
         }
-        if push.to <= push.from {
-            // Nothing keeps it from adding units, where its channel does not compare.
-            self.lowered += (push.to - market.shown).max(0) * self.each[at];
-        }
+        // Nothing keeps a lowering from adding units, where its channel does not compare.
+        let added = (push.to - market.shown).max(0) * self.each[at];
+        self.lowered += if push.to <= push.from { added } else { 0 };
         market.shown = push.to;
         let reach: i64 = (0..NAMES.len()).map(|at| self.reach(at)).sum();
         let lowered = self.lowered - push.lowered;
@@ -445,17 +435,14 @@ impl World {
         for (at, name) in NAMES.iter().enumerate() {
             let sku = sold_as(self.each[at]);
             let allocation = self.node.state.data().allocation(name, sku).unwrap();
-            // Shares of kits overlap with those of what they are made of: not all can have theirs.
+            // Shares of kits overlap with those of what they are made of: not all can have theirs. A plain set
+            // must leave room for what may have been sold before it.
             let alone = self.each == [1; 3] && !self.markets.iter().any(|market| market.plain);
-            let should = if alone { allocation.available_to_sell } else { allocation.desired };
-            let shows = self.markets[at].shown;
-            // A plain set must leave room for what may have been sold before it.
-            let most = allocation.available_to_sell;
-            if self.each == [1; 3] && (2 * shows < most || shows > most) {
-                return Err(format!("{name} shows {shows} for good, {most} would be its share"));
-            }
-            if shows != should {
-                return Err(format!("{name} shows {shows} for good, should show {should}"));
+            let (shows, most) = (self.markets[at].shown, allocation.available_to_sell);
+            let should = if alone { most } else { allocation.desired };
+            let in_share = self.each != [1; 3] || (most..=2 * most).contains(&(2 * shows));
+            if shows != should || !in_share {
+                return Err(format!("{name} shows {shows} for good, not {should} of {most}"));
             }
         }
         Ok(())

@@ -136,35 +136,14 @@ impl Player {
             }
             ["show", sku] => return self.show(sku),
             ["channel", name, location, ref more @ ..] => {
-                let pushes = !more.contains(&"silent");
-                let definition = state::channel::Definition {
-                    pushes,
-                    fetches: pushes,
-                    compares: !more.contains(&"plain"),
-                    shadow: more.contains(&"shadow"),
-                    home: option(more, "home").map(number),
-                    ..definition(location)
-                };
+                let definition = defined(location, more);
                 Command::PutChannel { name: name.into(), definition }
             }
             ["policy" | "rebalance" | "remove" | "measured", ..] => self.of_shares(&words),
             ["renew" | "give-back" | "pause" | "resume" | "push", ref rest @ ..] => {
                 self.operate(words[0], rest)
             }
-            ["looked", channel, ago] => {
-                let fact = Fact::Looked { began: self.node.now - duration(ago) };
-                let id = format!("looked {}", self.node.index);
-                let origin = Origin { node: 9, incarnation: 1 };
-                let sequence = self.node.state.data().origins.last(origin, Lane::Urgent) + 1;
-                let deliveries = vec![delivery(&id, channel, self.node.now, vec![fact])];
-                Command::Segment(Segment {
-                    origin,
-                    lane: Lane::Urgent,
-                    sequence,
-                    durable_ms: 0,
-                    deliveries,
-                })
-            }
+            ["looked", channel, ago] => self.looked(channel, duration(ago)),
             ["map", sku, ref channels @ ..] => common::map(sku, channels),
             ["locations", ref names @ ..] => {
                 Command::PutLocations(names.iter().map(ToString::to_string).collect())
@@ -241,6 +220,16 @@ impl Player {
     fn letters(&self) -> BTreeSet<((u64, u32), String)> {
         let letters = self.node.state.data().dead.entries().iter();
         letters.map(|(place, letter)| (*place, letter.reason.clone())).collect()
+    }
+
+    /// All that a channel listed so long ago was told.
+    fn looked(&self, channel: &str, ago: Millis) -> Command {
+        let fact = Fact::Looked { began: self.node.now - ago };
+        let origin = Origin { node: 9, incarnation: 1 };
+        let sequence = self.node.state.data().origins.last(origin, Lane::Urgent) + 1;
+        let id = format!("looked {}", self.node.index);
+        let deliveries = vec![delivery(&id, channel, self.node.now, vec![fact])];
+        Command::Segment(Segment { origin, lane: Lane::Urgent, sequence, durable_ms: 0, deliveries })
     }
 
     fn operate(&self, what: &str, rest: &[&str]) -> Command {
@@ -465,6 +454,18 @@ impl Player {
             shown.push('\n');
         }
         shown
+    }
+}
+
+fn defined(location: &str, more: &[&str]) -> state::channel::Definition {
+    let pushes = !more.contains(&"silent");
+    state::channel::Definition {
+        pushes,
+        fetches: pushes,
+        compares: !more.contains(&"plain"),
+        shadow: more.contains(&"shadow"),
+        home: option(more, "home").map(number),
+        ..definition(location)
     }
 }
 
