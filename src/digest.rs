@@ -10,7 +10,7 @@ use state::{Data, Visitor};
 use crate::history::Hash;
 
 /// Makes digests, and remembers those of buckets that did not change since.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Digester {
     /// Counts the states that this one replaced: buckets of another count their writes anew.
     restores: u64,

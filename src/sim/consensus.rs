@@ -12,7 +12,7 @@ use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
 use super::faults::Fault;
-use super::replica::{Entry, Replica, Snapshot};
+use super::replica::{Entry, Frozen, Replica, Snapshot};
 use super::truth::Truth;
 use super::world::{NODES, SKEW_MAX, Sim, World};
 use super::{names, node, workers};
@@ -20,9 +20,13 @@ use crate::agreed::Agreed;
 use crate::history::Hash;
 
 /// Replicas are compared as a whole at every so manieth entry.
-pub(super) const DIGEST_EVERY: u64 = 128;
+pub(super) const DIGEST_EVERY: u64 = 256;
 /// Entries between two snapshots of a node.
 pub(super) const SNAPSHOT_EVERY: u64 = 512;
+/// Replicas are compared where snapshots are taken.
+const _: () = assert!(SNAPSHOT_EVERY.is_multiple_of(DIGEST_EVERY));
+/// Snapshots that nodes share.
+const WRITTEN_MAX: usize = 4;
 /// Entries kept behind the oldest snapshot that somebody may need.
 const KEEP: u64 = 128;
 
@@ -40,6 +44,8 @@ pub(super) struct Log {
     routes: Arc<Notify>,
     /// Digests by index, to compare replicas that come there later.
     digests: BTreeMap<u64, Hash>,
+    /// Snapshots that somebody wrote, by index: replicas that are the same write the same.
+    written: BTreeMap<u64, Snapshot>,
     /// All movements, added up.
     pub(super) sums: Sums,
     pub(super) truth: Truth,
@@ -69,6 +75,20 @@ impl Log {
             self.purged = self.entries.pop_front().map_or(self.purged, |entry| entry.index);
         }
         self.digests = self.digests.split_off(&through.saturating_sub(8 * SNAPSHOT_EVERY));
+    }
+
+    /// Writes a replica's snapshot, or finds it written by another that was the same.
+    pub(super) fn written(&mut self, frozen: &Frozen) -> Snapshot {
+        let known = self.written.get(&frozen.index).filter(|known| known.chain == frozen.chain);
+        if let Some(known) = known {
+            return known.clone();
+        }
+        let snapshot = frozen.write();
+        self.written.insert(snapshot.index, snapshot.clone());
+        while self.written.len() > WRITTEN_MAX {
+            self.written.pop_first();
+        }
+        snapshot
     }
 
     /// Compares a replica with the first that came so far.

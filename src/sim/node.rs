@@ -280,7 +280,8 @@ pub(super) fn applied(world: &mut World, n: usize) {
     if node.freezing.as_ref().is_some_and(ready)
         && let Some((frozen, _)) = node.freezing.take()
     {
-        node.snapshot = Some(frozen.write());
+        let snapshot = world.log.written(&frozen);
+        world.node(n).snapshot = Some(snapshot);
         let oldest = (0..NODES).map(|n| world.node(n).snapshot.as_ref().map_or(0, |s| s.index));
         // One node may be left behind by the others' logs.
         let mut snapshots: Vec<u64> = oldest.collect();

@@ -1,6 +1,6 @@
 //! A simulated node's replica: the product's state and chain of movements, without its disk.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use cluster::codec;
 use state::{Command, Data, Effects, Reply, Stamp, State};
@@ -27,6 +27,8 @@ pub(super) struct Snapshot {
     pub(super) index: u64,
     pub(super) chain: Hash,
     pub(super) bytes: Arc<[u8]>,
+    /// What it holds, once somebody has read it: reading it again would give the same.
+    read: Arc<OnceLock<(State, Digester)>>,
 }
 
 #[derive(Default)]
@@ -70,10 +72,17 @@ impl Replica {
     }
 
     pub(super) fn restore(snapshot: &Snapshot) -> Result<Self, String> {
-        let mut from = &*snapshot.bytes;
-        let data: Data = codec::decode_from(&mut from).map_err(|error| error.to_string())?;
-        let Snapshot { index, chain, .. } = *snapshot;
-        Ok(Self { state: State::new(data), chain, index, ..Self::default() })
+        let Snapshot { index, chain, bytes, read } = snapshot;
+        if read.get().is_none() {
+            let mut from = &**bytes;
+            let data: Data = codec::decode_from(&mut from).map_err(|error| error.to_string())?;
+            let mut digester = Digester::default();
+            digester.digest(&data, chain, 0);
+            // Nobody else is here to be first.
+            let _ = read.set((State::new(data), digester));
+        }
+        let (state, digester) = read.get().cloned().unwrap_or_default();
+        Ok(Self { state, chain: *chain, index: *index, digester, restores: 0 })
     }
 }
 
@@ -81,12 +90,12 @@ impl Replica {
 pub(super) struct Frozen {
     data: Data,
     pub(super) index: u64,
-    chain: Hash,
+    pub(super) chain: Hash,
 }
 
 impl Frozen {
     pub(super) fn write(&self) -> Snapshot {
         let bytes = codec::encode(&self.data).into();
-        Snapshot { index: self.index, chain: self.chain, bytes }
+        Snapshot { index: self.index, chain: self.chain, bytes, read: Arc::default() }
     }
 }

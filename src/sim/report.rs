@@ -181,8 +181,8 @@ impl Outcome {
         let nodes = u32::try_from(NODES).unwrap_or(1);
         let real = self.real_time.as_secs_f64();
         say(&format!(
-            "{hours:.1} virtual hours of {nodes} nodes in {real:.1} s ({:.0} cluster-hours a minute), \
-             {} log entries",
+            "{hours:.1} virtual hours of {nodes} nodes in {real:.1} s of processor time \
+             ({:.0} cluster-hours a minute), {} log entries",
             hours * 60.0 / real.max(0.001),
             self.entries
         ));

@@ -48,6 +48,9 @@ pub struct Listing {
     /// Units that a reading showed too many: put back on sale there, and their cancellation or return
     /// has not arrived.
     pub put_back: i64,
+    /// Whether a sale was taken for one of units of a lost push, and nothing was read since. Units put back on
+    /// sale, and not heard of, may have been sold instead, and more of them hide that from one reading.
+    pub guessed: bool,
     /// Until when `unheard`, `unresolved` and `put_back` count at least.
     pub uncertain_until: Millis,
     /// Set while nothing is uncertain but what plain sets erased, all confirmed: it stops to count without a
@@ -240,6 +243,7 @@ impl Listing {
         // Units that a lost push never added cannot have been sold: then fewer are shown than it seems, and
         // nothing else would ever tell.
         self.unsure |= doubtful > 0;
+        self.guessed |= doubtful > 0;
         let rest = quantity - missing - doubtful;
         // Below zero stands what was sold of units of which nothing was heard: of what the push in flight
         // brings, or put back on sale before. What else it may be, a reading tells.
@@ -254,10 +258,18 @@ impl Listing {
         self.unsure |= rest > 0 && self.shown.is_some_and(|shown| shown < least);
     }
 
-    /// The push in flight will not be confirmed: what was sold beyond what was shown may not be of it.
+    /// Nobody will learn what became of the push in flight: what was sold beyond what was shown may not be
+    /// of it.
     fn doubt(&mut self) {
         let Some(push) = self.in_flight else { return };
         self.shown = self.shown.map(|shown| shown.max(push.from.min(0)));
+    }
+
+    /// The push in flight was not taken: what was sold beyond what was shown had been put back on sale, and a
+    /// reading tells.
+    fn drop_push(&mut self) {
+        self.in_flight = None;
+        self.unsure |= self.shown.is_some_and(|shown| shown < 0);
     }
 
     /// The channel put units back on sale by itself: a cancellation or a return that it restocked. It
@@ -371,14 +383,15 @@ impl Listing {
             // What plain sets erased is no more in doubt than before.
             let erased = self.settles.is_some() && self.unheard == 0 && self.put_back == 0;
             let doubtful = self.unsure && self.is_uncertain() && !erased;
-            if doubtful || quantity < shown || unexplained > 0 {
+            // More than was known of may be of a lost push, or put back on sale.
+            if doubtful || self.guessed || quantity != shown {
                 self.uncertain_until = now + limits::UNCERTAIN_KEEP_MS;
                 self.settles = None;
             }
         }
         self.shown = Some(quantity);
         self.observed = Some((quantity, now));
-        self.unsure = false;
+        (self.unsure, self.guessed) = (false, false);
     }
 
     /// The channel told by itself what it shows: our own push that comes back, a sale, or somebody's edit.
@@ -399,15 +412,13 @@ impl Listing {
 
     /// The channel certainly did not take the push.
     pub fn refuse(&mut self, push: InFlight) {
-        self.doubt();
-        self.in_flight = None;
+        self.drop_push();
         self.stale.get_or_insert(push.stale);
     }
 
     /// The channel never will take it: nothing more is pushed until the mapping changes.
     pub fn fail(&mut self, reason: String, now: Millis) {
-        self.doubt();
-        self.in_flight = None;
+        self.drop_push();
         self.stale = None;
         self.fault = Some(reason);
         self.failed_at = now;
