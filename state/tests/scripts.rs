@@ -229,7 +229,13 @@ impl Player {
         let sequence = self.node.state.data().origins.last(origin, Lane::Urgent) + 1;
         let id = format!("looked {}", self.node.index);
         let deliveries = vec![delivery(&id, channel, self.node.now, vec![fact])];
-        Command::Segment(Segment { origin, lane: Lane::Urgent, sequence, durable_ms: 0, deliveries })
+        Command::Segment(Segment {
+            origin,
+            lane: Lane::Urgent,
+            sequence,
+            durable_ms: 0,
+            deliveries,
+        })
     }
 
     fn operate(&self, what: &str, rest: &[&str]) -> Command {
