@@ -165,8 +165,8 @@ impl Bench {
                 for _ in 0..2 {
                     let (channel, skus) = (channel.to_string(), numbers.clone().map(sku).collect());
                     let lane = Lane::Urgent;
-                    let intend = Command::Intend { channel: channel.clone(), epoch, lane, skus };
-                    let reply = self.apply(intend);
+                    let asks = Command::Intend { channel: channel.clone(), epoch, lane, skus };
+                    let reply = self.apply(asks);
                     let Reply::Intended(intended) = reply else { return };
                     let outcomes = intended.into_iter().map(settled).collect();
                     let intent = self.index;
