@@ -201,57 +201,66 @@ impl State {
             walked: false,
         };
         self.expire(&mut work);
-        let reply = match command {
-            Command::Segment(segment) => self.segment(&mut work, segment),
-            Command::Request { idempotency, asked } => self.request(&mut work, idempotency, asked),
+        let reply = self.carry_out(&mut work, command);
+        self.settle_what_follows(&mut work);
+        (reply, work.effects)
+    }
+
+    fn carry_out(&mut self, work: &mut Work, command: Command) -> Reply {
+        let now = work.stamp.now;
+        match command {
+            Command::Segment(segment) => self.segment(work, segment),
+            Command::Request { idempotency, asked } => self.request(work, idempotency, asked),
             Command::Seed { channels, policies, locations } => {
-                self.seed(&mut work, channels, policies, locations)
+                self.seed(work, channels, policies, locations)
             }
-            Command::PutChannel { name, definition } => {
-                self.put_channel(&mut work, name, definition)
-            }
+            Command::PutChannel { name, definition } => self.put_channel(work, name, definition),
             Command::PutPolicies { policies, replaces } => {
-                self.put_policies(&mut work, policies, replaces)
+                self.put_policies(work, policies, replaces)
             }
-            Command::Map { sku, settings } => self.map(&mut work, &sku, settings),
-            Command::List(rows) => self.list(&mut work, rows),
-            Command::Claim { channel, node } => self.claim(&mut work, &channel, node),
+            Command::Map { sku, settings } => self.map(work, &sku, settings),
+            Command::List(rows) => self.list(work, rows),
+            Command::Claim { channel, node } => self.claim(work, &channel, node),
             Command::Intend { channel, epoch, lane, skus } => {
-                self.intend(&mut work, &channel, (epoch, lane), skus)
+                self.intend(work, &channel, (epoch, lane), skus)
             }
             Command::Settle { channel, epoch, lane, intent, calls, outcomes } => {
                 let told = Told { epoch, lane, intent, calls };
-                self.settle(&mut work, &channel, told, outcomes)
+                self.settle(work, &channel, told, outcomes)
             }
             Command::Tick => {
-                self.walk_on(&mut work);
+                self.walk_on(work);
                 Reply::Done
             }
             Command::PutLocations(locations) => self.put_locations(locations),
-            Command::Checkpoint => self.checkpoint(stamp),
+            Command::Checkpoint => self.checkpoint(work.stamp),
             Command::Report { checkpoint, node, report } => self.report(checkpoint, node, report),
-            Command::Queue(asks) => self.ask_queue(&mut work, asks),
-            Command::Letters(letters) => self.letters(&mut work, letters),
-            Command::Rebalance(skus) => self.rebalance(&mut work, skus),
+            Command::Queue(asks) => self.ask_queue(work, asks),
+            Command::Letters(letters) => self.letters(work, letters),
+            Command::Rebalance(skus) => self.rebalance(work, skus),
             Command::RemoveChannel { channel, abandon } => {
-                self.remove_channel(&mut work, &channel, abandon)
+                self.remove_channel(work, &channel, abandon)
             }
-            Command::Measured(rows) => self.measured(&mut work, rows),
-            Command::Lagged { node, lags } => self.lagged(&work, node, lags),
-            Command::Grant(grants) => self.grant(&mut work, grants),
-            Command::Destroyed { node, keeping } => self.destroyed(&mut work, node, keeping),
+            Command::Measured(rows) => self.measured(work, rows),
+            Command::Lagged { node, lags } => self.lagged(work, node, lags),
+            Command::Grant(grants) => self.grant(work, grants),
+            Command::Destroyed { node, keeping } => self.destroyed(work, node, keeping),
             Command::Renew { channel, epoch, calls } => self.renew(now, &channel, epoch, calls),
             Command::Release { channel, epoch } => self.give_back(now, &channel, epoch),
             Command::Pause { channel, why, for_ms } => self.pause(now, &channel, why, for_ms),
             Command::Resume { channel, owner } => self.resume(&channel, owner),
-            Command::PushNow { channel, sku } => self.push_now(&mut work, &channel, sku),
-        };
-        self.work_off_named(&mut work);
-        self.touch_related(&mut work);
+            Command::PushNow { channel, sku } => self.push_now(work, &channel, sku),
+        }
+    }
+
+    /// What hangs on what changed: shares, listings that are stale now, notices.
+    fn settle_what_follows(&mut self, work: &mut Work) {
+        self.work_off_named(work);
+        self.touch_related(work);
         let touched = core::mem::take(&mut work.touched);
         for sku in touched.keys() {
             self.part_with(sku);
-            self.share_out(&mut work, sku);
+            self.share_out(work, sku);
         }
         for (sku, cause) in touched {
             self.refresh(&sku, cause);
@@ -260,8 +269,7 @@ impl State {
         if work.walked {
             self.data.walk = None;
         }
-        self.give_notices(&mut work);
-        (reply, work.effects)
+        self.give_notices(work);
     }
 
     /// What a kit may show hangs on its components, and what they may show on the kit.
