@@ -371,10 +371,10 @@ async fn finish(begun: Begun) -> Result<Said, Busy> {
 fn answered(book: &mut Book, state: &State, key: Option<(Key, Key)>) -> Option<Begun> {
     let (key, body) = key?;
     if let Some(before) = book.before(state, &key, Instant::now()) {
-        return Some(if before.body != body {
-            Begun::Said(Said::KeyReused)
-        } else {
+        return Some(if before.body == body {
             Begun::Wait(before.durable, Said::Reservation(before.id, Box::new(before.reservation)))
+        } else {
+            Begun::Said(Said::KeyReused)
         });
     }
     let known = state.data().answers.get(&key)?;

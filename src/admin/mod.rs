@@ -164,6 +164,16 @@ impl From<ProposeError> for Problem {
     }
 }
 
+/// What anybody may ask for.
+fn open() -> OpenApiRouter<Admin> {
+    OpenApiRouter::new()
+        .routes(routes!(health::healthz))
+        .routes(routes!(health::readyz))
+        .routes(routes!(pages::openapi))
+        .routes(routes!(pages::docs))
+        .routes(routes!(pages::dashboard))
+}
+
 /// The operations, by the scope that they need.
 fn routes() -> [(OpenApiRouter<Admin>, Option<Scope>); 4] {
     let read = OpenApiRouter::new()
@@ -225,17 +235,11 @@ fn routes() -> [(OpenApiRouter<Admin>, Option<Scope>); 4] {
         .routes(routes!(cluster_api::former_disk_destroyed))
         .routes(routes!(cluster_api::transfer))
         .routes(routes!(cluster_api::snapshot));
-    let open = OpenApiRouter::new()
-        .routes(routes!(health::healthz))
-        .routes(routes!(health::readyz))
-        .routes(routes!(pages::openapi))
-        .routes(routes!(pages::docs))
-        .routes(routes!(pages::dashboard));
     [
         (read, Some(Scope::Read)),
         (write, Some(Scope::Write)),
         (operate, Some(Scope::Admin)),
-        (open, None),
+        (open(), None),
     ]
 }
 
