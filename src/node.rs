@@ -151,12 +151,7 @@ impl Node {
         let (id, often) = (config.node.id, config.allocation);
         let eyes = (Arc::clone(&clock), Arc::clone(&measures));
         node.tasks.spawn(velocity::run(id, often, member.clone(), eyes, stop()));
-        let on_time = Arc::clone(&clock);
-        let removed = raft.removed();
-        let of_escrow = Arc::clone(&measures);
-        let escrow = Escrow::new(member.clone(), inbox.clone(), on_time, removed, of_escrow);
-        node.tasks.spawn(escrow.clone().run(stop()));
-        node.tasks.spawn(escrow::size::run(member.clone(), stop()));
+        let escrow = node.hold(&member, &inbox, &clock, &measures);
         let intake = Intake::new(inbox.clone(), &config.ingest, raft.removed());
         let intake = intake.publishing(router(&config, &replica));
         let known = replica.read().unwrap_or_else(PoisonError::into_inner).known();
@@ -195,6 +190,22 @@ impl Node {
         node.tasks.spawn(admin::serve(api, admin, stop()));
         node.tasks.close();
         Ok(node)
+    }
+
+    /// Starts what grants quotas, and what this node grants from its own.
+    fn hold(
+        &self,
+        member: &agreed::Member,
+        inbox: &Inbox,
+        clock: &Clock,
+        measures: &Arc<Measures>,
+    ) -> Escrow {
+        let (on_time, measures) = (Arc::clone(clock), Arc::clone(measures));
+        let removed = self.raft.removed();
+        let escrow = Escrow::new(member.clone(), inbox.clone(), on_time, removed, measures);
+        self.tasks.spawn(escrow.clone().run(self.stop.child_token()));
+        self.tasks.spawn(escrow::size::run(member.clone(), self.stop.child_token()));
+        escrow
     }
 
     /// The node's part in the cluster.

@@ -129,12 +129,14 @@ impl Player {
 
     fn block(&mut self, lines: &[&str]) -> String {
         let words: Vec<&str> = lines[0].split_whitespace().collect();
+        if let Some(shown) = self.shown(&words) {
+            return shown;
+        }
         let command = match words[..] {
             ["wait", time] => {
                 self.node.now += duration(time);
                 Command::Tick
             }
-            ["show", sku] => return self.show(sku),
             ["channel", name, location, ref more @ ..] => {
                 let definition = defined(location, more);
                 Command::PutChannel { name: name.into(), definition }
@@ -159,23 +161,7 @@ impl Player {
                 let settings = SkuSettings { backorder, low_at: low, ..SkuSettings::default() };
                 Command::Map { sku: sku.into(), settings }
             }
-            ["escrow", sku, ref options @ ..] => {
-                let settings =
-                    SkuSettings { escrow: Some(size(options)), ..SkuSettings::default() };
-                Command::Map { sku: sku.into(), settings }
-            }
-            ["grant", of, units] => {
-                let (sku, location, units) = place_of(units);
-                Command::Grant(vec![Grant { holder: holder(of), sku, location, units }])
-            }
-            ["destroyed", node, ref rest @ ..] => {
-                let keeping = option(rest, "keeping").map(number);
-                Command::Destroyed { node: number(node), keeping }
-            }
-            ["due", ref nodes @ ..] => return self.due_to(nodes),
-            ["idle", of, ref nodes @ ..] => return self.idle(of, nodes),
-            ["judge", of, ref rest @ ..] => return self.judge(of, rest),
-            ["at", of, ref rest @ ..] => self.told(of, rest),
+            ["escrow" | "grant" | "destroyed" | "at", ..] => self.escrow(&words),
             ["reserve" | "sell" | "release" | "extend", ref rest @ ..] => {
                 common::ask(reservation(words[0], rest))
             }
@@ -324,8 +310,40 @@ impl Player {
         Command::Segment(Segment { origin, lane, sequence, durable_ms: 0, deliveries })
     }
 
+    /// What is only looked at.
+    fn shown(&self, words: &[&str]) -> Option<String> {
+        match *words {
+            ["show", sku] => Some(self.show(sku)),
+            ["reloads"] => Some(self.reloads()),
+            ["due", ref nodes @ ..] => Some(self.due_to(nodes)),
+            ["idle", of, ref nodes @ ..] => Some(self.idle(of, nodes)),
+            ["judge", of, ref rest @ ..] => Some(self.judge(of, rest)),
+            _ => None,
+        }
+    }
+
+    fn escrow(&self, words: &[&str]) -> Command {
+        match *words {
+            ["escrow", sku, ref options @ ..] => {
+                let escrow = Some(size(options));
+                let settings = SkuSettings { escrow, ..SkuSettings::default() };
+                Command::Map { sku: sku.into(), settings }
+            }
+            ["grant", of, units] => {
+                let (sku, location, units) = place_of(units);
+                Command::Grant(vec![Grant { holder: holder(of), sku, location, units }])
+            }
+            ["destroyed", node, ref rest @ ..] => {
+                let keeping = option(rest, "keeping").map(number);
+                Command::Destroyed { node: number(node), keeping }
+            }
+            ["at", of, ref rest @ ..] => self.told(of, rest),
+            _ => panic!("{words:?}"),
+        }
+    }
+
     /// What a holder tells, through an inbox of its node.
-    fn told(&mut self, of: &str, rest: &[&str]) -> Command {
+    fn told(&self, of: &str, rest: &[&str]) -> Command {
         let holder = holder(of);
         let known = self.node.state.data().escrow.holders().get(&holder);
         let next = known.map_or(0, |known| known.serial) + 1;
@@ -357,7 +375,8 @@ impl Player {
     fn idle(&self, of: &str, nodes: &[&str]) -> String {
         let nodes: Vec<u64> = nodes.iter().map(|node| number(node)).collect();
         let idle = self.node.state.data().idle(holder(of), &nodes, |_, _| 0).into_iter();
-        idle.map(|(sku, location, units)| format!("idle {sku}*{units}@{location}\n")).collect()
+        let idle = idle.map(|(sku, location, units)| format!("idle {sku}*{units}@{location}\n"));
+        idle.collect::<Vec<_>>().concat()
     }
 
     /// What a holder says by itself that spent nothing yet that the cluster does not know.
