@@ -98,7 +98,7 @@ async fn what_is_accepted_is_shown_later_and_sold() {
 /// A door that is always open, or refusals without Amazon's words, teach a client nothing.
 #[tokio::test]
 async fn calls_are_refused_as_amazon_refuses_them() {
-    let (account, _queue) = start(seller()).await;
+    let (account, _queue) = start(Options { time_scale: 1e6, ..seller() }).await;
     let good = token(&account).await;
     let status = |answer: Answer| (answer.status, answer.json()["errors"][0]["code"].to_string());
     let refused = |status, code: &str| (status, format!("\"{code}\""));
