@@ -37,6 +37,8 @@ fn main() -> Fallible<()> {
     let size = std::env::args().find_map(|argument| argument.parse().ok()).unwrap_or(SIZE);
     let mut bench = Bench { state: State::default(), index: 0 };
     println!("{size} messages of {BODY_BYTES} bytes\n\n1. memory");
+    bench.make("deep")?;
+    bench.make("shallow")?;
     let before = rss()?;
     let began = Instant::now();
     bench.fill("deep", size)?;
@@ -83,12 +85,16 @@ impl Bench {
         }
     }
 
-    /// Publishes so many, every other one with one of a thousand keys.
-    fn fill(&mut self, topic: &str, count: u64) -> Fallible<()> {
+    /// Makes a topic with a group that has come to nothing yet.
+    fn make(&mut self, topic: &str) -> Fallible<()> {
         let bounds =
             Settings { messages_max: MESSAGES_MAX, bytes_max: 1 << 40, ..Settings::default() };
         self.ask(topic, What::Put(bounds))?;
-        self.ask(topic, lease(1))?;
+        self.leased(topic, 1).map(drop)
+    }
+
+    /// Publishes so many, every other one with one of a thousand keys.
+    fn fill(&mut self, topic: &str, count: u64) -> Fallible<()> {
         let publish = |n: u64| Publish {
             lane: Lane::Normal,
             key: n.is_multiple_of(2).then(|| (n / 2 % 1_000).to_string()),
