@@ -177,6 +177,8 @@ async fn bad_requests_are_named() {
         ("t/messages", json!({"messages": [{"body": 1, "priority": "high"}]}), 422, "priority"),
         ("t/messages", json!({"messages": [{"body": 1, "at": "soon"}]}), 422, "at"),
         ("t/messages", json!({"messages": [{"body": big}]}), 422, "body"),
+        ("t/messages", json!({"messages": [{"body": 1, "dedup_id": ""}]}), 422, "dedup_id"),
+        ("t/dead/redrive", json!({"reson": "the ERP is down"}), 422, "reson"),
         ("t/messages", json!({"messages": [{"bodi": 1}]}), 422, "bodi"),
         ("t/messages", json!({"messages": vec![json!({"body": 1}); 1001]}), 422, "messages"),
         ("not a name/messages", two.clone(), 422, "topic"),
@@ -296,6 +298,7 @@ async fn a_schedule_is_kept_and_checked() {
         (json!({"cron": "soon", "body": 1}), "cron"),
         (json!({"cron": "0 0 30 2 *", "body": 1}), "cron"),
         (json!({"cron": "* * * * *", "body": 1, "dedup_id": "x"}), "dedup_id"),
+        (json!({"cron": "* * * * *", "body": 1, "prioritty": "urgent"}), "prioritty"),
     ] {
         let (status, problem) = put(node, path, &body).await;
         assert!(status == 422 && problem.to_string().contains(word), "{problem}");

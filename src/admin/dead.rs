@@ -157,7 +157,9 @@ fn found(
     limit: usize,
 ) -> Result<Page<Dead>, Problem> {
     let group = topic.groups.get(which.group.as_deref().unwrap_or(GROUP));
-    if let Some(name) = which.group.as_deref().filter(|_| group.is_none()) {
+    // Nobody may have worked without naming a group yet.
+    let named = which.group.as_deref().filter(|name| *name != GROUP);
+    if let Some(name) = named.filter(|_| group.is_none()) {
         return Err(Problem::missing(format!("there is no group {name:?}")));
     }
     let dead = group.into_iter().flat_map(|group| group.dead.from(after));
@@ -192,6 +194,20 @@ pub(super) struct Redrive {
     pub(super) filter: Filter,
 }
 
+/// The members of [`Redrive`].
+const REDRIVE: [&str; 10] = [
+    "ids",
+    "group",
+    "reason",
+    "older_than_s",
+    "text",
+    "order",
+    "sku",
+    "channel",
+    "delivery",
+    "key",
+];
+
 /// Tries again what was given up, with its attempts counted anew. Of the topic `deliveries`, what was
 /// understood is applied again.
 #[utoipa::path(post, path = "/v1/topics/{topic}/dead/redrive", operation_id = "redrive",
@@ -206,7 +222,8 @@ pub(super) async fn redrive(
     body: Body,
 ) -> Result<Json<Concerned>, Problem> {
     let idempotency = ask::idempotency(&headers, &body.0)?;
-    let asked: Redrive = if body.0.is_empty() { Redrive::default() } else { body.json()? };
+    let asked: Redrive =
+        if body.0.is_empty() { Redrive::default() } else { body.json_of(&REDRIVE)? };
     if topic == deliveries::TOPIC {
         let messages = deliveries::redrive(&admin, &asked).await?;
         return Ok(Json(Concerned { messages }));

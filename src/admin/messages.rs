@@ -115,6 +115,9 @@ impl Message {
             }
             (Some(_), Some(_)) => return Err("delay_s: send either a delay or a time".into()),
         };
+        if self.dedup_id.as_deref() == Some("") {
+            return Err("dedup_id: at least one character".into());
+        }
         let dedup = self.dedup_id.map(|id| key(format!("dedup\0{topic}\0{id}").as_bytes()));
         let body = self.body.to_string().into_bytes();
         Ok(Publish { lane, key: self.key, delay_ms, dedup, body })
