@@ -5,7 +5,8 @@
 //!    write synced (`appendonly yes`, `appendfsync always`). It has one copy, and its `XACK` finishes what
 //!    nobody has to have leased.
 //! 2. What does it cost to finish messages one by one? Entries of the log for each, under a thousand workers.
-//! 3. What does depth cost? Memory of a node with many messages, and how fast they are worked on.
+//! 3. What does depth cost? Memory of a node with many messages, and how fast they are worked on, next to a
+//!    shallow topic of the same node, in turn.
 //!
 //! `make bench` asks all three, the last one with 200,000 messages; with a number as argument it is asked alone,
 //! with so many. Where there is no `redis-server`, it is left out. Each server is a process of its own; the load
@@ -44,6 +45,8 @@ const SHALLOW: usize = 1_000;
 /// Messages at once, and published and worked on in a round at a depth, which so stays about what it is.
 const WORKED: [(usize, usize); 2] = [(1, 1_000), (100, 6_400)];
 const ROUNDS: u32 = 5;
+/// How often memory is measured on the way to the full depth.
+const PARTS: usize = 10;
 
 /// A connection to a queue of one topic.
 trait Queue: Send + 'static {
@@ -223,26 +226,38 @@ async fn depth(dir: &Path, size: usize) -> Fallible<()> {
     let nodes = Nodes::start(dir, "depth", 1, "").await?;
     let roomy = json!({ "messages_max": 10_000_000, "bytes_max": 1_u64 << 40 });
     nodes.apis[0].call(Method::PUT, "/v1/topics/depth", Some(&roomy)).await?;
-    let mut queues = ours::connections(&nodes, "depth", CONNECTIONS).await?;
-    publish(&mut queues, SHALLOW, SHALLOW).await?;
-    let shallow = at_depth(&mut queues).await?;
-    let before = memory(&nodes)?;
-    let rate = publish(&mut queues, 1_000, size).await?;
-    let after = memory(&nodes)?;
-    println!(
-        "  in memory {before} MiB, then {after} MiB; {} MiB on disk; published at {rate:.0}/s",
-        mebibytes(&dir.join("depth-1"))?
-    );
-    let deep = at_depth(&mut queues).await?;
-    println!("  in memory {} MiB after the work", memory(&nodes)?);
-    for (n, (batch, _)) in WORKED.into_iter().enumerate() {
+    let mut shallow = ours::connections(&nodes, "shallow", CONNECTIONS).await?;
+    publish(&mut shallow, SHALLOW, SHALLOW).await?;
+    let mut deep = ours::connections(&nodes, "depth", CONNECTIONS).await?;
+    println!("  in memory {} MiB at {SHALLOW}", memory(&nodes)?);
+    let mut known = 0;
+    for part in 1..=PARTS {
+        let more = size * part / PARTS - known;
+        let rate = publish(&mut deep, 100, more).await?;
+        known += more;
         println!(
-            "  finished a second by {batch}: {:.0} shallow, {:.0} deep, ratio {:.2}",
-            shallow[n],
-            deep[n],
-            deep[n] / shallow[n]
+            "  {} MiB at {known}; {} MiB on disk; published at {rate:.0}/s",
+            memory(&nodes)?,
+            mebibytes(&dir.join("depth-1"))?
         );
     }
+    for (batch, count) in WORKED {
+        let mut seconds = [0.0; 2];
+        for _ in 0..ROUNDS {
+            for (seconds, queues) in seconds.iter_mut().zip([&mut shallow, &mut deep]) {
+                publish(queues, batch, count).await?;
+                *seconds += f64::from(u32::try_from(count)?) / work(queues, batch, count).await?;
+            }
+        }
+        let done = f64::from(ROUNDS) * f64::from(u32::try_from(count)?);
+        println!(
+            "  finished a second by {batch}: {:.0} shallow, {:.0} deep, {:.2} times as long",
+            done / seconds[0],
+            done / seconds[1],
+            seconds[1] / seconds[0]
+        );
+    }
+    println!("  in memory {} MiB after the work", memory(&nodes)?);
     nodes.stop()
 }
 
@@ -269,16 +284,4 @@ fn mebibytes(dir: &Path) -> Fallible<u64> {
         }
     }
     Ok(bytes >> 20)
-}
-
-/// Messages a second leased and finished, by the sizes of batches.
-async fn at_depth(queues: &mut Vec<ours::Connection>) -> Fallible<[f64; WORKED.len()]> {
-    let mut rates = [0.0; WORKED.len()];
-    for (rate, (batch, count)) in rates.iter_mut().zip(WORKED) {
-        for _ in 0..ROUNDS {
-            publish(queues, batch, count).await?;
-            *rate += work(queues, batch, count).await? / f64::from(ROUNDS);
-        }
-    }
-    Ok(rates)
 }

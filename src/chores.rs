@@ -16,6 +16,8 @@ use crate::cron;
 
 /// Between two chores at the least; so often an empty cluster is looked at.
 const PAUSE: Duration = Duration::from_millis(500);
+/// The same while something is left that was too much for one command.
+const BACKLOG_PAUSE: Duration = Duration::from_millis(50);
 /// How often a node looks at what nothing tells it of: whether it leads, and what its clock shows.
 const LOOK: Duration = Duration::from_secs(2);
 const CHORE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -43,22 +45,14 @@ async fn work(config: &Config, cluster: &impl Agreed, clock: &Clock) {
     let mut unread = BTreeSet::new();
     loop {
         changed.borrow_and_update();
-        let status = cluster.status();
-        if status.role != Role::Leader {
-            topics.through = None;
+        if cluster.status().role != Role::Leader {
             tokio::time::sleep(LOOK).await;
             continue;
         }
-        let through = *topics.through.get_or_insert(status.last_log.unwrap_or(0));
         let now = clock();
         let (seeded, wakes_at, missing, due) = cluster.look(|state| {
             (state.data().seeded, state.wakes_at(), topics.missing(state), due(state, now))
         });
-        // A replica that is behind may lack a topic that was changed since.
-        if status.applied.unwrap_or(0) < through {
-            let _ = tokio::time::timeout(LOOK, changed.changed()).await;
-            continue;
-        }
         if missing.is_empty() {
             topics.wanted.clear();
         }
@@ -93,16 +87,15 @@ async fn work(config: &Config, cluster: &impl Agreed, clock: &Clock) {
             }
             Err(error) => tracing::debug!(%error, "a chore has to wait"),
         }
-        tokio::time::sleep(PAUSE).await;
+        let backlog = wakes_at == Some(0);
+        tokio::time::sleep(if backlog { BACKLOG_PAUSE } else { PAUSE }).await;
     }
 }
 
-/// Topics of the file that were not asked for yet. Each is asked for once: whoever deletes one through the API
-/// does not want to see it again.
+/// Topics of the file that were not asked for yet. The cluster makes each once: whoever deletes one through the
+/// API does not want to see it again.
 struct Topics {
     wanted: Vec<(String, Settings)>,
-    /// The last entry of this node's log when it began to lead.
-    through: Option<u64>,
 }
 
 impl Topics {
@@ -113,16 +106,16 @@ impl Topics {
             let settings = Settings { drop_oldest: true, ..Settings::default() };
             wanted.push((notices::TOPIC.into(), settings));
         }
-        Self { wanted, through: None }
+        Self { wanted }
     }
 
     fn missing(&self, state: &State) -> Vec<Ask> {
         let queue = &state.data().queue;
-        let missing = self.wanted.iter().filter(|(name, _)| queue.topic(name).is_none());
+        let missing = self.wanted.iter().filter(|(name, _)| !queue.seeded.contains(name.as_str()));
         let ask = |(topic, settings): &(String, Settings)| Ask {
             idempotency: None,
             topic: topic.clone(),
-            what: What::Put(settings.clone()),
+            what: What::Seed(settings.clone()),
         };
         missing.map(ask).collect()
     }

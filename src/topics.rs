@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use cluster::{ProposeError, codec};
+use state::limits::SWEPT_AT_ONCE_MAX;
 use state::origin::Lane;
 use state::queue::ask::{Answer, Ask, LeaseId, What};
 use state::queue::{MessageId, Topic};
@@ -175,6 +176,10 @@ fn size(what: &What) -> (usize, usize) {
         }
         What::Redrive { messages, .. } | What::Forget { messages, .. } | What::Remove(messages) => {
             (messages.len(), 0)
+        }
+        // What these leave to be worked off costs as much at once.
+        What::Put(_) | What::Begin { .. } | What::Disband(_) | What::Resume(_) => {
+            (SWEPT_AT_ONCE_MAX, 0)
         }
         _ => (1, 0),
     }

@@ -213,8 +213,8 @@ static BUGS: &[Bug] = &[
     Bug {
         breaks: "a message stays while a group holds it",
         file: "state/src/queue/desk.rs",
-        right: "if !kept && !self.topic.groups.values().any(|group| group.pins(id)) {",
-        wrong: "if !kept && !self.topic.groups.values().all(|group| group.pins(id)) {",
+        right: "if !kept && !self.topic.everybody().any(|group| group.pins(id)) {",
+        wrong: "if !kept && !self.topic.everybody().all(|group| group.pins(id)) {",
         caught_by: QUEUE,
     },
     Bug {

@@ -1,8 +1,10 @@
 //! Messages that wait, and those that were given up: listed, searched, tried again, deleted.
 
 use axum::extract::State;
+use axum::http::HeaderMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use state::Key;
 use state::limits::REQUEST_MESSAGES_MAX;
 use state::queue::ask::What;
 use state::queue::{self, MessageId};
@@ -10,11 +12,12 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::bodies::{self, Filter};
 use super::deliveries;
-use super::extract::{Json, Path, Query};
+use super::extract::{Body, Json, Path, Query};
 use super::messages::{GROUP, unknown};
 use super::topics::Concerned;
 use super::view::{Page, Paging};
-use super::{Admin, Problem};
+use super::{Admin, Problem, ask};
+use crate::channel::key;
 use crate::clock::{now_ms, rfc3339};
 use crate::history::History;
 use crate::topics::{message_id, parse_message_id};
@@ -154,6 +157,11 @@ fn found(
     limit: usize,
 ) -> Result<Page<Dead>, Problem> {
     let group = topic.groups.get(which.group.as_deref().unwrap_or(GROUP));
+    // Nobody may have worked without naming a group yet.
+    let named = which.group.as_deref().filter(|name| *name != GROUP);
+    if let Some(name) = named.filter(|_| group.is_none()) {
+        return Err(Problem::missing(format!("there is no group {name:?}")));
+    }
     let dead = group.into_iter().flat_map(|group| group.dead.from(after));
     let dead = dead.map(|(id, dead)| (MessageId(id), dead));
     search(dead, limit, |id, dead| {
@@ -186,17 +194,36 @@ pub(super) struct Redrive {
     pub(super) filter: Filter,
 }
 
+/// The members of [`Redrive`].
+const REDRIVE: [&str; 10] = [
+    "ids",
+    "group",
+    "reason",
+    "older_than_s",
+    "text",
+    "order",
+    "sku",
+    "channel",
+    "delivery",
+    "key",
+];
+
 /// Tries again what was given up, with its attempts counted anew. Of the topic `deliveries`, what was
 /// understood is applied again.
 #[utoipa::path(post, path = "/v1/topics/{topic}/dead/redrive", operation_id = "redrive",
-    tag = "queue", params(("topic" = String, Path)), request_body = Redrive,
+    tag = "queue", params(("topic" = String, Path),
+        ("Idempotency-Key" = Option<String>, Header, description = "Yours, up to 256 characters")),
+    request_body = Redrive,
     responses((status = 200, body = Concerned), (status = 404, body = Problem)))]
 pub(super) async fn redrive(
     State(admin): State<Admin>,
     Path(topic): Path<String>,
-    body: super::extract::Body,
+    headers: HeaderMap,
+    body: Body,
 ) -> Result<Json<Concerned>, Problem> {
-    let asked: Redrive = if body.0.is_empty() { Redrive::default() } else { body.json()? };
+    let idempotency = ask::idempotency(&headers, &body.0)?;
+    let asked: Redrive =
+        if body.0.is_empty() { Redrive::default() } else { body.json_of(&REDRIVE)? };
     if topic == deliveries::TOPIC {
         let messages = deliveries::redrive(&admin, &asked).await?;
         return Ok(Json(Concerned { messages }));
@@ -206,24 +233,53 @@ pub(super) async fn redrive(
         let wrong = || Problem::unprocessable("invalid", "ids: ids of what was given up");
         let ids: Option<Vec<_>> = ids.iter().map(|id| parse_message_id(id)).collect();
         let messages = ids.filter(|ids| ids.len() <= REQUEST_MESSAGES_MAX).ok_or_else(wrong)?;
-        let messages = admin.count(&topic, What::Redrive { group, messages }).await?;
+        let what = What::Redrive { group, messages };
+        let messages = admin.count_once(&topic, idempotency, what).await?;
         return Ok(Json(Concerned { messages }));
     }
-    let (mut redriven, mut after) = (0, Some(0));
-    while let Some(from) = after {
-        let page = admin.dead(&topic, &asked, from).await?;
-        let ids = page.items.iter().filter_map(|dead| parse_message_id(&dead.id));
-        let messages: Vec<_> = ids.collect();
-        if !messages.is_empty() {
-            let what = What::Redrive { group: group.clone(), messages };
-            redriven += admin.count(&topic, what).await?;
-        }
-        after = page.next.and_then(|next| parse_message_id(&next)).map(|next| next.0 + 1);
-    }
-    Ok(Json(Concerned { messages: redriven }))
+    let messages = admin.redrive(&topic, &group, &asked, idempotency).await?;
+    Ok(Json(Concerned { messages }))
 }
 
 impl Admin {
+    /// Tries again, page by page, what a filter takes. Under an `Idempotency-Key` each page has one of its own, and an
+    /// empty page ends them: the second time, when other pages would be found, each is answered as the first time.
+    async fn redrive(
+        &self,
+        topic: &str,
+        group: &str,
+        asked: &Redrive,
+        idempotency: Option<(Key, Key)>,
+    ) -> Result<u64, Problem> {
+        let (mut redriven, mut after) = (0, Some(0));
+        for n in 0_u64.. {
+            let mut messages = Vec::new();
+            if let Some(from) = after {
+                let page = self.dead(topic, asked, from).await?;
+                messages.extend(page.items.iter().filter_map(|dead| parse_message_id(&dead.id)));
+                after = page.next.and_then(|next| parse_message_id(&next)).map(|next| next.0 + 1);
+            }
+            let own =
+                idempotency.map(|(own, sent)| (key(&[&own[..], &n.to_be_bytes()].concat()), sent));
+            let mut done = 0;
+            if !messages.is_empty() || (own.is_some() && self.has_group(topic, group)) {
+                let what = What::Redrive { group: group.into(), messages };
+                done = self.count_once(topic, own, what).await?;
+            }
+            redriven += done;
+            if after.is_none() && (done == 0 || own.is_none()) {
+                break;
+            }
+        }
+        Ok(redriven)
+    }
+
+    fn has_group(&self, topic: &str, group: &str) -> bool {
+        let replica = self.read();
+        let topic = replica.state().data().queue.topic(topic);
+        topic.is_some_and(|topic| topic.groups.contains_key(group))
+    }
+
     /// What was given up and is asked for, from a number on.
     async fn dead(&self, topic: &str, asked: &Redrive, from: u64) -> Result<Page<Dead>, Problem> {
         let (topic, which, filter) = (topic.to_string(), asked.which.clone(), asked.filter.clone());

@@ -1,6 +1,7 @@
 //! What became of deliveries: orders as the ledger believes them, and dead letters.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use axum::extract::State;
 use base64::Engine as _;
@@ -17,6 +18,7 @@ use super::dead::Redrive;
 use super::extract::{Json, Path};
 use super::view::{self, Page, Paging};
 use super::{Admin, Problem};
+use crate::channel::parse_again;
 use crate::clock::rfc3339;
 use crate::history::History;
 use crate::replica::Frozen;
@@ -171,13 +173,14 @@ fn body(
     })
 }
 
-/// Applies dead letters again by what was understood of them. Those of which nothing was understood, or that
-/// cannot be applied now either, stay.
+/// Applies dead letters again by what was understood of them, or is now, of the body as it was kept. Those of which
+/// nothing is understood, or that cannot be applied now either, stay.
 pub(super) async fn redrive(admin: &Admin, asked: &Redrive) -> Result<u64, Problem> {
     let wrong = || Problem::unprocessable("invalid", "ids: ids of dead letters");
     let ids = asked.ids.as_ref().map(|ids| ids.iter().map(|id| view::place(id)).collect());
     let ids: Option<Vec<(u64, u32)>> = ids.transpose().map_err(|_: Problem| wrong())?;
     let (which, filter) = (asked.which.clone(), asked.filter.clone());
+    let config = Arc::clone(&admin.config);
     let letters = admin.look(move |frozen, history| {
         let known = frozen.data.dead.entries().iter();
         let wanted = known.filter(|(id, letter)| match &ids {
@@ -185,13 +188,16 @@ pub(super) async fn redrive(admin: &Admin, asked: &Redrive) -> Result<u64, Probl
             None => which.takes(&letter.reason, letter.time) && filter.takes_letter(letter),
         });
         let mut letters = Vec::new();
-        for ((index, n), _) in wanted {
+        for ((index, n), letter) in wanted {
             let kept = history.body(*index, *n);
-            if let Some(Kept::Facts(facts)) =
-                kept.map_err(|error| Problem::internal(error.to_string()))?
-            {
-                letters.push(((*index, *n), Some(facts)));
-            }
+            let facts = match kept.map_err(|error| Problem::internal(error.to_string()))? {
+                Some(Kept::Facts(facts)) => Some(facts),
+                Some(Kept::Body(body)) => config
+                    .channel(&letter.channel)
+                    .and_then(|channel| parse_again(channel, &letter.topic, &body)),
+                None | Some(Kept::Message { .. } | Kept::Notice(_)) => None,
+            };
+            letters.extend(facts.map(|facts| ((*index, *n), Some(facts))));
         }
         letters.sort_unstable_by_key(|(place, _)| *place);
         Ok(letters)

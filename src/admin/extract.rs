@@ -1,5 +1,6 @@
 //! What a request brings, or a problem document that says why it cannot be used.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use axum::RequestPartsExt as _;
@@ -51,6 +52,20 @@ impl Body {
             }
             _ => Problem::bad_request(format!("the body is no JSON: {error}")),
         })
+    }
+
+    /// The same of a form that is made of several, which would let an unknown member pass: a filter that is misspelt
+    /// would take everything.
+    pub(super) fn json_of<T: DeserializeOwned>(&self, members: &[&str]) -> Result<T, Problem> {
+        let said: BTreeMap<String, serde_json::Value> = self.json()?;
+        match said.keys().find(|member| !members.contains(&member.as_str())) {
+            None => self.json(),
+            Some(member) => {
+                let known = members.join(", ");
+                let why = format!("unknown field `{member}`, expected one of {known}");
+                Err(Problem::unprocessable("invalid_body", why))
+            }
+        }
     }
 }
 

@@ -115,6 +115,9 @@ impl Message {
             }
             (Some(_), Some(_)) => return Err("delay_s: send either a delay or a time".into()),
         };
+        if self.dedup_id.as_deref() == Some("") {
+            return Err("dedup_id: at least one character".into());
+        }
         let dedup = self.dedup_id.map(|id| key(format!("dedup\0{topic}\0{id}").as_bytes()));
         let body = self.body.to_string().into_bytes();
         Ok(Publish { lane, key: self.key, delay_ms, dedup, body })
@@ -256,7 +259,9 @@ pub(super) struct LeaseResult {
 
 /// Says that messages are finished.
 #[utoipa::path(post, path = "/v1/topics/{topic}/ack", operation_id = "ack",
-    tag = "queue", params(("topic" = String, Path)), request_body = Leases,
+    tag = "queue", params(("topic" = String, Path),
+        ("Idempotency-Key" = Option<String>, Header, description = "Yours, up to 256 characters")),
+    request_body = Leases,
     responses((status = 200, body = Results), (status = 404, body = Problem)))]
 pub(super) async fn ack(
     State(admin): State<Admin>,
@@ -270,7 +275,9 @@ pub(super) async fn ack(
 
 /// Says that messages failed. They are tried again, or given up after the topic's number of attempts.
 #[utoipa::path(post, path = "/v1/topics/{topic}/nack", operation_id = "nack",
-    tag = "queue", params(("topic" = String, Path)), request_body = Failed,
+    tag = "queue", params(("topic" = String, Path),
+        ("Idempotency-Key" = Option<String>, Header, description = "Yours, up to 256 characters")),
+    request_body = Failed,
     responses((status = 200, body = Results), (status = 404, body = Problem),
         (status = 422, body = Problem)))]
 pub(super) async fn nack(
@@ -289,7 +296,9 @@ pub(super) async fn nack(
 
 /// Says that messages take longer.
 #[utoipa::path(post, path = "/v1/topics/{topic}/extend", operation_id = "extend_leases",
-    tag = "queue", params(("topic" = String, Path)), request_body = Longer,
+    tag = "queue", params(("topic" = String, Path),
+        ("Idempotency-Key" = Option<String>, Header, description = "Yours, up to 256 characters")),
+    request_body = Longer,
     responses((status = 200, body = Results), (status = 404, body = Problem),
         (status = 422, body = Problem)))]
 pub(super) async fn extend(
@@ -314,6 +323,11 @@ impl Admin {
         idempotency: Option<(Key, Key)>,
         what: What,
     ) -> Result<(u64, Answer), Problem> {
+        // One key may be sent with the same body to another topic, or with another verb: that is another request.
+        let idempotency = idempotency.map(|(own, body)| {
+            let sent = [&body[..], what.verb().as_bytes(), b"\0", topic.as_bytes()];
+            (own, key(&sent.concat()))
+        });
         let ask = Ask { idempotency, topic: topic.into(), what };
         let (index, answer) = self.topics.ask(ask).await?;
         self.caught_up(index).await?;

@@ -169,15 +169,6 @@ impl From<ProposeError> for Problem {
 }
 
 /// What anybody may ask for.
-fn open() -> OpenApiRouter<Admin> {
-    OpenApiRouter::new()
-        .routes(routes!(health::healthz))
-        .routes(routes!(health::readyz))
-        .routes(routes!(pages::openapi))
-        .routes(routes!(pages::docs))
-        .routes(routes!(pages::dashboard))
-}
-
 /// The operations, by the scope that they need.
 fn routes() -> [(OpenApiRouter<Admin>, Option<Scope>); 4] {
     [

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use state::queue::ask::What;
 use utoipa::ToSchema;
 
-use super::extract::{Json, Path};
+use super::extract::{Body, Json, Path};
 use super::messages::Message;
 use super::topics::{self, Topic};
 use super::{Admin, Problem};
@@ -23,6 +23,9 @@ pub(super) struct Schedule {
     message: Message,
 }
 
+/// The members of [`Schedule`].
+const SCHEDULE: [&str; 7] = ["cron", "body", "key", "priority", "delay_s", "at", "dedup_id"];
+
 /// Publishes a message again and again, or changes what and when. A `dedup_id` would stop it after the first.
 #[utoipa::path(put, path = "/v1/topics/{topic}/schedules/{name}", operation_id = "put_schedule",
     tag = "queue", params(("topic" = String, Path), ("name" = String, Path)),
@@ -32,8 +35,9 @@ pub(super) struct Schedule {
 pub(super) async fn put(
     State(admin): State<Admin>,
     Path((topic, name)): Path<(String, String)>,
-    Json(Schedule { cron, message }): Json<Schedule>,
+    body: Body,
 ) -> Result<Json<Topic>, Problem> {
+    let Schedule { cron, message } = body.json_of(&SCHEDULE)?;
     let invalid = |why: String| Problem::unprocessable("invalid", why);
     let now = now_ms();
     let next = cron::next(&cron, now).map_err(|why| invalid(format!("cron: {why}")))?;

@@ -3,16 +3,18 @@
 use std::collections::BTreeMap;
 
 use axum::extract::State;
+use axum::http::HeaderMap;
 use serde::{Deserialize, Serialize};
+use state::Key;
 use state::queue::ask::{Answer, From as Begin, What};
 use state::queue::settings::{Rate, Settings};
 use state::queue::{self, MessageId, key_hash};
 use utoipa::ToSchema;
 
-use super::extract::{Json, Path, Query};
+use super::extract::{Body, Json, Path, Query};
 use super::messages::{unexpected, unknown};
 use super::view::{Page, Paging};
-use super::{Admin, Problem};
+use super::{Admin, Problem, ask};
 use crate::clock::{now_ms, parse_rfc3339, rfc3339};
 
 /// A topic.
@@ -303,7 +305,17 @@ pub(super) async fn delete(
 impl Admin {
     /// Asks for something whose answer is a number.
     pub(super) async fn count(&self, topic: &str, what: What) -> Result<u64, Problem> {
-        match self.ask_topic(topic, None, what).await? {
+        self.count_once(topic, None, what).await
+    }
+
+    /// The same under an `Idempotency-Key`.
+    pub(super) async fn count_once(
+        &self,
+        topic: &str,
+        idempotency: Option<(Key, Key)>,
+        what: What,
+    ) -> Result<u64, Problem> {
+        match self.ask_topic(topic, idempotency, what).await? {
             (_, Answer::Count(count)) => Ok(count),
             (_, other) => Err(unexpected(&other)),
         }
@@ -320,34 +332,42 @@ pub(super) struct Which {
 
 /// Leases nothing of a topic, or of a key, until it is resumed. What is leased stays so; publishing goes on.
 #[utoipa::path(post, path = "/v1/topics/{topic}/pause", operation_id = "pause_topic",
-    tag = "queue", params(("topic" = String, Path)), request_body = Which,
+    tag = "queue", params(("topic" = String, Path),
+        ("Idempotency-Key" = Option<String>, Header, description = "Yours, up to 256 characters")),
+    request_body = Which,
     responses((status = 200, body = Topic), (status = 404, body = Problem)))]
 pub(super) async fn pause(
     State(admin): State<Admin>,
     Path(topic): Path<String>,
-    body: super::extract::Body,
+    headers: HeaderMap,
+    body: Body,
 ) -> Result<Json<Topic>, Problem> {
     let key = which(&body)?;
-    admin.count(&topic, What::Pause(key)).await?;
+    let idempotency = ask::idempotency(&headers, &body.0)?;
+    admin.count_once(&topic, idempotency, What::Pause(key)).await?;
     get(State(admin), Path(topic)).await
 }
 
 /// Undoes a pause.
 #[utoipa::path(post, path = "/v1/topics/{topic}/resume", operation_id = "resume_topic",
-    tag = "queue", params(("topic" = String, Path)), request_body = Which,
+    tag = "queue", params(("topic" = String, Path),
+        ("Idempotency-Key" = Option<String>, Header, description = "Yours, up to 256 characters")),
+    request_body = Which,
     responses((status = 200, body = Topic), (status = 404, body = Problem)))]
 pub(super) async fn resume(
     State(admin): State<Admin>,
     Path(topic): Path<String>,
-    body: super::extract::Body,
+    headers: HeaderMap,
+    body: Body,
 ) -> Result<Json<Topic>, Problem> {
     let key = which(&body)?;
-    admin.count(&topic, What::Resume(key)).await?;
+    let idempotency = ask::idempotency(&headers, &body.0)?;
+    admin.count_once(&topic, idempotency, What::Resume(key)).await?;
     get(State(admin), Path(topic)).await
 }
 
 /// A body may be left out.
-fn which(body: &super::extract::Body) -> Result<Option<u64>, Problem> {
+fn which(body: &Body) -> Result<Option<u64>, Problem> {
     let Which { key } = if body.0.is_empty() { Which::default() } else { body.json()? };
     Ok(key.as_deref().map(key_hash))
 }

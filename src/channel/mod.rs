@@ -20,6 +20,7 @@ use std::net::IpAddr;
 
 use channels::{Parsed, Understood, Verified};
 use hyper::HeaderMap;
+use hyper::header::HeaderValue;
 use sha2::{Digest, Sha256};
 use state::Key;
 use state::command::{Delivery, Fact};
@@ -44,6 +45,24 @@ pub fn parse(channel: &config::Channel, headers: &HeaderMap, body: Verified<'_>)
         "generic" => channels::generic::parse(headers, body, &channel.meaning.generic),
         _ => Parsed::new("", Understood::Dead("the channel's kind is not spoken here".into())),
     }
+}
+
+/// What is understood now of a webhook that was kept because nothing was: the kind's parser, or the channel's
+/// settings, may have learned since. Of its headers only the topic is known.
+#[must_use]
+pub fn parse_again(channel: &config::Channel, topic: &str, body: &[u8]) -> Option<Vec<Fact>> {
+    let mut headers = HeaderMap::new();
+    let topic = HeaderValue::from_str(topic).ok()?;
+    headers.insert("x-shopify-topic", topic.clone());
+    headers.insert("x-wc-webhook-topic", topic);
+    let facts = |parsed: Parsed| match parsed.understood {
+        Understood::Facts(facts) => Some(facts),
+        Understood::Ignored(_) | Understood::Dead(_) | Understood::Confirm(_) => None,
+    };
+    let read = facts(parse(channel, &headers, Verified::before(body)));
+    // What came by a queue has no envelope.
+    let bare = || facts(channels::amazon::notification(body)).filter(|_| channel.kind == "amazon");
+    read.or_else(bare)
 }
 
 /// What becomes of an authentic delivery.

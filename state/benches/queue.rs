@@ -5,7 +5,7 @@
 //! 2. What does it cost to lease and ack one message at a depth of a thousand and at the full one? The slower may
 //!    take half as long again, or this ends with an error.
 //! 3. What does a snapshot cost: the clone, the first command after it, its size and the time to write it?
-//! 4. What does it cost to delete a group that holds much, in one command?
+//! 4. What does one command cost while a group that holds much is told to begin again, or is deleted?
 //!
 //! `make bench-scale`; a number as argument is the depth.
 
@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use state::limits::DAY_MS;
 use state::origin::Lane;
-use state::queue::ask::{Answer, Ask, LeaseId, Leased, Publish, What};
+use state::queue::ask::{Answer, Ask, From, LeaseId, Leased, Publish, What};
 use state::queue::settings::{MESSAGES_MAX, Settings};
 use state::{Command, Reply, Stamp, State};
 
@@ -37,6 +37,8 @@ fn main() -> Fallible<()> {
     let size = std::env::args().find_map(|argument| argument.parse().ok()).unwrap_or(SIZE);
     let mut bench = Bench { state: State::default(), index: 0 };
     println!("{size} messages of {BODY_BYTES} bytes\n\n1. memory");
+    bench.make("deep")?;
+    bench.make("shallow")?;
     let before = rss()?;
     let began = Instant::now();
     bench.fill("deep", size)?;
@@ -62,8 +64,15 @@ fn main() -> Fallible<()> {
     println!("\n3. a snapshot");
     bench.snapshot()?;
 
-    println!("\n4. a group that holds much is deleted");
-    bench.hold_and_disband(size)?;
+    println!("\n4. a group that holds much");
+    bench.hold(size)?;
+    let settings =
+        Settings { key_concurrency: 2, messages_max: MESSAGES_MAX, ..Settings::default() };
+    bench.work_off("bounds of keys changed", What::Put(settings))?;
+    bench.work_off("begun again", What::Begin { group: "erp".into(), from: From::Earliest })?;
+    bench.hold(size)?;
+    bench.work_off("deleted", What::Disband("erp".into()))?;
+    bench.work_off("its topic deleted", What::Delete)?;
     if ratio <= RATIO_MAX { Ok(()) } else { Err("the depth is felt".into()) }
 }
 
@@ -83,12 +92,16 @@ impl Bench {
         }
     }
 
-    /// Publishes so many, every other one with one of a thousand keys.
-    fn fill(&mut self, topic: &str, count: u64) -> Fallible<()> {
+    /// Makes a topic with a group that has come to nothing yet.
+    fn make(&mut self, topic: &str) -> Fallible<()> {
         let bounds =
             Settings { messages_max: MESSAGES_MAX, bytes_max: 1 << 40, ..Settings::default() };
         self.ask(topic, What::Put(bounds))?;
-        self.ask(topic, lease(1))?;
+        self.leased(topic, 1).map(drop)
+    }
+
+    /// Publishes so many, every other one with one of a thousand keys.
+    fn fill(&mut self, topic: &str, count: u64) -> Fallible<()> {
         let publish = |n: u64| Publish {
             lane: Lane::Normal,
             key: n.is_multiple_of(2).then(|| (n / 2 % 1_000).to_string()),
@@ -147,8 +160,8 @@ impl Bench {
         Ok(())
     }
 
-    /// Lets a group come to as much as it may hold: all behind one message of each key.
-    fn hold_and_disband(&mut self, size: u64) -> Fallible<()> {
+    /// Lets a group come to as much as it may hold.
+    fn hold(&mut self, size: u64) -> Fallible<()> {
         let mut slowest = Duration::ZERO;
         let mut idle = 0;
         while idle < 5 {
@@ -160,9 +173,25 @@ impl Bench {
         let topic = self.state.data().queue.topic("deep").ok_or("no topic")?;
         let held = topic.groups.values().map(|group| group.held.len()).sum::<usize>();
         println!("  {held} of {size} are held; the slowest lease of a thousand: {slowest:.2?}");
+        Ok(())
+    }
+
+    /// Asks, and lets ticks work off what that leaves.
+    fn work_off(&mut self, name: &str, what: What) -> Fallible<()> {
         let began = Instant::now();
-        self.ask("deep", What::Disband("erp".into()))?;
-        println!("  deleted in {:.2?}", began.elapsed());
+        self.ask("deep", what)?;
+        let mut slowest = began.elapsed();
+        let mut commands = 1;
+        while self.state.queue().wakes_at() == Some(0) {
+            self.index += 1;
+            let stamp = Stamp { index: self.index, now: 1_000 * DAY_MS + self.index / 100 };
+            let before = Instant::now();
+            self.state.apply(stamp, Command::Tick);
+            slowest = slowest.max(before.elapsed());
+            commands += 1;
+        }
+        let took = began.elapsed();
+        println!("  {name}: {commands} commands, the slowest {slowest:.2?}, all {took:.2?}");
         Ok(())
     }
 }

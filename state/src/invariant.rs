@@ -230,7 +230,8 @@ pub fn queue_is_sound(data: &Data) -> Result<(), String> {
         if topic.bytes != sizes.sum::<u64>() {
             return Err(alloc::format!("topic {}: its bytes do not add up", topic.number));
         }
-        for (name, group) in &topic.groups {
+        for group in topic.everybody() {
+            let name = alloc::format!("group {} of topic {}", group.number, topic.number);
             for (id, _) in group.held.iter() {
                 if topic.message(MessageId(id)).is_none() || group.dead.get(id).is_some() {
                     return Err(alloc::format!("{name} holds a message that is gone or given up"));

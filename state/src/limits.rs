@@ -113,8 +113,13 @@ pub const GIVEN_UP_MAX: usize = 100_000;
 pub const CLOSED_KEYS_MAX: usize = 100_000;
 /// How long what was given up is kept.
 pub const DEAD_KEEP_MS: Millis = 30 * DAY_MS;
-/// Messages dropped by one command because they are old, or because their topic was deleted.
+/// Messages dropped by one command because they are old, or because their topic or group was deleted.
 pub const WALKED_PER_COMMAND_MAX: usize = 256;
+/// Of what groups held that were deleted or told to begin elsewhere, and of keys whose bounds were changed, so
+/// much is worked off by one command: as much as one lease looks at.
+pub const SWEPT_PER_COMMAND_MAX: usize = 4_096;
+/// So much of it at once with what was asked; the rest with the ticks after it.
+pub const SWEPT_AT_ONCE_MAX: usize = 256;
 
 /// How long a delivery's key is kept unless its channel says otherwise.
 pub const DEDUP_WINDOW_DEFAULT_MS: Millis = 7 * DAY_MS;

@@ -17,6 +17,7 @@
 //! | `publish` | how messages come in, and how they leave for good |
 //! | `lease` | who gets which, and what becomes of it |
 //! | `manage` | what an operator may do |
+//! | `sweep` | what of it is too much for one command |
 //! | `lists` | what is derived: who is ready, which keys are taken, what is due when |
 
 mod answer;
@@ -28,6 +29,7 @@ mod manage;
 pub mod pages;
 mod publish;
 pub mod settings;
+mod sweep;
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
@@ -53,6 +55,9 @@ pub struct Queue {
     pub leaving: BTreeMap<u32, Arc<Topic>>,
     /// Topics made so far: their numbers are never used again.
     pub made: u32,
+    /// Topics that were made because a node's file names them. Each is made once: whoever deletes one does not
+    /// want to see it again.
+    pub seeded: BTreeSet<Id>,
     /// Messages of all topics, those that are leaving too.
     pub messages: u64,
     /// Messages by topic and dedup id, hashed, with the number of the topic: another one of the same name knows
@@ -116,6 +121,8 @@ pub struct Topic {
     pub schedules: BTreeMap<String, Schedule>,
     /// Who goes through it.
     pub groups: BTreeMap<Id, Group>,
+    /// What is left of groups that were deleted, by number: nothing of it counts.
+    pub leaving: BTreeMap<u32, Group>,
     /// Groups made so far: their numbers are never used again.
     pub groups_made: u32,
     /// Bytes of all bodies.
@@ -184,7 +191,8 @@ pub struct Group {
     pub urgent: u64,
     /// The same of the others.
     pub normal: u64,
-    /// What it has begun and not finished.
+    /// What it has begun and not finished. What lies beyond its marks is from before it was told to begin
+    /// elsewhere, and counts no more.
     pub held: Pages<Held>,
     /// What it has given up.
     pub dead: Pages<Dead>,
@@ -194,6 +202,8 @@ pub struct Group {
     pub spent_until_us: u64,
     /// Keys whose rate is used up, and until when.
     pub closed_keys: BTreeMap<u64, Millis>,
+    /// From this key on, those are looked at again whose bounds were changed.
+    pub review: Option<u64>,
     /// Messages finished with so far.
     pub finished: u64,
 }
@@ -262,7 +272,9 @@ impl Queue {
             for (page, written, entries) in topic.delayed.pages() {
                 visitor.bucket("delayed", place(0, page), written, &entries);
             }
-            for (name, group) in &topic.groups {
+            let leaving = topic.leaving.values().map(|group| ("", group));
+            let groups = topic.groups.iter().map(|(name, group)| (name.as_str(), group));
+            for (name, group) in groups.chain(leaving) {
                 for (page, written, entries) in group.held.pages() {
                     visitor.bucket("held", place(group.number, page), written, &entries);
                 }
@@ -271,7 +283,8 @@ impl Queue {
                 }
                 let marks =
                     (group.number, group.begun, group.urgent, group.normal, group.urgent_run);
-                let rates = (group.spent_until_us, &group.closed_keys, group.finished);
+                let rates =
+                    (group.spent_until_us, &group.closed_keys, group.review, group.finished);
                 visitor.part("groups", &(topic.number, name, marks, rates));
             }
             let numbers = (topic.number, topic.delays, topic.groups_made);
@@ -282,7 +295,7 @@ impl Queue {
             visitor.bucket("message_ids", n, writes, &entries);
         }
         let names: Vec<_> = self.topics.iter().map(|(name, topic)| (name, topic.number)).collect();
-        visitor.part("queue", &(names, self.made, self.messages));
+        visitor.part("queue", &(names, self.made, &self.seeded, self.messages));
     }
 }
 
@@ -314,6 +327,11 @@ impl Topic {
     pub fn depth(&self) -> u64 {
         let kept = self.urgent.messages.len() + self.normal.messages.len() + self.delayed.len();
         u64::try_from(kept).unwrap_or(u64::MAX)
+    }
+
+    /// All groups, those that are leaving too.
+    pub fn everybody(&self) -> impl Iterator<Item = &Group> {
+        self.groups.values().chain(self.leaving.values())
     }
 
     /// Messages that a group has not come to yet.

@@ -168,8 +168,6 @@ impl Player {
             ["list", sku, channel, id, ref settings @ ..] => {
                 Command::List(vec![(sku.into(), channel.into(), spec(id, settings))])
             }
-            ["reloads"] => return self.reloads(),
-            ["cursor", channel] => return self.cursor(channel),
             ["claim", channel, node] => {
                 Command::Claim { channel: channel.into(), node: number(node) }
             }
@@ -315,6 +313,7 @@ impl Player {
         match *words {
             ["show", sku] => Some(self.show(sku)),
             ["reloads"] => Some(self.reloads()),
+            ["cursor", channel] => Some(self.cursor(channel)),
             ["due", ref nodes @ ..] => Some(self.due_to(nodes)),
             ["idle", of, ref nodes @ ..] => Some(self.idle(of, nodes)),
             ["judge", of, ref rest @ ..] => Some(self.judge(of, rest)),

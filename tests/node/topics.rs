@@ -19,6 +19,14 @@ async fn post(node: &Node, path: &str, body: &Value) -> (u16, Value) {
     ask(node, "POST", path, body).await.unwrap()
 }
 
+/// The same under an `Idempotency-Key`.
+async fn post_once(node: &Node, path: &str, key: &str, body: &Value) -> (u16, Value) {
+    let authorization = format!("Bearer {TOKEN}");
+    let headers = [("authorization", authorization.as_str()), ("idempotency-key", key)];
+    let answer = node.api("POST", path, &headers, body.to_string()).await.unwrap();
+    (answer.status, answer.json())
+}
+
 async fn put(node: &Node, path: &str, body: &Value) -> (u16, Value) {
     ask(node, "PUT", path, body).await.unwrap()
 }
@@ -121,10 +129,28 @@ async fn what_is_given_up_is_found_and_tried_again() {
         (&dead["items"][0]["attempts"], &dead["items"][0]["body"]["order"]),
         (&json!(2), &json!("A-2"))
     );
+    // Whoever heard no answer asks again, and hears the first one; what was given up since stays.
+    let redrive = async |body: Value| post_once(node, &path("/dead/redrive"), "once", &body).await;
+    assert_eq!(redrive(json!({"order": "A-2"})).await.1, json!({"messages": 1}));
+    for _ in 0..2 {
+        let (_, leased) = post(node, &path("/lease"), &json!({"max": 10})).await;
+        assert_eq!(leased["messages"][0]["body"]["order"], "A-2");
+        post(node, &path("/nack"), &json!({"leases": leases(&leased)})).await;
+    }
+    assert_eq!(redrive(json!({"order": "A-2"})).await.1, json!({"messages": 1}));
+    assert_eq!(node.get(&path("/dead?order=A-2")).await["items"].as_array().unwrap().len(), 1);
+    assert_eq!(redrive(json!({})).await.0, 422);
+    let (status, problem) = post(node, &path("/dead/redrive"), &json!({"group": "typo"})).await;
+    assert!(status == 404 && problem.to_string().contains("typo"), "{problem}");
+    // One key with one body, for two verbs: the second is not the first one repeated.
+    let verb = async |verb: &str| post_once(node, &path(verb), "verb", &json!({})).await.0;
+    assert_eq!(
+        (verb("/pause").await, verb("/resume").await, verb("/pause").await),
+        (200, 422, 200)
+    );
+    assert_eq!(post(node, &path("/resume"), &json!({})).await.0, 200);
     let (_, redriven) = post(node, &path("/dead/redrive"), &json!({"order": "A-2"})).await;
     assert_eq!(redriven, json!({"messages": 1}));
-    let (_, leased) = post(node, &path("/lease"), &json!({"max": 10})).await;
-    assert_eq!(leased["messages"][0]["body"]["order"], "A-2");
     let forgotten = async || ask(node, "DELETE", &path("/dead/n1"), &json!({})).await.unwrap().0;
     assert_eq!((forgotten().await, forgotten().await), (200, 404));
     let (_, redriven) = post(node, &path("/dead/redrive"), &json!({})).await;
@@ -148,6 +174,8 @@ async fn bad_requests_are_named() {
         ("t/messages", json!({"messages": [{"body": 1, "priority": "high"}]}), 422, "priority"),
         ("t/messages", json!({"messages": [{"body": 1, "at": "soon"}]}), 422, "at"),
         ("t/messages", json!({"messages": [{"body": big}]}), 422, "body"),
+        ("t/messages", json!({"messages": [{"body": 1, "dedup_id": ""}]}), 422, "dedup_id"),
+        ("t/dead/redrive", json!({"reson": "the ERP is down"}), 422, "reson"),
         ("t/messages", json!({"messages": [{"bodi": 1}]}), 422, "bodi"),
         ("t/messages", json!({"messages": vec![json!({"body": 1}); 1001]}), 422, "messages"),
         ("not a name/messages", two.clone(), 422, "topic"),
@@ -267,6 +295,7 @@ async fn a_schedule_is_kept_and_checked() {
         (json!({"cron": "soon", "body": 1}), "cron"),
         (json!({"cron": "0 0 30 2 *", "body": 1}), "cron"),
         (json!({"cron": "* * * * *", "body": 1, "dedup_id": "x"}), "dedup_id"),
+        (json!({"cron": "* * * * *", "body": 1, "prioritty": "urgent"}), "prioritty"),
     ] {
         let (status, problem) = put(node, path, &body).await;
         assert!(status == 422 && problem.to_string().contains(word), "{problem}");
@@ -308,6 +337,9 @@ async fn dead_deliveries_are_applied_again_or_forgotten() {
     assert_eq!(node.get(place).await["items"], json!([]));
     let unreadable = Webhook { body: "{".into(), ..order(3, 1) };
     assert_eq!(node.webhook(&unreadable).await.unwrap().status, 202);
+    // What nobody understands now either stays.
+    let (_, redriven) = post(node, &format!("{place}/redrive"), &json!({})).await;
+    assert_eq!(redriven, json!({"messages": 0}));
     let id = until("it is listed", async || {
         let dead = node.try_get(place).await?;
         dead["items"].get(0)?["id"].as_str().map(ToString::to_string)

@@ -7,8 +7,9 @@ use super::ask::{Answer, Ask, Publish, Refused, What};
 use super::desk::Desk;
 use super::lists::Timer;
 use super::settings::Settings;
+use super::sweep::Budget;
 use super::{Schedule, Topic};
-use crate::limits::{EXPIRED_PER_COMMAND_MAX, TOPICS_MAX, WALKED_PER_COMMAND_MAX};
+use crate::limits::{EXPIRED_PER_COMMAND_MAX, TOPICS_MAX};
 use crate::machine::{State, Work};
 use crate::reply::{Answered, Kept};
 use crate::{Id, Reply};
@@ -40,6 +41,7 @@ impl State {
                 return Ok(Answer::Count(1));
             }
             What::Delete => return self.delete_topic(name),
+            What::Seed(settings) => return self.seed_topic(name, settings),
             _ => {}
         }
         let mut desk = self.desk(work, name).ok_or(Refused::UnknownTopic)?;
@@ -75,13 +77,28 @@ impl State {
         Ok(())
     }
 
-    /// Deletes a topic. Its bodies go a few at a time.
+    /// Makes a topic, once and for all.
+    fn seed_topic(&mut self, name: &str, settings: Settings) -> Result<Answer, Refused> {
+        settings.check().map_err(Refused::Invalid)?;
+        if self.data.queue.seeded.contains(name) {
+            return Ok(Answer::Count(0));
+        }
+        if self.data.queue.seeded.len() >= TOPICS_MAX {
+            return Err(Refused::TooMany(alloc::format!("{TOPICS_MAX} topics of files")));
+        }
+        self.make_topic(name, settings)?;
+        self.data.queue.seeded.insert(name.into());
+        Ok(Answer::Count(1))
+    }
+
+    /// Deletes a topic. What is in it goes a few at a time.
     fn delete_topic(&mut self, name: &str) -> Result<Answer, Refused> {
         let queue = &mut self.data.queue;
         let mut topic = queue.topics.remove(name).ok_or(Refused::UnknownTopic)?;
-        self.lists.drop_topic(&topic);
-        self.lists.walk_at(&topic, Some(0));
-        Arc::make_mut(&mut topic).groups.clear();
+        self.lists.unname_topic(&topic);
+        let left = Arc::make_mut(&mut topic);
+        let groups = core::mem::take(&mut left.groups).into_values();
+        left.leaving.extend(groups.map(|group| (group.number, group.leave())));
         let messages = topic.depth();
         queue.leaving.insert(topic.number, topic);
         Ok(Answer::Count(messages))
@@ -91,7 +108,22 @@ impl State {
         let topic = self.data.queue.topics.get_mut(name).map(Arc::make_mut)?;
         let (dedup, messages) = (&mut self.data.queue.dedup, &mut self.data.queue.messages);
         let (effects, stamp) = (&mut work.effects, work.stamp);
-        Some(Desk { topic, lists: &mut self.lists, dedup, messages, effects, stamp })
+        let lists = &mut self.lists;
+        Some(Desk { topic, lists, dedup, messages, effects, stamp, leaving: false })
+    }
+
+    /// The same by number; one that was deleted, too.
+    fn desk_at<'a>(&'a mut self, work: &'a mut Work, number: u32) -> Option<Desk<'a>> {
+        if !self.data.queue.leaving.contains_key(&number) {
+            let name = self.lists.name_of(number)?;
+            return self.desk(work, &name);
+        }
+        let queue = &mut self.data.queue;
+        let topic = queue.leaving.get_mut(&number).map(Arc::make_mut)?;
+        let (dedup, messages) = (&mut queue.dedup, &mut queue.messages);
+        let (effects, stamp) = (&mut work.effects, work.stamp);
+        let lists = &mut self.lists;
+        Some(Desk { topic, lists, dedup, messages, effects, stamp, leaving: true })
     }
 
     /// Lets happen what is due by itself, a bounded number of things.
@@ -103,37 +135,21 @@ impl State {
             let (Timer::Message { topic, .. }
             | Timer::Delayed { topic, .. }
             | Timer::Key { topic, .. }) = timer;
-            let name = self.lists.name_of(topic);
-            let Some(mut desk) = name.and_then(|name| self.desk(work, &name)) else { continue };
+            let Some(mut desk) = self.desk_at(work, topic) else { continue };
             desk.wake_up(timer);
         }
-        let mut looks = WALKED_PER_COMMAND_MAX;
-        while looks > 0
-            && let Some(topic) = self.lists.due_walk(now)
+        let mut budget = Budget::whole();
+        while !budget.is_spent()
+            && let Some(number) = self.lists.due_walk(now)
         {
-            if self.data.queue.leaving.contains_key(&topic) {
-                self.clear(work, topic, &mut looks);
-                continue;
+            let Some(mut desk) = self.desk_at(work, number) else { break };
+            if !desk.leaving {
+                desk.walk(&mut budget);
+            } else if !desk.clear(&mut budget)
+                && let Some(topic) = self.data.queue.leaving.remove(&number)
+            {
+                self.lists.forget_topic(&topic);
             }
-            let name = self.lists.name_of(topic);
-            let Some(mut desk) = name.and_then(|name| self.desk(work, &name)) else { break };
-            desk.walk(&mut looks);
-        }
-    }
-
-    /// Drops some of what is left of a deleted topic.
-    fn clear(&mut self, work: &mut Work, number: u32, looks: &mut usize) {
-        let queue = &mut self.data.queue;
-        let Some(topic) = queue.leaving.get_mut(&number).map(Arc::make_mut) else { return };
-        let (dedup, messages) = (&mut queue.dedup, &mut queue.messages);
-        let (effects, stamp) = (&mut work.effects, work.stamp);
-        let mut desk = Desk { topic, lists: &mut self.lists, dedup, messages, effects, stamp };
-        desk.lists.walk_at(desk.topic, None);
-        if desk.clear(looks) {
-            desk.lists.walk_at(desk.topic, Some(0));
-        } else {
-            self.lists.forget_topic(number);
-            queue.leaving.remove(&number);
         }
     }
 }
@@ -172,7 +188,7 @@ impl Desk<'_> {
             }
             What::Fire { name, at, next } => self.fire(&name, (at, next)).map(Answer::Published),
             // Answered before, since they are not about a topic that is there.
-            What::Put(_) | What::Delete => Err(Refused::UnknownTopic),
+            What::Put(_) | What::Delete | What::Seed(_) => Err(Refused::UnknownTopic),
         }
     }
 
@@ -189,6 +205,7 @@ impl Desk<'_> {
                 self.open(&mut seat, key);
                 self.rise(seat);
             }
+            Timer::Delayed { number, .. } if self.leaving => self.drop_delayed(number),
             Timer::Delayed { number, .. } => self.appear(number),
         }
     }
@@ -207,6 +224,7 @@ impl Topic {
             delays: 0,
             schedules: alloc::collections::BTreeMap::new(),
             groups: alloc::collections::BTreeMap::new(),
+            leaving: alloc::collections::BTreeMap::new(),
             groups_made: 0,
             bytes: 0,
             dropped: 0,

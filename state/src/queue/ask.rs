@@ -108,6 +108,34 @@ pub enum What {
         /// When it is due next.
         next: Millis,
     },
+    /// Makes the topic because a node's file names it, unless that was done before.
+    Seed(Settings),
+}
+
+impl What {
+    /// The word for it in the API.
+    #[must_use]
+    pub const fn verb(&self) -> &'static str {
+        match self {
+            Self::Publish(_) => "messages",
+            Self::Lease { .. } => "lease",
+            Self::Ack(_) => "ack",
+            Self::Nack { .. } => "nack",
+            Self::Extend { .. } => "extend",
+            Self::Put(_) | Self::Seed(_) => "put",
+            Self::Delete => "delete",
+            Self::Begin { .. } => "begin",
+            Self::Disband(_) => "disband",
+            Self::Pause(_) => "pause",
+            Self::Resume(_) => "resume",
+            Self::Redrive { .. } => "redrive",
+            Self::Forget { .. } => "forget",
+            Self::Remove(_) => "remove",
+            Self::Schedule { .. } => "schedule",
+            Self::Unschedule(_) => "unschedule",
+            Self::Fire { .. } => "fire",
+        }
+    }
 }
 
 /// A message to be published.

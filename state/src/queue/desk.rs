@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use super::lists::{Lists, OfGroup, Timer};
 use super::{Dead, Group, Held, Message, MessageId, Place, Topic};
 use crate::dedup::Expiring;
-use crate::limits::{DEAD_KEEP_MS, GIVEN_UP_MAX};
+use crate::limits::{DEAD_KEEP_MS, GIVEN_UP_MAX, SWEPT_AT_ONCE_MAX};
 use crate::machine::Stamp;
 use crate::{Effects, Id, Key};
 
@@ -18,10 +18,13 @@ pub(super) struct Desk<'a> {
     pub(super) messages: &'a mut u64,
     pub(super) effects: &'a mut Effects,
     pub(super) stamp: Stamp,
+    /// Whether the topic was deleted.
+    pub(super) leaving: bool,
 }
 
 /// A group taken out of its topic to be worked with. It goes back with [`Desk::rise`].
 pub(super) struct Seat {
+    /// Empty if it was deleted.
     pub(super) name: Id,
     pub(super) group: Group,
     pub(super) derived: OfGroup,
@@ -32,44 +35,57 @@ pub(super) struct Seat {
 impl Desk<'_> {
     /// Takes a group out.
     pub(super) fn sit(&mut self, name: &str) -> Option<Seat> {
-        let group = core::mem::take(self.topic.groups.get_mut(name)?);
-        let of_topic = self.lists.topics.get_mut(&self.topic.number)?;
-        let derived = of_topic.groups.get_mut(&group.number).map(core::mem::take)?;
-        Some(Seat { name: derived.name.clone(), group, derived, finished: Vec::new() })
+        let number = self.topic.groups.get(name)?.number;
+        self.sit_at(number)
     }
 
-    /// The same by its number.
+    /// The same by its number; one that was deleted, too.
     pub(super) fn sit_at(&mut self, number: u32) -> Option<Seat> {
-        let of_topic = self.lists.topics.get(&self.topic.number)?;
-        let name = of_topic.groups.get(&number)?.name.clone();
-        self.sit(&name)
+        let of_topic = self.lists.topics.get_mut(&self.topic.number)?;
+        let derived = of_topic.groups.get_mut(&number)?;
+        let name = derived.name.clone();
+        let known = if name.is_empty() {
+            self.topic.leaving.get_mut(&number)?
+        } else {
+            self.topic.groups.get_mut(&name)?
+        };
+        let (group, derived) = (core::mem::take(known), core::mem::take(derived));
+        Some(Seat { name, group, derived, finished: Vec::new() })
     }
 
     /// Puts a group back. What nobody holds any more goes, if it is not kept for replays.
     pub(super) fn rise(&mut self, seat: Seat) {
         let Seat { name, group, derived, finished } = seat;
+        let (number, reviewed) = (group.number, group.review.is_some());
         if let Some(of_topic) = self.lists.topics.get_mut(&self.topic.number) {
-            of_topic.groups.insert(group.number, derived);
+            of_topic.groups.insert(number, derived);
         }
-        self.topic.groups.insert(name, group);
+        if name.is_empty() {
+            self.topic.leaving.insert(number, group);
+        } else {
+            self.topic.groups.insert(name, group);
+        }
         for id in finished {
             self.settle(id);
         }
+        if reviewed {
+            self.time_walk();
+        }
     }
 
-    /// Drops a message that was kept only because somebody held it, if nobody does.
-    pub(super) fn settle(&mut self, id: MessageId) {
+    /// Drops a message that was kept only because somebody held it, if nobody does; whether it did.
+    pub(super) fn settle(&mut self, id: MessageId) -> bool {
         let kept = id.place() > self.topic.lane(id.lane()).floor;
-        if !kept && !self.topic.groups.values().any(|group| group.pins(id)) {
-            self.drop_message(id);
+        if !kept && !self.topic.everybody().any(|group| group.pins(id)) {
+            return self.drop_message(id);
         }
+        false
     }
 
-    /// Drops a message and its body.
-    pub(super) fn drop_message(&mut self, id: MessageId) {
-        if let Some(message) = self.topic.lane_mut(id.lane()).messages.remove(id.0) {
-            self.drop_body(message);
-        }
+    /// Drops a message and its body; whether there was one.
+    pub(super) fn drop_message(&mut self, id: MessageId) -> bool {
+        let message = self.topic.lane_mut(id.lane()).messages.remove(id.0);
+        message.map(|message| self.drop_body(message)).is_some()
     }
 
     pub(super) fn drop_body(&mut self, message: Message) {
@@ -102,7 +118,7 @@ impl Desk<'_> {
         }
     }
 
-    fn key_of(&self, id: MessageId) -> u64 {
+    pub(super) fn key_of(&self, id: MessageId) -> u64 {
         self.topic.message(id).map_or(0, |message| message.key)
     }
 
@@ -118,10 +134,12 @@ impl Desk<'_> {
         }
     }
 
-    /// Lets as many messages of a key be ready as may be.
-    pub(super) fn unpark(&mut self, seat: &mut Seat, key: u64) {
+    /// Lets as many messages of a key be ready as may be; how many they are. Of a great many, the rest is left
+    /// to a review.
+    pub(super) fn unpark(&mut self, seat: &mut Seat, key: u64) -> usize {
+        let mut unparked = 0;
         if key == 0 || self.is_closed(seat, key) {
-            return;
+            return unparked;
         }
         // Where a key has a rate, each lease closes it: more than one that is ready would be put back.
         let only_one = self.topic.settings.key_rate.is_some();
@@ -131,20 +149,18 @@ impl Desk<'_> {
             && let Some(id) = of_key.parked.first().copied()
             && let Some(held) = seat.group.held.get(id.0).copied()
         {
+            if unparked == SWEPT_AT_ONCE_MAX {
+                seat.group.review = Some(seat.group.review.map_or(key, |from| from.min(key)));
+                break;
+            }
             self.put(seat, id, Held { place: Place::Ready, ..held });
+            unparked += 1;
         }
-    }
-
-    /// The same of all keys.
-    pub(super) fn unpark_all(&mut self, seat: &mut Seat) {
-        let keys: Vec<u64> = seat.derived.keys.keys().copied().collect();
-        for key in keys {
-            self.unpark(seat, key);
-        }
+        unparked
     }
 
     /// Whether nothing of a key is leased for now.
-    fn is_closed(&self, seat: &Seat, key: u64) -> bool {
+    pub(super) fn is_closed(&self, seat: &Seat, key: u64) -> bool {
         self.topic.paused_keys.contains(&key) || seat.group.closed_keys.contains_key(&key)
     }
 
@@ -181,6 +197,7 @@ impl Desk<'_> {
 
     /// Lists anew when the oldest messages go.
     pub(super) fn time_walk(&mut self) {
-        self.lists.walk_at(self.topic, self.topic.walks_at());
+        let at = if self.leaving { Some(0) } else { self.topic.walks_at() };
+        self.lists.walk_at(self.topic, at);
     }
 }

@@ -8,7 +8,7 @@ use super::lists::Timer;
 use super::{Group, Held, MessageId, Place};
 use crate::limits::{
     CLOSED_KEYS_MAX, DELAY_MAX_MS, GROUPS_MAX, HELD_MAX, LEASE_MAX_MS, LEASE_MESSAGES_MAX,
-    LEASE_MIN_MS, LOOKED_AT_MAX, NAME_LEN_MAX,
+    LEASE_MIN_MS, LOOKED_AT_MAX, NAME_LEN_MAX, SWEPT_AT_ONCE_MAX,
 };
 use crate::origin::Lane;
 use crate::{Id, Millis};
@@ -49,7 +49,7 @@ impl Desk<'_> {
         if !super::is_name(name) {
             return Err(Refused::Invalid(super::name_rule("group")));
         }
-        if self.topic.groups.len() >= GROUPS_MAX {
+        if self.topic.everybody().count() >= GROUPS_MAX {
             return Err(Refused::TooMany(alloc::format!("{GROUPS_MAX} groups")));
         }
         self.topic.groups_made += 1;
@@ -64,6 +64,7 @@ impl Desk<'_> {
     fn may_lease(&self, seat: &Seat) -> bool {
         !self.topic.paused
             && seat.group.begun < self.stamp.index
+            && !seat.group.has_void()
             && seat.group.closed_keys.len() < CLOSED_KEYS_MAX
             && seat.derived.leased < self.topic.settings.concurrency
             && seat.group.opens_at_us(&self.topic.settings) <= self.stamp.now * 1_000
@@ -83,8 +84,17 @@ impl Desk<'_> {
         loop {
             let first = MessageId::new(lane, 0);
             let last = MessageId::new(lane, u64::MAX);
-            if let Some(id) = seat.derived.ready.range(first..=last).next() {
-                return Some(*id);
+            if let Some(id) = seat.derived.ready.range(first..=last).next().copied() {
+                if !self.is_closed(seat, self.key_of(id)) {
+                    return Some(id);
+                }
+                // There was more of a key than one command puts aside.
+                if *looks == 0 {
+                    return None;
+                }
+                *looks -= 1;
+                self.put_aside(seat, id);
+                continue;
             }
             if *looks == 0 || !seat.group.may_begin() {
                 return None;
@@ -116,7 +126,7 @@ impl Desk<'_> {
             seat.group.spent_until_us = spent + rate.interval_us();
         }
         if let Some(rate) = self.topic.settings.key_rate.filter(|_| message.key != 0) {
-            self.close(seat, message.key, now + rate.interval_us().div_ceil(1_000));
+            self.close(seat, message.key, now + rate.interval_ms());
         }
         let lease = LeaseId { group: seat.group.number, message: id, token };
         Some(Leased { lease, attempts, until, message })
@@ -135,21 +145,17 @@ impl Desk<'_> {
         }
     }
 
-    /// Parks what of a key is ready.
+    /// Parks what of a key is ready. Of a great many, the rest when it is come to.
     pub(super) fn park(&mut self, seat: &mut Seat, key: u64) {
         let Some(of_key) = seat.derived.keys.get(&key) else { return };
-        for id in of_key.ready.clone() {
-            let attempts = seat.group.held.get(id.0).map_or(0, |held| held.attempts);
-            self.put(seat, id, Held { attempts, place: Place::Parked });
+        for id in of_key.ready.iter().copied().take(SWEPT_AT_ONCE_MAX).collect::<Vec<_>>() {
+            self.put_aside(seat, id);
         }
     }
 
-    /// No key has used up its rate.
-    pub(super) fn open_all(&mut self, seat: &mut Seat) {
-        let (topic, group) = (self.topic.number, seat.group.number);
-        for (key, until) in core::mem::take(&mut seat.group.closed_keys) {
-            self.lists.stop(until, Timer::Key { topic, group, key });
-        }
+    fn put_aside(&mut self, seat: &mut Seat, id: MessageId) {
+        let attempts = seat.group.held.get(id.0).map_or(0, |held| held.attempts);
+        self.put(seat, id, Held { attempts, place: Place::Parked });
     }
 
     /// A key's rate allows one more.
@@ -171,6 +177,7 @@ impl Desk<'_> {
                 continue;
             };
             let held = seat.group.held.get(lease.message.0).copied();
+            let held = held.filter(|_| !seat.group.is_void(lease.message));
             let is_it = |held: &Held| matches!(held.place, Place::Leased { token, .. } if token == lease.token);
             let current = held.filter(is_it);
             if let Some(held) = current {
@@ -244,6 +251,10 @@ impl Desk<'_> {
 
     /// The time of a message has come: its lease runs out, it is tried again, or it is forgotten.
     pub(super) fn wake(&mut self, seat: &mut Seat, id: MessageId) {
+        if seat.group.is_void(id) {
+            self.sweep_out(seat, id);
+            return;
+        }
         match seat.group.held.get(id.0).copied() {
             // Whoever had it is gone: another worker may begin at once.
             Some(Held { attempts, place: Place::Leased { .. } }) => {

@@ -71,6 +71,7 @@ impl Lists {
             lists.add_topic(name.clone(), topic);
         }
         for topic in queue.leaving.values() {
+            lists.add_topic(Id::default(), topic);
             lists.walk_at(topic, Some(0));
         }
         lists
@@ -98,6 +99,7 @@ impl Lists {
             || known.normal < topic.normal.published)
             && known.may_begin();
         !topic.paused
+            && !known.has_void()
             && open
             && known.opens_at_us(&topic.settings) <= now.saturating_mul(1_000)
             && known.closed_keys.len() < CLOSED_KEYS_MAX
@@ -123,19 +125,34 @@ impl Lists {
         for (name, group) in &topic.groups {
             self.add_group(name.clone(), topic, group);
         }
+        for group in topic.leaving.values() {
+            self.add_group(Id::default(), topic, group);
+        }
         self.walk_at(topic, topic.walks_at());
     }
 
-    /// Forgets all of a topic but its walk.
-    pub(super) fn drop_topic(&mut self, topic: &Topic) {
-        for group in topic.groups.values() {
-            self.drop_group(topic, group);
+    /// A topic is deleted: nobody finds it, or a group of it, by name.
+    pub(super) fn unname_topic(&mut self, topic: &Topic) {
+        if let Some(of_topic) = self.topics.get_mut(&topic.number) {
+            of_topic.name = Id::default();
+            of_topic.groups.values_mut().for_each(|group| group.name = Id::default());
         }
-        for (number, delayed) in topic.delayed.iter() {
-            self.stop(delayed.at, Timer::Delayed { topic: topic.number, number });
+        self.walk_at(topic, Some(0));
+    }
+
+    /// A group is deleted.
+    pub(super) fn unname_group(&mut self, topic: u32, group: u32) {
+        let of_topic = self.topics.get_mut(&topic);
+        if let Some(of_group) = of_topic.and_then(|of_topic| of_topic.groups.get_mut(&group)) {
+            of_group.name = Id::default();
         }
-        self.walk_at(topic, None);
-        self.topics.remove(&topic.number);
+    }
+
+    /// Forgets a group of which nothing is left.
+    pub(super) fn forget_group(&mut self, topic: u32, group: u32) {
+        if let Some(of_topic) = self.topics.get_mut(&topic) {
+            of_topic.groups.remove(&group);
+        }
     }
 
     pub(super) fn name_of(&self, number: u32) -> Option<Id> {
@@ -143,8 +160,9 @@ impl Lists {
     }
 
     /// Forgets a topic of which nothing is left.
-    pub(super) fn forget_topic(&mut self, number: u32) {
-        self.topics.remove(&number);
+    pub(super) fn forget_topic(&mut self, topic: &Topic) {
+        self.walk_at(topic, None);
+        self.topics.remove(&topic.number);
     }
 
     pub(super) fn add_group(&mut self, name: Id, topic: &Topic, group: &Group) {
@@ -167,24 +185,6 @@ impl Lists {
         }
         let of_topic = self.topics.entry(topic.number).or_default();
         of_topic.groups.insert(group.number, of_group);
-    }
-
-    pub(super) fn drop_group(&mut self, topic: &Topic, group: &Group) {
-        for (id, held) in group.held.iter() {
-            if let Some(at) = held.wakes_at() {
-                self.stop(at, Timer::of(topic, group, MessageId(id)));
-            }
-        }
-        for (id, dead) in group.dead.iter() {
-            self.stop(dead.time + DEAD_KEEP_MS, Timer::of(topic, group, MessageId(id)));
-        }
-        for (key, until) in &group.closed_keys {
-            let (topic, group) = (topic.number, group.number);
-            self.stop(*until, Timer::Key { topic, group, key: *key });
-        }
-        if let Some(of_topic) = self.topics.get_mut(&topic.number) {
-            of_topic.groups.remove(&group.number);
-        }
     }
 
     pub(super) fn start(&mut self, at: Millis, timer: Timer) {
@@ -280,9 +280,13 @@ impl Held {
 }
 
 impl Topic {
-    /// When the oldest message that nobody holds by name goes: of what every group has come to, that is
+    /// When it is to be walked: at once if something is left to be worked off. Otherwise when the oldest message
+    /// that nobody holds by name goes: of what every group has come to, that is
     /// when it can no longer be replayed; of the rest, when it has waited too long.
     pub(super) fn walks_at(&self) -> Option<Millis> {
+        if !self.leaving.is_empty() || self.groups.values().any(Group::is_swept) {
+            return Some(0);
+        }
         let oldest = [Lane::Urgent, Lane::Normal].into_iter().filter_map(|lane| {
             let (id, message) = self.oldest(lane)?;
             Some(message.time + self.keeps(id))

@@ -6,27 +6,27 @@ use alloc::vec::Vec;
 use super::ask::{From, Publish, Published, Refused};
 use super::desk::{Desk, Seat};
 use super::settings::Settings;
-use super::{Group, MessageId, Schedule};
+use super::{MessageId, Schedule};
+use crate::Millis;
 use crate::limits::{NAME_LEN_MAX, PAUSED_KEYS_MAX, REQUEST_MESSAGES_MAX, SCHEDULES_MAX};
 use crate::origin::Lane;
-use crate::{Id, Millis};
 
 impl Desk<'_> {
     /// Changes how the topic behaves.
     pub(super) fn change(&mut self, settings: Settings) {
         let before = core::mem::replace(&mut self.topic.settings, settings);
         let rate_changed = before.rate != self.topic.settings.rate;
-        let key_rate_changed = before.key_rate != self.topic.settings.key_rate;
-        self.each_seat(|desk, seat| {
+        let of_keys = |settings: &Settings| (settings.key_rate, settings.key_concurrency);
+        let keys_changed = of_keys(&before) != of_keys(&self.topic.settings);
+        for group in self.topic.groups.values_mut() {
             if rate_changed {
-                seat.group.spent_until_us = 0;
+                group.spent_until_us = 0;
             }
-            if key_rate_changed {
-                desk.open_all(seat);
+            if keys_changed {
+                group.review = Some(0);
             }
-            desk.unpark_all(seat);
-        });
-        self.time_walk();
+        }
+        self.sweep_at_once();
     }
 
     /// Leases nothing, or nothing of a key.
@@ -51,13 +51,15 @@ impl Desk<'_> {
             return;
         };
         self.topic.paused_keys.remove(&key);
-        self.each_seat(|desk, seat| desk.unpark(seat, key));
+        self.each_seat(|desk, seat| {
+            desk.unpark(seat, key);
+        });
     }
 
     fn each_seat(&mut self, mut with: impl FnMut(&mut Self, &mut Seat)) {
-        let names: Vec<Id> = self.topic.groups.keys().cloned().collect();
-        for name in names {
-            if let Some(mut seat) = self.sit(&name) {
+        let numbers: Vec<u32> = self.topic.everybody().map(|group| group.number).collect();
+        for number in numbers {
+            if let Some(mut seat) = self.sit_at(number) {
                 with(self, &mut seat);
                 self.rise(seat);
             }
@@ -70,22 +72,14 @@ impl Desk<'_> {
         if !self.topic.groups.contains_key(name) {
             self.begin(name)?;
         }
-        let Some(mut seat) = self.sit(name) else { return Ok(()) };
-        seat.group.begun = self.stamp.index;
-        for lane in [Lane::Urgent, Lane::Normal] {
-            let before = self.before(lane, from);
-            *seat.group.at_mut(lane) = before;
-            let beyond = |id: &MessageId| id.lane() == lane && id.place() > before;
-            let held = seat.group.held.iter().map(|(id, _)| id);
-            let begun = held.chain(seat.group.dead.iter().map(|(id, _)| id)).map(MessageId);
-            for id in begun.filter(beyond).collect::<Vec<_>>() {
-                self.take(&mut seat, id);
-                self.forget(&mut seat, id);
-            }
+        let before = [Lane::Urgent, Lane::Normal].map(|lane| (lane, self.before(lane, from)));
+        let index = self.stamp.index;
+        let Some(group) = self.topic.groups.get_mut(name) else { return Ok(()) };
+        group.begun = index;
+        for (lane, before) in before {
+            *group.at_mut(lane) = before;
         }
-        self.unpark_all(&mut seat);
-        self.rise(seat);
-        self.time_walk();
+        self.sweep_at_once();
         Ok(())
     }
 
@@ -111,18 +105,16 @@ impl Desk<'_> {
         let Some(group) = self.topic.groups.remove(name) else {
             return Err(Refused::UnknownGroup(name.into()));
         };
-        self.lists.drop_group(self.topic, &group);
-        let Group { held, dead, .. } = group;
-        let ids = held.iter().map(|(id, _)| id).chain(dead.iter().map(|(id, _)| id));
-        ids.for_each(|id| self.settle(MessageId(id)));
-        self.time_walk();
+        self.lists.unname_group(self.topic.number, group.number);
+        self.topic.leaving.insert(group.number, group.leave());
+        self.sweep_at_once();
         Ok(())
     }
 
     /// Tries again what a group has given up; says how many of it there were.
     pub(super) fn redrive(&mut self, group: &str, ids: &[MessageId]) -> Result<u64, Refused> {
         self.with_dead(group, ids, |desk, seat, id| {
-            let known = seat.group.dead.get(id.0).is_some();
+            let known = seat.group.dead.get(id.0).is_some() && !seat.group.is_void(id);
             if known {
                 // It stays held, so nothing of it goes.
                 desk.line_up_again(seat, id);

@@ -122,6 +122,17 @@ impl<T: Clone> Pages<T> {
         pages.sum()
     }
 
+    /// The last number that has an entry, of those between two, both included.
+    #[must_use]
+    pub fn last_within(&self, from: u64, to: u64) -> Option<u64> {
+        let pages = self.pages.range(from / PAGE..=to / PAGE).rev();
+        let last = pages.filter_map(|(_, page)| {
+            let beyond = page.entries.partition_point(|(known, _)| *known <= to);
+            page.entries.get(beyond.checked_sub(1)?)
+        });
+        last.map(|(number, _)| *number).next().filter(|number| *number >= from)
+    }
+
     /// All entries, in order.
     #[must_use]
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = (u64, &T)> {
@@ -220,6 +231,8 @@ mod tests {
             prop_assert!(pages.from(at).eq(model.range(at..).map(|(number, n)| (*number, n))));
             prop_assert_eq!(pages.count_from(at), model.range(at..).count());
             prop_assert_eq!(pages.get(at), model.get(&at));
+            let last = model.range(at..=at + 300).next_back().map(|(number, _)| *number);
+            prop_assert_eq!(pages.last_within(at, at + 300), last);
         }
     }
 

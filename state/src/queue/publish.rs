@@ -102,6 +102,15 @@ impl Desk<'_> {
         id
     }
 
+    /// Drops a delayed message.
+    pub(super) fn drop_delayed(&mut self, number: u64) {
+        if let Some(delayed) = self.topic.delayed.remove(number) {
+            let timer = super::lists::Timer::Delayed { topic: self.topic.number, number };
+            self.lists.stop(delayed.at, timer);
+            self.drop_body(delayed.message);
+        }
+    }
+
     /// The time of a delayed message has come.
     pub(super) fn appear(&mut self, number: u64) {
         if let Some(delayed) = self.topic.delayed.remove(number) {
@@ -159,7 +168,7 @@ impl Desk<'_> {
             let id = MessageId(id);
             chosen.push(id);
             // What somebody holds stays.
-            if !self.topic.groups.values().any(|group| group.pins(id)) {
+            if !self.topic.everybody().any(|group| group.pins(id)) {
                 count = count.saturating_sub(1);
                 bytes = bytes.saturating_sub(message.bytes.into());
             }
@@ -173,7 +182,7 @@ impl Desk<'_> {
     }
 
     /// Keeps a message no longer for those who have not come to it.
-    fn pass_by(&mut self, id: MessageId) {
+    pub(super) fn pass_by(&mut self, id: MessageId) {
         for group in self.topic.groups.values_mut() {
             let at = group.at_mut(id.lane());
             *at = (*at).max(id.place());
@@ -181,51 +190,6 @@ impl Desk<'_> {
         let of_lane = self.topic.lane_mut(id.lane());
         of_lane.floor = of_lane.floor.max(id.place());
         self.settle(id);
-    }
-
-    /// Drops what was kept long enough. What a group has not come to in that time, it gives up.
-    pub(super) fn walk(&mut self, looks: &mut usize) {
-        for lane in [Lane::Urgent, Lane::Normal] {
-            while let Some((id, message)) = self.topic.oldest(lane)
-                && message.time + self.topic.keeps(id) <= self.stamp.now
-                && *looks > 0
-            {
-                *looks -= 1;
-                let behind = |number: &u32| {
-                    let mut groups = self.topic.groups.values();
-                    groups.any(|g| g.number == *number && g.at(lane) < id.place())
-                };
-                let numbers: Vec<u32> = self.topic.groups.values().map(|g| g.number).collect();
-                for number in numbers.into_iter().filter(behind).collect::<Vec<_>>() {
-                    let Some(mut seat) = self.sit_at(number) else { continue };
-                    self.give_up(&mut seat, id, 0, "nobody came to it within the retention");
-                    self.rise(seat);
-                }
-                self.pass_by(id);
-            }
-        }
-        self.time_walk();
-    }
-
-    /// Drops messages of a topic that was deleted, a bounded number; whether there are more.
-    pub(super) fn clear(&mut self, looks: &mut usize) -> bool {
-        for lane in [Lane::Urgent, Lane::Normal] {
-            let of_lane = self.topic.lane(lane).messages.iter();
-            let ids: Vec<u64> = of_lane.map(|(id, _)| id).take(*looks).collect();
-            *looks -= ids.len();
-            for id in ids {
-                self.drop_message(MessageId(id));
-            }
-        }
-        let delayed = self.topic.delayed.iter().map(|(number, _)| number);
-        let delayed: Vec<u64> = delayed.take(*looks).collect();
-        *looks -= delayed.len();
-        for number in delayed {
-            if let Some(delayed) = self.topic.delayed.remove(number) {
-                self.drop_body(delayed.message);
-            }
-        }
-        self.topic.depth() > 0
     }
 }
 

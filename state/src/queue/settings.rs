@@ -124,4 +124,9 @@ impl Rate {
     pub(crate) fn interval_us(self) -> u64 {
         (self.per_ms * 1_000).div_ceil(u64::from(self.count.max(1)))
     }
+
+    /// The same in milliseconds.
+    pub(crate) fn interval_ms(self) -> Millis {
+        self.interval_us().div_ceil(1_000)
+    }
 }

@@ -8,4 +8,5 @@ mod common;
 mod desk;
 mod operator;
 mod random;
+mod slices;
 mod workers;
