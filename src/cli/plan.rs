@@ -216,7 +216,6 @@ fn table(answer: &Value) -> Vec<Vec<String>> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::indexing_slicing, reason = "JSON indexed by name is null where nothing is")]
 
     use super::*;
 

@@ -117,6 +117,12 @@ struct Player {
     serial: u64,
 }
 
+fn kit(sku: &str, parts: &[&str]) -> Command {
+    let parts = parts.iter().map(|part| units_of(part)).collect();
+    let settings = SkuSettings { components: Some(parts), ..SkuSettings::default() };
+    Command::Map { sku: sku.into(), settings }
+}
+
 impl Player {
     fn due(&self) -> BTreeSet<(String, String, Millis)> {
         let state = &self.node.state;
@@ -150,11 +156,7 @@ impl Player {
             ["locations", ref names @ ..] => {
                 Command::PutLocations(names.iter().map(ToString::to_string).collect())
             }
-            ["kit", sku, ref parts @ ..] => {
-                let parts = parts.iter().map(|part| units_of(part)).collect();
-                let settings = SkuSettings { components: Some(parts), ..SkuSettings::default() };
-                Command::Map { sku: sku.into(), settings }
-            }
+            ["kit", sku, ref parts @ ..] => kit(sku, parts),
             ["limits", sku, ref options @ ..] => {
                 let backorder = option(options, "backorder").map(|units| units.parse().unwrap());
                 let low = option(options, "low").map(|units| units.parse().unwrap());
