@@ -56,7 +56,7 @@ pub(super) enum Command {
     },
     /// Removes a node for good.
     #[command(
-        after_help = "Examples:\n  stockraft cluster remove 4\n  stockraft cluster remove 4 --destroyed"
+        after_help = "Example:\n  stockraft cluster remove 4\n  stockraft cluster remove 4 --destroyed"
     )]
     Remove {
         /// The node's id.

@@ -30,7 +30,12 @@ struct Log {
     world: Arc<Mutex<World>>,
     changed: watch::Sender<u64>,
     home: Arc<AtomicU64>,
+    /// How far agreed time is ahead of the clock.
+    ahead: Arc<AtomicU64>,
 }
+
+/// By then the lease of an owner that died is over, and another node takes the channel.
+const TAKEN_OVER_MS: u64 = 60_000;
 
 #[derive(Default)]
 struct World {
@@ -43,13 +48,14 @@ struct World {
 impl Log {
     fn new() -> Self {
         let (changed, home) = (watch::Sender::new(0), Arc::new(AtomicU64::new(1)));
-        Self { world: Arc::default(), changed, home }
+        Self { world: Arc::default(), changed, home, ahead: Arc::default() }
     }
 
     fn apply(&self, command: Command) -> (u64, state::Reply) {
         let mut world = self.world.lock().unwrap();
         world.index += 1;
-        let stamp = Stamp { index: world.index, now: clock::now_ms() };
+        let now = clock::now_ms() + self.ahead.load(Ordering::SeqCst);
+        let stamp = Stamp { index: world.index, now };
         let (reply, _) = world.state.apply(stamp, command);
         if let state::Reply::Intended(intended) = &reply {
             for next in intended {
@@ -306,7 +312,7 @@ async fn no_older_after_a_newer(kind: &str, market: Shop) {
             log.adjust(nth, sku, i64::try_from(random.below(99)).unwrap() - 40);
         }
         // It may be waiting for a channel that just failed.
-        let _ = tokio::time::timeout(Duration::from_millis(50), market.called()).await;
+        let _ = tokio::time::timeout(Duration::from_millis(400), market.called()).await;
         if nth % 12 == 0 {
             // It is killed in the middle of whatever it does, and its connections with it.
             stop.cancel();
@@ -314,6 +320,8 @@ async fn no_older_after_a_newer(kind: &str, market: Shop) {
             market.cut().await;
             let node = 3 - log.home.load(Ordering::SeqCst);
             log.home.store(node, Ordering::SeqCst);
+            log.ahead.fetch_add(TAKEN_OVER_MS, Ordering::SeqCst);
+            log.apply(Command::Tick);
             stop = CancellationToken::new();
             running = push(&log, &channel, node, &stop);
         }
