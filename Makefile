@@ -38,7 +38,7 @@ fix: ## formats, and applies what clippy can mend
 	$(CARGO) fmt --all
 	$(CARGO) fmt $(FUZZ)
 
-bench: ## the figures of the README, from this machine; next to redis-server where there is one
+bench: ## the figures of ARCHITECTURE.md, from this machine; next to redis-server where there is one
 	$(CARGO) bench --locked --bench road
 	$(CARGO) bench --locked --bench queue
 	$(CARGO) bench --locked --bench window

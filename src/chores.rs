@@ -50,8 +50,9 @@ async fn work(config: &Config, cluster: &impl Agreed, clock: &Clock) {
             continue;
         }
         let now = clock();
-        let (seeded, wakes_at, missing, due) = cluster.look(|state| {
-            (state.data().seeded, state.wakes_at(), topics.missing(state), due(state, now))
+        let (seeded, wakes_at, agreed, missing, due) = cluster.look(|state| {
+            let data = state.data();
+            (data.seeded, state.wakes_at(), data.now, topics.missing(state), due(state, now))
         });
         if missing.is_empty() {
             topics.wanted.clear();
@@ -87,7 +88,7 @@ async fn work(config: &Config, cluster: &impl Agreed, clock: &Clock) {
             }
             Err(error) => tracing::debug!(%error, "a chore has to wait"),
         }
-        let backlog = wakes_at == Some(0);
+        let backlog = wakes_at.is_some_and(|time| time <= agreed);
         tokio::time::sleep(if backlog { BACKLOG_PAUSE } else { PAUSE }).await;
     }
 }

@@ -203,6 +203,7 @@ pub(super) async fn rebalance(
 /// How a channel is removed.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Removal {
     /// At once and whatever it still shows: what is sold from it after that is heard of as an order of an unknown
     /// channel, if at all.

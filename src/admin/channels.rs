@@ -115,6 +115,14 @@ impl Defined {
         if !(1..=NAME_LEN_MAX).contains(&self.location.len()) {
             return Err(format!("location: between 1 and {NAME_LEN_MAX} bytes"));
         }
+        for (name, wanted, can) in [
+            ("pushes", self.pushes, target::is_pushed(&self.kind)),
+            ("fetches", self.fetches, self.kind != "generic"),
+        ] {
+            if wanted && !can {
+                return Err(format!("{name}: kind {:?} has no API for it", self.kind));
+            }
+        }
         if self.rate_milli == 0 {
             return Err("rate_milli: 1 or more".into());
         }

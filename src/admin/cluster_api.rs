@@ -211,6 +211,7 @@ pub(super) async fn demote(
 /// What an operator knows of a node that is removed.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Removal {
     /// That it is destroyed, with its disk: its quotas are available to all again. Say so of one that runs, and
     /// it may grant them as well. May be said later, of a node that is no member any more.

@@ -319,10 +319,25 @@ impl About<'_> {
         }
         let known = data.channels.get(*channel)?;
         if let Some(fault) = &listing.fault {
-            return Some(format!("the channel takes no push until the mapping changes: {fault}"));
+            return Some(format!(
+                "the channel takes no push until the mapping is set or a push is asked for: {fault}"
+            ));
         }
         if !known.definition.pushes {
             return Some("nothing is pushed to this channel".into());
+        }
+        if known.definition.shadow {
+            let desired = allocation.desired;
+            return Some(format!(
+                "the channel is in shadow: it would be told {desired}, and is not"
+            ));
+        }
+        if let Some(paused) = known.paused.as_ref().filter(|_| known.is_paused(data.now)) {
+            return Some(format!("the channel is paused: {}", paused.why));
+        }
+        let (bound, spent) = (known.definition.per_day, known.spent(data.now));
+        if bound > 0 && spent >= bound {
+            return Some(format!("the {bound} calls of today are used up"));
         }
         if known.owner.is_none() {
             return Some("no node pushes to it yet".into());

@@ -168,7 +168,6 @@ impl From<ProposeError> for Problem {
     }
 }
 
-/// What anybody may ask for.
 /// The operations, by the scope that they need.
 fn routes() -> [(OpenApiRouter<Admin>, Option<Scope>); 4] {
     [
@@ -247,6 +246,7 @@ fn operating() -> OpenApiRouter<Admin> {
         .routes(routes!(cluster_api::snapshot))
 }
 
+/// What anybody may ask for.
 fn open() -> OpenApiRouter<Admin> {
     OpenApiRouter::new()
         .routes(routes!(health::healthz))

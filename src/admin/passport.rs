@@ -30,7 +30,8 @@ pub(super) struct Passport {
     applied: Option<String>,
     /// Log index of its entry.
     index: Option<u64>,
-    /// Since when each channel that sells what it changed shows what came of it; null while one does not.
+    /// Since when at the latest each channel that sells what it changed shows what came of it; null while one does not.
+    /// A later push to the same listing moves the time.
     pushed: BTreeMap<String, Option<String>>,
     /// What it changed.
     movements: Vec<Line>,
@@ -135,7 +136,10 @@ fn pushed<'a>(
     for sku in &concerned {
         let listings = data.stock.get(sku.as_str()).map(|stock| &stock.listings);
         for (name, listing) in listings.into_iter().flatten() {
-            let pushes = data.channels.get(name.as_str()).is_some_and(|c| c.definition.pushes);
+            let pushes = data.channels.get(name.as_str()).is_some_and(|c| {
+                let definition = &c.definition;
+                definition.pushes && !definition.shadow
+            });
             if pushes {
                 let since = shown_since(&listing.get(), changed);
                 let known = all.entry(name.to_string()).or_insert(Some(changed));

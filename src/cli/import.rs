@@ -96,7 +96,8 @@ pub(super) async fn run(import: Import) -> Result<(), Failure> {
             kind.name()
         )
     };
-    let holds = (passed > 0).then(|| vec![format!("{passed} holds and releases passed over")]);
+    let holds = (passed > 0)
+        .then(|| vec![format!("{passed} lines of reservations and escrow passed over")]);
     show(&import.target, &answer, |_| {
         std::iter::once(vec![said.clone()]).chain(holds.clone()).collect()
     });

@@ -21,6 +21,7 @@ mod customers;
 mod disk;
 mod escrow;
 mod faults;
+mod follow;
 mod jobs;
 mod market;
 mod names;

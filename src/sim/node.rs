@@ -12,8 +12,9 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::consensus::{self, Peer, SNAPSHOT_EVERY};
+use super::consensus::{Peer, SNAPSHOT_EVERY};
 use super::disk::{Disk, Platter};
+use super::follow;
 use super::market::Shop;
 use super::replica::{Frozen, Replica, Snapshot};
 use super::world::{NODES, Sim, World};
@@ -179,7 +180,7 @@ impl Process<'_> {
             tokio::spawn(measuring).abort_handle(),
             tokio::spawn(submit::run(inbox, peer(), outstanding, stop())).abort_handle(),
             tokio::spawn(chores).abort_handle(),
-            tokio::spawn(consensus::follow(sim.clone(), n)).abort_handle(),
+            tokio::spawn(follow::follow(sim.clone(), n)).abort_handle(),
         ];
         let with_api = config.channels.iter().filter(|channel| channel.api.is_some());
         for (market, channel) in with_api.enumerate() {

@@ -1,6 +1,8 @@
 //! What may be proposed. A closed set: variants are only ever appended, since their order is their
 //! encoding.
 
+mod movements;
+
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -12,12 +14,13 @@ use crate::channel::Definition;
 use crate::escrow::told::Told;
 use crate::escrow::{Grant, Size};
 use crate::kits::Parts;
-use crate::ledger::Kind;
 use crate::order::{LineImage, RemovalLine};
 use crate::origin::{Lane, Origin};
 use crate::queue::ask::{Ask, Publish};
 use crate::velocity::Measured;
 use crate::{Key, Millis, NodeId};
+
+pub use movements::{Count, Moved, MovementRequest, Movements};
 
 /// One entry of the log, as this room understands it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -387,78 +390,6 @@ pub enum Fact {
         /// When asking began.
         began: Millis,
     },
-}
-
-/// Stock that moved outside of any order.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Moved {
-    /// The channel's own id of the movement: the same one twice moves stock once.
-    pub id: String,
-    /// What kind of movement.
-    pub kind: Kind,
-    /// The channel's id of what moved, where it has one beside the SKU.
-    pub listing: Option<String>,
-    /// The SKU, where the payload names one.
-    pub sku: Option<String>,
-    /// Units: positive, but for an adjustment, which may be negative.
-    pub quantity: i64,
-    /// The ledger's location; the channel's own where none is said.
-    pub location: Option<String>,
-    /// Where to, of a transfer.
-    pub to_location: Option<String>,
-    /// What it belongs to.
-    pub reference: Option<String>,
-    /// When, by the channel's clock.
-    pub version: u64,
-}
-
-/// Movements asked for together.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Movements {
-    /// All or none.
-    pub atomic: bool,
-    /// The movements, in order.
-    pub movements: Vec<MovementRequest>,
-}
-
-/// One movement asked for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MovementRequest {
-    /// Hash of `id`.
-    pub key: Key,
-    /// Hash of all the rest.
-    pub body: Key,
-    /// The caller's id for it; a second movement of the same id changes nothing.
-    pub id: String,
-    /// What kind of movement.
-    pub kind: Kind,
-    /// The SKU.
-    pub sku: String,
-    /// Units: positive, but for an adjustment, which may be negative.
-    pub quantity: i64,
-    /// Where.
-    pub location: String,
-    /// Where to, of a transfer.
-    pub to_location: Option<String>,
-    /// The channel through which it came about, if any.
-    pub channel: Option<String>,
-    /// What it belongs to: a purchase order, a transfer.
-    pub reference: Option<String>,
-    /// Why.
-    pub reason: Option<String>,
-    /// When it happened, if that was not now.
-    pub occurred_ms: Option<Millis>,
-    /// Of an adjustment to what was counted; `quantity` is 0 then.
-    pub count: Option<Count>,
-}
-
-/// What was counted at a location.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Count {
-    /// Units that are there.
-    pub units: i64,
-    /// Log index up to which the counter knew the ledger: what moved there since makes the count stale.
-    pub index: u64,
 }
 
 /// A listing as its mapping names it.

@@ -24,7 +24,8 @@ impl State {
         let is_abandoned = abandon || channel.leaving.is_some_and(|leaving| leaving.is_abandoned);
         let mut leaving = Leaving { since, left: 0, is_abandoned };
         // A channel that is not pushed to cannot be told to show nothing.
-        let may_wait = channel.definition.pushes || is_abandoned;
+        let is_told = channel.definition.pushes && !channel.definition.shadow;
+        let may_wait = is_told || is_abandoned;
         for (sku, stock) in self.data.stock.iter() {
             let Some(listing) = stock.listings.get(name) else { continue };
             leaving.left += 1;
@@ -84,7 +85,7 @@ impl State {
         }
     }
 
-    fn forget_if_gone(&mut self, name: &str) {
+    pub(crate) fn forget_if_gone(&mut self, name: &str) {
         let leaving = self.data.channels.get(name).and_then(|channel| channel.leaving);
         if leaving.is_some_and(|leaving| leaving.left == 0) {
             self.data.channels.remove(name);

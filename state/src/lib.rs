@@ -58,6 +58,7 @@ pub mod queue;
 pub mod reply;
 mod request;
 pub mod reservation;
+mod setup;
 pub mod shares;
 pub mod velocity;
 

@@ -80,7 +80,8 @@ impl State {
         let gone = self.stock_mut(sku).listings.keys();
         let gone = gone.filter(|name| !listings.contains_key(name.as_str()));
         for channel in gone.cloned().collect::<Vec<Id>>() {
-            self.drop_listing(&(channel, sku.into()));
+            self.drop_listing(&(channel.clone(), sku.into()));
+            self.forget_if_gone(&channel);
         }
         for (channel, spec) in listings {
             self.map_one(work, sku, channel, spec);
@@ -124,8 +125,13 @@ impl State {
         let ids: Vec<String> = spec.ids().map(ToString::to_string).collect();
         let now = work.stamp.now;
         self.change_listing(&place, |listing| {
-            // Another listing id is another listing: nothing is known of it.
-            if listing.spec != spec {
+            if listing.spec.id == spec.id && listing.spec != spec {
+                // Addressed in another way, it may still sell what it did, and what is on its way may come.
+                listing.abandon(now);
+                listing.unsure = true;
+                old = core::mem::replace(&mut listing.spec, spec);
+            } else if listing.spec != spec {
+                // Another listing id is another listing: nothing is known of it.
                 let (allocated, known) = (listing.allocated, listing.pace);
                 let since = if known.since == 0 { now } else { known.since };
                 let new = Listing {

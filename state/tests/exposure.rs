@@ -25,6 +25,7 @@
 
 mod common;
 
+use common::ops::{Fate, Op, op};
 use common::{Node, definition, delivery, image, movements, policy, refund, request, settle};
 use proptest::prelude::*;
 use state::allocation::Mode;
@@ -40,34 +41,6 @@ const SKU: &str = "MUG";
 const NAMES: [&str; 3] = ["ebay", "shop", "walmart"];
 /// Everything outside arrives within this time; the state counts on `UNCERTAIN_KEEP_MS`.
 const LATEST_MS: Millis = 14 * MINUTE_MS;
-
-/// `Look` asks what a channel shows, which is agreed on later; `Repeat` tells the last outcome again.
-#[derive(Clone, Copy, Debug)]
-enum Op {
-    Polled { at: usize },
-    Sell { at: usize, quantity: i64 },
-    TakeBack { at: usize, sale: usize, removal: Removal },
-    Hear { at: usize, which: usize },
-    Push { at: usize, fate: Fate },
-    Read { at: usize },
-    Look { at: usize },
-    Repeat { at: usize },
-    Land { at: usize },
-    Claim { at: usize },
-    Lower(i64),
-    Receive(i64),
-    Weigh([u32; 3]),
-    Wait(Millis),
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Fate {
-    Answered,
-    AnswerLost,
-    Lost,
-    Late,
-    Refused,
-}
 
 #[derive(Clone, Copy, Debug)]
 struct Push {
@@ -464,35 +437,6 @@ impl World {
     }
 }
 
-fn op() -> impl Strategy<Value = Op> {
-    let at = || 0..NAMES.len();
-    let removal = prop_oneof![Just(Removal::Cancelled), Just(Removal::Returned)];
-    let fate = prop_oneof![
-        3 => Just(Fate::Answered),
-        1 => Just(Fate::AnswerLost),
-        1 => Just(Fate::Lost),
-        1 => Just(Fate::Late),
-        1 => Just(Fate::Refused),
-    ];
-    prop_oneof![
-        4 => (at(), 1..4i64).prop_map(|(at, quantity)| Op::Sell { at, quantity }),
-        2 => (at(), any::<usize>(), removal)
-            .prop_map(|(at, sale, removal)| Op::TakeBack { at, sale, removal }),
-        4 => (at(), any::<usize>()).prop_map(|(at, which)| Op::Hear { at, which }),
-        8 => (at(), fate).prop_map(|(at, fate)| Op::Push { at, fate }),
-        2 => at().prop_map(|at| Op::Read { at }),
-        2 => at().prop_map(|at| Op::Look { at }),
-        1 => at().prop_map(|at| Op::Repeat { at }),
-        2 => at().prop_map(|at| Op::Land { at }),
-        1 => at().prop_map(|at| Op::Claim { at }),
-        1 => (1..4i64).prop_map(Op::Lower),
-        1 => (1..6i64).prop_map(Op::Receive),
-        1 => [0..4u32, 0..4u32, 1..4u32].prop_map(Op::Weigh),
-        2 => at().prop_map(|at| Op::Polled { at }),
-        3 => (1..20u64).prop_map(|minutes| Op::Wait(minutes * MINUTE_MS)),
-    ]
-}
-
 proptest! {
     #![proptest_config(common::cases(800))]
 
@@ -500,7 +444,7 @@ proptest! {
     fn no_raise_causes_an_oversell(
         on_hand in 1..20i64,
         shown in [0..6i64, 0..6i64, 0..6i64],
-        ops in proptest::collection::vec(op(), 1..70),
+        ops in proptest::collection::vec(op(NAMES.len()), 1..70),
         each in prop_oneof![Just([1; 3]), [1..4i64, 1..4i64, 1..4i64]],
         plain in prop_oneof![1 => Just([false; 3]), 2 => any::<[bool; 3]>()],
     ) {

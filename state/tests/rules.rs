@@ -15,7 +15,7 @@ use common::{
 use state::Reply;
 use state::allocation::Mode;
 use state::channel::Definition;
-use state::command::{Command, Outcome, Settled};
+use state::command::{Command, ListingSpec, Outcome, Settled};
 use state::dedup::Expiring;
 use state::ledger::Kind;
 use state::limits::{DAY_MS, ORDER_LINES_MAX, QUANTITY_MAX};
@@ -50,6 +50,22 @@ fn a_failure_of_another_push_does_not_end_the_one_in_flight() {
     let listing = node.state.data().stock.get("MUG").unwrap().listings["shop"].get();
     assert_eq!(listing.in_flight.map(|push| push.quantity), Some(9));
     assert_eq!(listing.exposure(START), Some(9));
+}
+
+#[test]
+fn a_listing_that_is_addressed_in_another_way_may_still_sell_what_it_did() {
+    // A file of listings that adds a setting would make what was sent count for nothing, and others be raised.
+    let mut node = shop(true);
+    let claim = Command::Claim { channel: "shop".into(), node: 1 };
+    let Reply::Claimed { epoch } = node.apply(claim).0 else { panic!() };
+    node.apply(common::settle("shop", (epoch, node.index), "MUG", 0, Settled::Observed(2)));
+    node.apply(common::intend("shop", epoch, "MUG"));
+    let settings = [("location_id".to_string(), "2".to_string())].into();
+    let spec = ListingSpec { id: "shop/MUG".into(), settings };
+    node.apply(Command::List(vec![("MUG".into(), "shop".into(), spec)]));
+    let listing = node.state.data().stock.get("MUG").unwrap().listings["shop"].get();
+    assert_eq!((listing.exposure(START), listing.unsure), (Some(9), true));
+    assert_eq!(listing.spec.settings["location_id"], "2");
 }
 
 #[test]

@@ -27,21 +27,19 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::Path;
 
+use common::told::{noticed, told};
 use common::words::{
-    duration, fact, holder, movement, number, option, place_of, policy_of, reservation, size, spec,
-    units_of, what,
+    defined, duration, fact, holder, lane_of, movement, number, option, place_of, policy_of,
+    reservation, size, spec, units_of, what,
 };
-use common::{Node, START, definition, delivery, key};
+use common::{Node, START, delivery, key};
+use state::Millis;
 use state::command::{Asked, Command, Fact, Movements, Segment, Settled, SkuSettings};
 use state::escrow::Grant;
 use state::escrow::told::Told;
 use state::limits::SECOND_MS;
-use state::notices::{Event, Notice};
 use state::origin::{Lane, Origin};
-use state::reply::{Answered, Refused, Step};
-use state::reservation::Line;
 use state::velocity::Measured;
-use state::{Effects, Millis, MovementOutcome, Reply};
 
 #[test]
 fn scripts_tell_the_truth() {
@@ -480,116 +478,5 @@ impl Player {
             shown.push('\n');
         }
         shown
-    }
-}
-
-fn defined(location: &str, more: &[&str]) -> state::channel::Definition {
-    let pushes = !more.contains(&"silent");
-    state::channel::Definition {
-        pushes,
-        fetches: pushes,
-        compares: !more.contains(&"plain"),
-        shadow: more.contains(&"shadow"),
-        home: option(more, "home").map(number),
-        ..definition(location)
-    }
-}
-
-fn lane_of(options: &[&str]) -> Lane {
-    if option(options, "lane") == Some("normal") { Lane::Normal } else { Lane::Urgent }
-}
-
-/// A reply and its effects, in words.
-fn told(reply: &Reply, effects: &Effects) -> String {
-    let mut told = String::new();
-    match reply {
-        Reply::Done if effects.confirmed.is_empty() => told += "done\n",
-        Reply::Done => {}
-        Reply::Applied if effects.duplicates > 0 => told += "seen before\n",
-        Reply::Applied if effects.applied == 0 && effects.bodies.is_empty() => {
-            told += "already applied\n";
-        }
-        Reply::Applied => told += "applied\n",
-        Reply::Gap { expected } => writeln!(told, "a gap: propose again from {expected}").unwrap(),
-        Reply::Answered { answer, .. } => told += &answered(answer),
-        Reply::Checkpoint { .. } => told += "every node reports\n",
-        Reply::KeyReused => told += "the idempotency key was used with another request\n",
-        Reply::Claimed { epoch } => writeln!(told, "claimed, epoch {epoch}").unwrap(),
-        Reply::Fenced => told += "fenced: another owner has taken over\n",
-        Reply::Intended(intended) if intended.is_empty() => told += "nothing to push\n",
-        Reply::Intended(intended) => {
-            for next in intended {
-                match next.step {
-                    Step::Push { quantity, from, .. } => {
-                        writeln!(told, "push {}: from {from} to {quantity}", next.sku).unwrap();
-                    }
-                    Step::Observe => writeln!(told, "read {} first", next.sku).unwrap(),
-                }
-            }
-        }
-        Reply::Rejected(why) => writeln!(told, "rejected: {why}").unwrap(),
-        Reply::Superseded { version } => writeln!(told, "changed meanwhile, at {version}").unwrap(),
-        Reply::Queue(answers) => writeln!(told, "{answers:?}").unwrap(),
-    }
-    for m in &effects.movements {
-        let kind = m.kind.name();
-        writeln!(
-            told,
-            "{kind} {} {} @{}: {} on hand, {} available",
-            m.sku, m.quantity, m.location, m.on_hand, m.available
-        )
-        .unwrap();
-    }
-    for confirmed in &effects.confirmed {
-        writeln!(told, "confirmed: {} shows {}", confirmed.channel, confirmed.sku).unwrap();
-    }
-    told
-}
-
-/// The answer to a request, in words.
-fn answered(answer: &Answered) -> String {
-    let mut told = String::new();
-    match answer {
-        Answered::Movements(outcomes) => {
-            for outcome in outcomes {
-                match outcome {
-                    MovementOutcome::Rejected(why) => writeln!(told, "rejected: {why}").unwrap(),
-                    outcome => writeln!(told, "{}", format!("{outcome:?}").to_lowercase()).unwrap(),
-                }
-            }
-        }
-        Answered::Reservation(id, known) => {
-            let lines = known.lines.iter().map(|line| {
-                let Line { sku, location, held, confirmed, .. } = line;
-                format!(" {sku} {held} held and {confirmed} sold @{location}")
-            });
-            let lines: Vec<String> = lines.collect();
-            writeln!(told, "{id} {}:{}", known.status.name(), lines.join(",")).unwrap();
-        }
-        Answered::Refused(Refused::Insufficient(lacking)) => {
-            for lack in lacking {
-                let place = lack.location.as_deref().unwrap_or("nowhere");
-                let (sku, wanted, left) = (&lack.sku, lack.requested, lack.available);
-                writeln!(told, "insufficient: {sku} {wanted} wanted, {left} left @{place}")
-                    .unwrap();
-            }
-        }
-        Answered::Refused(refused) => writeln!(told, "refused: {refused:?}").unwrap(),
-        Answered::Queue(answer) => writeln!(told, "{answer:?}").unwrap(),
-    }
-    told
-}
-
-/// A notice, in words.
-fn noticed(notice: &Notice) -> String {
-    let sku = &notice.sku;
-    match &notice.event {
-        Event::Shortfall { location, units } => {
-            format!("notice: {units} {sku} short @{location}\n")
-        }
-        Event::Covered { location } => format!("notice: {sku} no longer short @{location}\n"),
-        Event::Low { available, low_at } => {
-            format!("notice: {available} {sku} available, the mark is {low_at}\n")
-        }
     }
 }

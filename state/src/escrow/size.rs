@@ -50,7 +50,8 @@ impl Data {
     pub(super) fn may_be_in_escrow(&self, sku: &str, location: &str) -> i64 {
         let size = self.escrow.skus.get(sku).map_or_else(Size::default, |shares| shares.size);
         let level = self.stock.get(sku).and_then(|stock| stock.levels.get(location));
-        let there = level.map_or(0, |level| level.available().max(0) + level.escrowed);
+        // What is missing elsewhere is not there to be set apart.
+        let there = level.map_or(0, |level| (level.available() + level.escrowed).max(0));
         match size {
             Size::Units(units) => units.min(there),
             Size::Percent(percent) => {

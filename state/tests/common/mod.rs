@@ -2,6 +2,8 @@
 #![allow(dead_code, unreachable_pub, reason = "each test file uses some of it")]
 
 pub mod commands;
+pub mod ops;
+pub mod told;
 pub mod words;
 
 use std::collections::BTreeMap;

@@ -12,10 +12,11 @@ use state::escrow::{Holder, Size};
 use state::ledger::Kind;
 use state::limits::{DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS};
 use state::order::{LineImage, Removal};
+use state::origin::Lane;
 use state::policy::{Buffer, Each, Weights};
 use state::reservation::Line;
 
-use super::{START, image_of, refund, request};
+use super::{START, definition, image_of, refund, request};
 
 pub fn option<'a>(options: &[&'a str], name: &str) -> Option<&'a str> {
     options.iter().find_map(|option| option.strip_prefix(name)?.strip_prefix('='))
@@ -261,4 +262,20 @@ pub fn reservation(what: &str, rest: &[&str]) -> Asked {
         "release" => Asked::Release(id),
         _ => Asked::Extend(id, duration(rest[1])),
     }
+}
+
+pub fn defined(location: &str, more: &[&str]) -> state::channel::Definition {
+    let pushes = !more.contains(&"silent");
+    state::channel::Definition {
+        pushes,
+        fetches: pushes,
+        compares: !more.contains(&"plain"),
+        shadow: more.contains(&"shadow"),
+        home: option(more, "home").map(number),
+        ..definition(location)
+    }
+}
+
+pub fn lane_of(options: &[&str]) -> Lane {
+    if option(options, "lane") == Some("normal") { Lane::Normal } else { Lane::Urgent }
 }
