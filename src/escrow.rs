@@ -3,7 +3,7 @@
 //!
 //! What it does is written to its own inbox before anybody is answered, as a fact about itself that the cluster
 //! hears of later. What is left of a quota is what this replica knows of it less what was told and is not known
-//! here yet ([`book`]); nothing is kept beside the inbox that could differ from it after a crash.
+//! here yet (`src/escrow/book.rs`); nothing is kept beside the inbox that could differ from it after a crash.
 //!
 //! ```text
 //!  a request ─► book: is enough left? ─► inbox ═disk═► 201 … ─► log ─► replica ─► book: known by now
