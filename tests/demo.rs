@@ -32,7 +32,7 @@ fn the_demo_kills_a_node_and_keeps_every_promise() {
     for channel in stores.into_iter().chain(others) {
         let rows =
             told.iter().find_map(|told| told.strip_prefix(channel)?.trim().parse::<u64>().ok());
-        assert!(rows.unwrap_or(0) > 24, "{channel} was told nothing: {wrong}");
+        assert!(rows.unwrap_or(0) > 0, "{channel} was told nothing: {wrong}");
     }
     let count = |what: &str| {
         let line = said.lines().find_map(|line| line.trim().strip_prefix(what));
