@@ -268,6 +268,8 @@ fn run(workspace: &Path, Test(package, file, name): Test) -> (bool, String) {
         command.current_dir(workspace).env("CARGO_TARGET_DIR", target).env_remove("RUSTFLAGS");
         // Each lane has a core; what is built so often is built with as little as possible.
         command.env("CARGO_BUILD_JOBS", "1").env("CARGO_PROFILE_DEV_DEBUG", "0");
+        // That it fails is enough; the shortest way to it is not asked for.
+        command.env("PROPTEST_MAX_SHRINK_ITERS", "0");
         command.args(["test", "--locked", "-p", package, "--test", file]).args(more);
         command.output().unwrap()
     };
