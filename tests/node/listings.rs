@@ -325,7 +325,7 @@ async fn what_a_channel_gets_is_said_explained_and_ended() {
     let cluster = Cluster::start(1, |_| ()).await;
     let node = &cluster.nodes[0];
     let channel = json!({
-        "kind": "generic", "location": "main", "home": null, "pushes": true, "dedup_window_ms": 600_000,
+        "kind": "shopify", "location": "main", "home": null, "pushes": true, "dedup_window_ms": 600_000,
         "rate_milli": 1000, "burst": 1,
     });
     assert_eq!(send(node, "PUT", "/v1/channels/apart", &channel).await.0, 200);
