@@ -260,8 +260,8 @@ fn workspace(lane: usize) -> PathBuf {
     to
 }
 
-/// Builds a test, and runs it; whether it passed, and what it said.
-fn run(workspace: &Path, Test(package, file, name): Test) -> (bool, String) {
+/// Builds a test, and runs it, with fewer cases where some are enough; whether it passed, and what it said.
+fn run(workspace: &Path, Test(package, file, name): Test, some: bool) -> (bool, String) {
     let cargo = |more: &[&str]| {
         let mut command = Command::new(env!("CARGO"));
         let target = workspace.with_extension("target");
@@ -270,6 +270,9 @@ fn run(workspace: &Path, Test(package, file, name): Test) -> (bool, String) {
         command.env("CARGO_BUILD_JOBS", "1").env("CARGO_PROFILE_DEV_DEBUG", "0");
         // That it fails is enough; the shortest way to it is not asked for.
         command.env("PROPTEST_MAX_SHRINK_ITERS", "0");
+        if some {
+            command.env("PROPTEST_CASES", "20").env("OVERSELL_SEEDS", "100");
+        }
         command.args(["test", "--locked", "-p", package, "--test", file]).args(more);
         command.output().unwrap()
     };
@@ -284,7 +287,7 @@ fn run(workspace: &Path, Test(package, file, name): Test) -> (bool, String) {
 fn missed(lane: usize, bugs: &[&Bug]) -> Vec<&'static str> {
     let workspace = workspace(lane);
     for test in bugs.iter().map(|bug| bug.caught_by).collect::<BTreeSet<_>>() {
-        let (passed, said) = run(&workspace, test);
+        let (passed, said) = run(&workspace, test, true);
         assert!(passed, "{test:?} fails without any bug:\n{said}");
     }
     let mut missed = Vec::new();
@@ -293,7 +296,7 @@ fn missed(lane: usize, bugs: &[&Bug]) -> Vec<&'static str> {
         let source = fs::read_to_string(&path).unwrap();
         assert_eq!(source.matches(right).count(), 1, "{file} has changed: {right}");
         fs::write(&path, source.replace(right, wrong)).unwrap();
-        let (passed, _) = run(&workspace, *caught_by);
+        let (passed, _) = run(&workspace, *caught_by, false);
         fs::write(&path, source).unwrap();
         println!("{}: {breaks} ({caught_by:?})", if passed { "MISSED" } else { "caught" });
         missed.extend(passed.then_some(*breaks));
