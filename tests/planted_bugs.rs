@@ -144,7 +144,7 @@ static BUGS: &[Bug] = &[
         breaks: "what a kit may still sell counts against its components",
         file: "state/src/allocation.rs",
         right: "core::iter::once(part.into()).chain(self.kits.containing(part))",
-        wrong: "core::iter::once(part.to_string())",
+        wrong: "core::iter::once(alloc::string::String::from(part))",
         caught_by: EXPOSURE,
     },
     Bug {
@@ -170,7 +170,7 @@ static BUGS: &[Bug] = &[
     },
     Bug {
         breaks: "who was replaced as the owner of a channel pushes nothing",
-        file: "state/src/pushes.rs",
+        file: "state/src/owners.rs",
         right: "owner.filter(|owner| owner.epoch == epoch)",
         wrong: "owner.filter(|owner| owner.epoch >= epoch)",
         caught_by: SCRIPTS,
