@@ -147,7 +147,10 @@ async fn report(nodes: &Nodes, stores: &[Store], what: &str) -> Fallible<()> {
     for name in STORES {
         let channel =
             nodes.apis[0].call(Method::GET, &format!("/v1/channels/{name}"), None).await?;
-        println!("  {name}: backlog {}, windows {}", channel["backlog"], channel["window"]);
+        println!("  {name}: backlog {}", channel["backlog"]);
+        for (class, window) in channel["classes"].as_object().into_iter().flatten() {
+            println!("    {class:10} {window}");
+        }
     }
     Ok(())
 }

@@ -47,6 +47,7 @@ impl Amazon {
                 item_level: 0.2,
                 amazon_fulfilled: 0.05,
                 cancel: 0.1,
+                relisted: 0.5,
                 cancel_request: 0.05,
                 ship: 0.3,
                 partial: 0.3,

@@ -17,8 +17,9 @@ use crate::client::Client;
 
 /// Waits until nothing is on its way any more, or `most` has passed; false then.
 ///
-/// A channel that cannot compare may have been told a quantity over a sale of the same moment, which the next
-/// push finds. So at the end one more delivery arrives, and all are told once more.
+/// A channel that cannot compare may have been told a quantity over a sale of the same moment, or have put back on
+/// sale what was cancelled, or not: the next reading tells. So at the end one more delivery arrives, and then all
+/// are read once more.
 pub(super) async fn settle(
     nodes: &Nodes,
     (stores, others): (&[Store], &Others),
@@ -45,15 +46,31 @@ pub(super) async fn settle(
             tracing::debug!(error, "the last receipt is not booked yet");
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
-        while !at_rest(nodes).await {
-            tokio::time::sleep(Duration::from_millis(200)).await;
+        come_to_rest(nodes).await;
+        let pushed = others.shown().map(|(name, _)| name);
+        for name in stores.iter().map(|store| store.options().name.clone()).chain(pushed) {
+            while let Err(error) = push_all(&api, &name).await {
+                tracing::debug!(%error, name, "what the channel shows is not asked for yet");
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
         }
+        come_to_rest(nodes).await;
     };
     let settled = tokio::time::timeout(most, rest).await.is_ok();
     if !settled {
         say(&format!("after {} s something is still on its way", most.as_secs()));
     }
     settled
+}
+
+async fn push_all(api: &Client, channel: &str) -> Result<(), crate::client::Error> {
+    api.call(Method::POST, &format!("/v1/channels/{channel}/push"), None).await.map(drop)
+}
+
+async fn come_to_rest(nodes: &Nodes) {
+    while !at_rest(nodes).await {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
 }
 
 /// All nodes are at one index with empty inboxes, and no channel waits for a push.
@@ -138,9 +155,9 @@ pub(super) async fn give(
 /// What each channel that is pushed to shows of every SKU.
 type Shown = [(String, BTreeMap<String, i64>)];
 
-/// No channel shows more than the ledger wants it to show or counts with, nor anything else than the ledger is sure
-/// of. It may show fewer than wanted, or than believed, where a killed node's last push has an unknown outcome: what
-/// it may have added is held back until it cannot be sold any more.
+/// No channel shows more than the ledger wants it to show, nor anything else than the ledger believes. It may show
+/// fewer than wanted where a killed node's last push has an unknown outcome: what it may have added is held back until
+/// it cannot be sold any more.
 async fn check_quantities(
     api: &Client,
     channels: &Shown,
@@ -153,11 +170,9 @@ async fn check_quantities(
         for (name, shown) in channels {
             let listing = &stock["channels"][name.as_str()];
             let (desired, believed) = (listing["desired"].as_i64(), listing["shown"].as_i64());
-            let (exposure, shown) = (listing["exposure"].as_i64(), shown.get(sku).copied());
+            let shown = shown.get(sku).copied();
             findings.listings += 1;
-            // What may have been sold or be on its way still is read again later, and may be fewer by then.
-            let is_certain = exposure == believed;
-            if shown > exposure || is_certain && shown != believed {
+            if shown != believed {
                 let finding = format!("{name} shows {shown:?} of {sku}, believed is {believed:?}");
                 findings.misbelieved.push(finding);
             }

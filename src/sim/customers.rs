@@ -165,7 +165,9 @@ fn happened(
         world.log.truth.sku(part).out -= restocked * each;
     }
     let shown = world.market(m).shows(sku);
-    world.market(m).show(sku, shown + restocked);
+    // A channel that sets plainly does not say whether it puts back on sale what is cancelled: here of every other order.
+    let is_relisted = !world.market(m).plain || matches!(change, Change::Edited) || order % 2 == 0;
+    world.market(m).show(sku, shown + if is_relisted { restocked } else { 0 });
     let what = match change {
         Change::Removed(How::Cancelled) => "line cancelled",
         Change::Removed(How::Shipped) => "line shipped",

@@ -110,11 +110,16 @@ impl State {
     pub(crate) fn hear(&mut self, stamp: Stamp, booking: &Booking<'_>) {
         let Some(channel) = booking.channel else { return };
         let place = (channel.into(), booking.sku.into());
+        let is_plain =
+            self.data.channels.get(channel).is_some_and(|known| !known.definition.compares);
         self.change_listing(&place, |listing| match booking.kind {
             Kind::Sale => {
                 let units = u64::try_from(booking.quantity).unwrap_or(0);
                 listing.pace.sold = listing.pace.sold.saturating_add(units);
                 listing.sold(booking.quantity, stamp);
+            }
+            Kind::Cancellation | Kind::Return if is_plain => {
+                listing.may_be_restocked(booking.quantity, stamp);
             }
             Kind::Cancellation | Kind::Return => listing.restocked(booking.quantity, stamp),
             _ => {}

@@ -12,8 +12,8 @@
 //!   may have been taken or may land yet, a lowering may not have been taken;
 //! * reading a channel moves units between what is shown and what is missing
 //!   ([`unheard`](Listing::unheard)), and never lowers the sum: the reason may be a sale on its way;
-//! * a sale that arrives takes its quantity off, and units that a channel put back on sale come on,
-//!   unless a reading showed them already ([`put_back`](Listing::put_back)).
+//! * a sale that arrives takes its quantity off, and units that a channel put back on sale, or may have put back,
+//!   come on, unless a reading showed them already ([`put_back`](Listing::put_back)).
 //!
 //! What is missing or unresolved stops to count when nothing can be on its way any more and the
 //! channel has been read since. A listing that was never read has no bound, and nothing is raised
@@ -283,6 +283,21 @@ impl Listing {
         self.put_back -= explained;
         let rest = quantity - explained;
         self.shown = self.shown.map(|shown| shown.saturating_add(rest).min(limits::LEVEL_MAX));
+    }
+
+    /// A cancellation or a return there of which nobody says whether the channel put its units back on sale:
+    /// on some it depends on the reason. They count as if it had, until a reading tells.
+    pub fn may_be_restocked(&mut self, quantity: i64, stamp: Stamp) {
+        let before = self.shown;
+        self.restocked(quantity, stamp);
+        let (Some(shown), Some(after)) = (before, self.shown) else { return };
+        let doubtful = after - shown;
+        if doubtful > 0 {
+            self.shown = before;
+            self.unresolved = (self.unresolved + doubtful).min(limits::LEVEL_MAX);
+            self.uncertain_until = stamp.now + limits::UNCERTAIN_KEEP_MS;
+            self.unsure = true;
+        }
     }
 
     /// A push is about to be sent.

@@ -225,18 +225,30 @@ impl Book {
         })
     }
 
-    /// Nothing of the order will ship. Its units are in the warehouse, and not on show.
-    pub(crate) fn cancel(&mut self, number: u64, now: Millis) -> Result<Change, Error> {
-        let change = self.change(number, Reason::Status, now, |order| {
+    /// Nothing of the order will ship. Its units are in the warehouse, and on show again if they are `relisted`.
+    pub(crate) fn cancel(
+        &mut self,
+        number: u64,
+        relisted: bool,
+        now: Millis,
+    ) -> Result<Change, Error> {
+        let mut change = self.change(number, Reason::Status, now, |order| {
             matches!(order.status, Status::Pending | Status::Unshipped).then(|| {
                 order.status = Status::Canceled;
                 (0..order.lines.len()).collect()
             })
         })?;
-        if let Some(warehouse) = self.warehouse.as_ref().filter(|_| !change.order.amazon_fulfilled)
-        {
-            for line in &change.order.lines {
+        if change.order.amazon_fulfilled {
+            return Ok(change);
+        }
+        for line in &change.order.lines {
+            if let Some(warehouse) = &self.warehouse {
                 warehouse.restock(&line.sku, line.quantity);
+            }
+            let shelf = self.shelves.iter_mut().find(|(sku, _)| relisted && *sku == line.sku);
+            if let Some((sku, left)) = shelf {
+                *left += i64::from(line.quantity);
+                change.left.push((sku.clone(), *left));
             }
         }
         Ok(change)

@@ -17,7 +17,7 @@ use crate::{
 enum Step {
     Confirm,
     RequestCancel,
-    Cancel,
+    Cancel { relisted: bool },
     Ship(u32),
 }
 
@@ -68,7 +68,7 @@ fn plan(state: &State, random: &mut Random, units: u32) -> Vec<(Duration, Step)>
         steps.extend(ask.then_some(Step::RequestCancel));
     }
     if cancel || (ask && random.chance(0.5)) {
-        steps.push(Step::Cancel);
+        steps.push(Step::Cancel { relisted: random.chance(faults.relisted) });
     } else if random.chance(faults.ship) {
         if random.chance(faults.partial) && units > 1 {
             let some = 1 + u32::try_from(random.below(u64::from(units) - 1)).unwrap_or(0);
@@ -97,7 +97,7 @@ fn carry_out(state: &mut State, order: u64, step: Step, now: Millis) -> Result<C
     match step {
         Step::Confirm => state.book.confirm(order, now),
         Step::RequestCancel => state.book.request_cancel(order, now),
-        Step::Cancel => state.book.cancel(order, now),
+        Step::Cancel { relisted } => state.book.cancel(order, relisted, now),
         Step::Ship(units) => state.book.ship(order, units, now),
     }
 }

@@ -266,9 +266,9 @@ impl Account {
         self.inner.transact(|state, now| state.book.request_cancel(order, now)).map(drop)
     }
 
-    /// Cancels an order of which nothing has shipped.
+    /// Cancels an order of which nothing has shipped, for a reason that leaves its units off sale.
     pub fn cancel(&self, order: u64) -> Result<(), Error> {
-        self.inner.transact(|state, now| state.book.cancel(order, now)).map(drop)
+        self.inner.transact(|state, now| state.book.cancel(order, false, now)).map(drop)
     }
 
     /// Ships up to `units` of a confirmed order.

@@ -186,6 +186,9 @@ pub struct Faults {
     pub amazon_fulfilled: f64,
     /// An order of a random buyer is cancelled.
     pub cancel: f64,
+    /// A cancellation gives a reason that puts the units back on sale, as a buyer's does; where the seller had
+    /// none left, Amazon does not.
+    pub relisted: f64,
     /// A buyer asks for a cancellation. That frees nothing, and half of those who ask get none.
     pub cancel_request: f64,
     /// An order that is not cancelled ships.
@@ -227,6 +230,7 @@ impl Default for Faults {
             topic: 0.0,
             amazon_fulfilled: 0.0,
             cancel: 0.0,
+            relisted: 0.0,
             cancel_request: 0.0,
             ship: 0.0,
             partial: 0.0,

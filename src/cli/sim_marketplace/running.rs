@@ -394,6 +394,7 @@ fn account_faults(of: &mut amazon::Faults) -> Chances<'_> {
         ("delay", &mut of.delay),
         ("item-level", &mut of.item_level),
         ("cancel", &mut of.cancel),
+        ("relisted", &mut of.relisted),
         ("ship", &mut of.ship),
         ("partial", &mut of.partial),
         ("invalid", &mut of.invalid),
