@@ -181,7 +181,7 @@ pub struct Body {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Kept {
     /// The body, as it was received.
-    Body(Vec<u8>),
+    Body(#[serde(with = "crate::bytes")] Vec<u8>),
     /// What was understood, where that cannot be applied.
     Facts(Vec<Fact>),
     /// A message as it was published.
@@ -189,6 +189,7 @@ pub enum Kept {
         /// Its key.
         key: Option<String>,
         /// Its body.
+        #[serde(with = "crate::bytes")]
         body: Vec<u8>,
     },
     /// A notice, as a message.
