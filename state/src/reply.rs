@@ -9,6 +9,7 @@ use crate::command::Fact;
 use crate::ledger::Movement;
 use crate::listing::Class;
 use crate::notices::Notice;
+use crate::queue::again::Granted;
 use crate::queue::ask::Answer;
 use crate::reservation::{Reservation, Status};
 use crate::{Key, Millis};
@@ -70,6 +71,8 @@ pub enum Answered {
     Refused(Refused),
     /// What a topic has to say.
     Queue(Answer),
+    /// Leases, as they are kept under an idempotency key.
+    Granted(Granted),
 }
 
 /// Why something cannot be granted.
