@@ -25,7 +25,9 @@ use goods::{Goods, LOCATIONS, SHOP, listing, sku};
 use hyper::Method;
 use marketplace::load::{self, Plan, Report};
 use marketplace::{Item, Options};
+use serde_json::Value;
 use stockraft::client::Client;
+use stockraft::client::Error::Refused;
 use stockraft::clock;
 use stockraft::config::Config;
 use stockraft::node::Node;
@@ -40,6 +42,8 @@ const SEGMENT: u64 = 2_000;
 /// Webhooks a second while something is measured: what a machine that does all of this at once can take.
 const RATE: u32 = 100;
 const PROPOSE: Duration = Duration::from_secs(60);
+/// How long a client that is told to come back does so.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 type Fallible<T> = Result<T, Box<dyn Error>>;
 
@@ -114,7 +118,7 @@ async fn build(home: &Home, goods: Goods) -> Fallible<()> {
 /// Asks for a snapshot, and waits until it is there; the seconds.
 async fn snapshot(node: &Running) -> Fallible<f64> {
     let began = Instant::now();
-    node.api.call(Method::POST, "/cluster/snapshot", None).await?;
+    ask(&node.api, "/cluster/snapshot", None).await?;
     Ok(began.elapsed().as_secs_f64())
 }
 
@@ -127,9 +131,22 @@ async fn join(leader: &Running, node: &Running, home: &Home) -> Fallible<f64> {
         "peer": format!("127.0.0.1:{}", home.ports[2]),
         "admin": format!("127.0.0.1:{}", home.ports[1]),
     });
-    leader.api.call(Method::POST, "/cluster/members", Some(&member)).await?;
+    ask(&leader.api, "/cluster/members", Some(&member)).await?;
     node.answers("/readyz").await?;
     Ok(began.elapsed().as_secs_f64())
+}
+
+/// Posts, and again where the node says when to come back, as its clients do: what that takes counts.
+async fn ask(api: &Client, path: &str, body: Option<&Value>) -> Fallible<()> {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        match api.call(Method::POST, path, body).await {
+            Err(Refused { retry_after: Some(pause), .. }) if Instant::now() < until => {
+                sleep(pause).await;
+            }
+            answered => return Ok(answered.map(drop)?),
+        }
+    }
 }
 
 /// What those who waited saw.
@@ -204,7 +221,7 @@ async fn commits(node: &Running, over: watch::Receiver<bool>) -> Fallible<Vec<Du
             "location": LOCATIONS[1], "quantity": 1,
         }] });
         let began = Instant::now();
-        node.api.call(Method::POST, "/v1/movements", Some(&movement)).await?;
+        ask(&node.api, "/v1/movements", Some(&movement)).await?;
         took.push(began.elapsed());
         sleep(Duration::from_millis(5)).await;
     }

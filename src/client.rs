@@ -14,6 +14,9 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde_json::Value;
 
+use crate::channel::api::retry_after_ms;
+use crate::clock::now_ms;
+
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What all requests of this process go out through: HTTPS, or HTTP where the URL says so.
@@ -58,6 +61,8 @@ pub enum Error {
         status: StatusCode,
         /// Why, in its words.
         detail: String,
+        /// After how long it wants to be asked again, if it says so.
+        retry_after: Option<Duration>,
     },
     /// The URL is none, or this machine has no randomness for TLS.
     #[error("{0}")]
@@ -88,16 +93,19 @@ impl Client {
         let exchange = async {
             let response = self.send(method, path, body).await?;
             let status = response.status();
+            let retry_after = retry_after_ms(response.headers(), now_ms());
             let body = response.into_body().collect().await;
-            Ok((status, body.map_err(|error| self.failed(root(&error)))?.to_bytes()))
+            let body = body.map_err(|error| self.failed(root(&error)))?.to_bytes();
+            Ok((status, retry_after, body))
         };
-        let (status, body) = self.in_time(exchange).await?;
+        let (status, retry_after, body) = self.in_time(exchange).await?;
         let answer: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
         if status.is_success() {
             return Ok(answer);
         }
         let detail = answer["detail"].as_str().unwrap_or_default().to_string();
-        Err(Error::Refused { node: self.node.clone(), status, detail })
+        let retry_after = retry_after.map(Duration::from_millis);
+        Err(Error::Refused { node: self.node.clone(), status, detail, retry_after })
     }
 
     /// Asks for something large, which is then read piece by piece.
@@ -166,4 +174,33 @@ impl Download {
 /// What the system said, rather than which layer passed it on.
 pub(crate) fn root(error: &dyn std::error::Error) -> String {
     error.source().map_or_else(|| error.to_string(), root)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    // Whoever is told to come back and does not know when asks at once, and is told the same.
+    #[tokio::test]
+    async fn a_refusal_says_when_to_ask_again() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let node = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            assert!(stream.read(&mut [0; 1024]).await.unwrap() > 0);
+            let answer = "HTTP/1.1 503 Service Unavailable\r\nretry-after: 2\r\n\
+                          content-length: 0\r\n\r\n";
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        });
+        let client = Client::new(&node, "token").unwrap();
+        match client.call(Method::GET, "/", None).await {
+            Err(Error::Refused { retry_after, .. }) => {
+                assert_eq!(retry_after, Some(Duration::from_secs(2)));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
 }

@@ -237,7 +237,7 @@ impl Endpoint {
         let replica = self.cluster.replica.read().unwrap_or_else(PoisonError::into_inner);
         let history = replica.history();
         drop(replica);
-        let kept = history.body(place.0, place.1).inspect_err(|error| {
+        let kept = history.bodies().get(place.0, place.1).inspect_err(|error| {
             tracing::error!(endpoint = self.config.name, %error, "a message cannot be read");
         });
         body_of(kept.ok()??, place)

@@ -1,7 +1,7 @@
 //! History: every line of the ledger and the bodies of dead letters, beside the state, on disk.
 //!
 //! Records are keyed by log index, so that replaying an entry writes them again. Movements are
-//! chained: each one's hash covers it and the one before, over the whole ledger.
+//! chained: each one's hash covers it and the one before, over the whole ledger. How bodies lie: `bodies`.
 
 use std::io::{Read, Write};
 use std::path::Path;
@@ -12,14 +12,18 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use state::Key;
 use state::ledger::Movement;
-use state::reply::Kept;
+
+pub use bodies::{Bodies, put_bodies};
+
+mod bodies;
 
 /// A SHA-256.
 pub type Hash = [u8; 32];
 
 const MOVEMENTS: u8 = 1;
-const BODY: u8 = 2;
+const BODIES: u8 = 2;
 const ARRIVALS: u8 = 3;
+const NEEDED: u8 = 4;
 /// One record on its way: the most that one log entry leaves behind, many times over.
 const RECORD_BYTES_MAX: u64 = 256 << 20;
 /// Records written at once when a history is received.
@@ -148,15 +152,11 @@ impl History {
         })
     }
 
-    /// What is kept of a dead letter.
-    pub fn body(&self, index: u64, n: u32) -> Result<Option<Kept>, Error> {
-        let bytes = self.db.get(&body_key(index, n))?;
-        bytes.map(|bytes| codec::decode(&bytes).map_err(Error::from)).transpose()
-    }
-
     /// Streams all records through a log index to another node.
     pub fn export(&self, through: u64, to: &mut dyn Write) -> Result<(), Error> {
-        for kind in [MOVEMENTS, BODY, ARRIVALS] {
+        // Bodies may go meanwhile. What says which are needed comes first: without it, what is left of a record
+        // would never go over there.
+        for kind in [MOVEMENTS, NEEDED, BODIES, ARRIVALS] {
             let end = through.saturating_add(1).to_be_bytes();
             let from = [&[kind][..], &0u64.to_be_bytes()].concat();
             for record in self.db.range(&from, &[&[kind][..], &end].concat()) {
@@ -210,16 +210,6 @@ pub fn put_arrivals(batch: &mut Batch, index: u64, arrivals: &Arrivals) {
     }
 }
 
-/// Adds the body of a dead letter to a batch.
-pub fn put_body(batch: &mut Batch, index: u64, n: u32, kept: &Kept) {
-    batch.put(&body_key(index, n), &codec::encode(kept));
-}
-
-/// Removes a body in a batch.
-pub fn drop_body(batch: &mut Batch, index: u64, n: u32) {
-    batch.remove(&body_key(index, n));
-}
-
 /// The hash of a movement that follows one with the hash `previous`.
 #[must_use]
 pub fn link(previous: &Hash, movement: &Movement) -> Hash {
@@ -238,11 +228,7 @@ fn arrivals_key(index: u64) -> Vec<u8> {
 fn is_key(key: &[u8]) -> bool {
     match key.split_first() {
         Some((&(MOVEMENTS | ARRIVALS), index)) => index.len() == size_of::<u64>(),
-        Some((&BODY, index)) => index.len() == size_of::<u64>() + size_of::<u32>(),
+        Some((&(BODIES | NEEDED), index)) => index.len() == size_of::<u64>() + size_of::<u32>(),
         _ => false,
     }
-}
-
-fn body_key(index: u64, n: u32) -> Vec<u8> {
-    [&[BODY][..], &index.to_be_bytes(), &n.to_be_bytes()].concat()
 }

@@ -160,12 +160,7 @@ impl Replica {
     }
 
     fn keep(&mut self, index: u64, effects: Effects, batch: &mut Batch) {
-        for body in &effects.bodies {
-            history::put_body(batch, index, body.n, &body.kept);
-        }
-        for (index, n) in &effects.dropped {
-            history::drop_body(batch, *index, *n);
-        }
+        history::put_bodies(batch, index, &effects.bodies);
         self.measures.applied(&effects, self.state.data().now);
         let Effects { movements, arrived: received, durable_ms, .. } = effects;
         history::put_arrivals(batch, index, &Arrivals { durable_ms, received });
@@ -178,21 +173,26 @@ impl StateMachine for Replica {
         let mut batch = Batch::default();
         let mut replies = Vec::with_capacity(entries.len());
         let mut checkpoint = None;
+        let mut dropped = Vec::new();
         for entry in entries {
             let command: Command = codec::decode(entry.command).map_err(|error| {
                 Halt(format!("log entry {} cannot be read by this release: {error}", entry.index))
             })?;
             let stamp = Stamp { index: entry.index, now: entry.at_ms };
             let is_checkpoint = matches!(command, Command::Checkpoint);
-            let (reply, effects) = self.state.apply(stamp, command);
+            let (reply, mut effects) = self.state.apply(stamp, command);
             replies.push(codec::encode(&reply));
+            dropped.append(&mut effects.dropped);
             self.keep(entry.index, effects, &mut batch);
             self.index = entry.index;
             if is_checkpoint {
                 checkpoint = Some(Arc::new(self.freeze()));
             }
         }
-        self.history().write(batch).map_err(|error| Halt(error.to_string()))?;
+        let history = self.history();
+        // What is dropped may have come with one of these entries.
+        let written = history.write(batch).and_then(|()| history.drop_bodies(dropped));
+        written.map_err(|error| Halt(error.to_string()))?;
         self.announce();
         // What it says of its history was written before.
         if checkpoint.is_some() {

@@ -24,7 +24,7 @@ fn count(said: &str, name: &str) -> u64 {
 // happens. A run in which nothing fails, or nothing is sold, would show nothing.
 #[test]
 fn every_invariant_holds_while_everything_fails() {
-    let (mut faults, mut under_leases, mut stood_in) = (0, 0, 0);
+    let (mut faults, mut under_leases, mut stood_in, mut heaps) = (0, 0, 0, 0);
     for seed in [2, 3] {
         let (kept, said) = sim(&format!("--seed {seed} --hours 2 --events 250"));
         assert!(kept, "{said}");
@@ -32,6 +32,10 @@ fn every_invariant_holds_while_everything_fails() {
         assert!(count(&said, "webhook answered 200") > 40, "{said}");
         assert!(count(&said, "ack done") > 40 && count(&said, "ack gone") > 10, "{said}");
         assert!(count(&said, "worker died with leases") > 10, "{said}");
+        heaps += ["deleted", "without its group", "begun again", "left behind", "grown old"]
+            .map(|how| count(&said, &format!("heap {how}")))
+            .iter()
+            .sum::<u64>();
         assert!(count(&said, "command measured") > 3, "{said}");
         assert!(count(&said, "command rebalance") > 0, "{said}");
         faults += count(&said, "node-killed") + count(&said, "power-lost");
@@ -44,6 +48,7 @@ fn every_invariant_holds_while_everything_fails() {
     assert!(faults > 4, "{faults} nodes died");
     assert!(stood_in > 2, "no channel was pushed to by another node than its home");
     assert!(under_leases > 0, "no node died while a worker had a lease");
+    assert!(heaps > 4, "{heaps} topics with much in them were taken back");
 }
 
 // One source of chance that is not the seed's, one map whose order hangs on an address, and no failure

@@ -8,7 +8,7 @@ use state::reply::Kept;
 use utoipa::IntoParams;
 
 use super::Problem;
-use crate::history::History;
+use crate::history::Bodies;
 use crate::notice::body_of;
 
 /// What a message must say to be listed; all of what is given.
@@ -31,10 +31,10 @@ pub(super) struct Filter {
 
 /// The key and the body of a message; nothing if the body is gone.
 pub(super) fn read(
-    history: &History,
+    bodies: &mut Bodies,
     message: &Message,
 ) -> Result<Option<(Option<String>, Value)>, Problem> {
-    let kept = history.body(message.index, message.n);
+    let kept = bodies.get(message.index, message.n);
     let kept = kept.map_err(|error| Problem::internal(error.to_string()))?;
     Ok(kept.map(|kept| match kept {
         Kept::Message { key, body } => (key, shown(&body)),

@@ -52,8 +52,9 @@ pub(super) async fn messages(
         let lanes = [&known.urgent, &known.normal];
         let ids = lanes.into_iter().flat_map(|lane| lane.messages.from(after));
         let ids = ids.map(|(id, message)| (MessageId(id), *message));
+        let mut bodies = history.bodies();
         search(ids, paging.limit(), |id, message| {
-            let (key, body) = bodies::read(history, &message)?.unwrap_or_default();
+            let (key, body) = bodies::read(&mut bodies, &message)?.unwrap_or_default();
             let taken = filter.takes(key.as_deref(), &body);
             let enqueued_at = rfc3339(message.time);
             Ok(taken.then(|| Waiting { id: message_id(id), key, body, enqueued_at }))
@@ -126,7 +127,8 @@ pub(super) struct Dead {
 }
 
 /// What was given up, with the body as it was published. The topic `deliveries` is that of webhooks that
-/// could not be applied; its items say what is known of those, and it takes no filter.
+/// could not be applied: its items say what is known of those, and it can be searched by `reason`, `older_than_s`,
+/// `channel` and `delivery`; what else is asked for none of them has.
 #[utoipa::path(get, path = "/v1/topics/{topic}/dead", operation_id = "list_dead",
     tag = "queue", params(("topic" = String, Path), Paging, Which, Filter),
     responses((status = 200, body = Page<Dead>), (status = 404, body = Problem)))]
@@ -139,7 +141,7 @@ pub(super) async fn dead(
 ) -> Result<axum::response::Response, Problem> {
     use axum::response::IntoResponse as _;
     if topic == deliveries::TOPIC {
-        return Ok(deliveries::dead(&admin, paging).await?.into_response());
+        return Ok(deliveries::dead(&admin, paging, which, filter).await?.into_response());
     }
     let after = after(&paging)?;
     let page = admin.look(move |frozen, history| {
@@ -164,10 +166,11 @@ fn found(
     }
     let dead = group.into_iter().flat_map(|group| group.dead.from(after));
     let dead = dead.map(|(id, dead)| (MessageId(id), dead));
+    let mut bodies = history.bodies();
     search(dead, limit, |id, dead| {
         let message = topic.message(id).filter(|_| which.takes(&dead.reason, dead.time));
         let Some(message) = message else { return Ok(None) };
-        let (key, body) = bodies::read(history, message)?.unwrap_or_default();
+        let (key, body) = bodies::read(&mut bodies, message)?.unwrap_or_default();
         let taken = filter.takes(key.as_deref(), &body);
         Ok(taken.then(|| Dead {
             id: message_id(id),

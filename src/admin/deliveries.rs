@@ -8,19 +8,21 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 use state::command::Letter;
+use state::data::DeadLetter;
 use state::order::Removal;
 use state::queue::ask::Answer;
 use state::reply::Kept;
 use state::{Command, Reply};
 use utoipa::ToSchema;
 
-use super::dead::Redrive;
+use super::bodies::Filter;
+use super::dead::{Redrive, Which};
 use super::extract::{Json, Path};
 use super::view::{self, Page, Paging};
 use super::{Admin, Problem};
 use crate::channel::parse_again;
 use crate::clock::rfc3339;
-use crate::history::History;
+use crate::history::{Bodies, History};
 use crate::replica::Frozen;
 
 /// The topic under which webhooks that could not be applied are listed.
@@ -99,6 +101,8 @@ pub(super) async fn order(
 pub(super) struct Dead {
     id: String,
     reason: String,
+    /// How often it could not be applied.
+    attempts: u32,
     channel: String,
     topic: String,
     delivery: String,
@@ -113,36 +117,49 @@ pub(super) struct Dead {
 }
 
 /// Deliveries that could not be applied, oldest first, with their bodies.
-pub(super) async fn dead(admin: &Admin, paging: Paging) -> Result<Json<Page<Dead>>, Problem> {
+pub(super) async fn dead(
+    admin: &Admin,
+    paging: Paging,
+    which: Which,
+    filter: Filter,
+) -> Result<Json<Page<Dead>>, Problem> {
     let after = paging.cursor.as_deref().map(view::place).transpose()?;
+    let takes = move |letter: &DeadLetter| takes(&which, &filter, letter);
     admin
-        .look(move |frozen, history| letters(frozen, history, after, paging.limit()))
+        .look(move |frozen, history| letters(frozen, history, takes, after, paging.limit()))
         .await
         .map(Json)
+}
+
+fn takes(which: &Which, filter: &Filter, letter: &DeadLetter) -> bool {
+    which.takes(&letter.reason, letter.time) && filter.takes_letter(letter)
 }
 
 /// The letters after an id, as many as were asked for, or fewer where their bodies are large.
 fn letters(
     frozen: &Frozen,
     history: &History,
+    takes: impl Fn(&DeadLetter) -> bool,
     after: Option<(u64, u32)>,
     limit: usize,
 ) -> Result<Page<Dead>, Problem> {
     let letters = frozen.data.dead.entries().iter();
-    let mut letters: Vec<_> =
-        letters.filter(|(id, _)| after.is_none_or(|after| **id > after)).collect();
+    let letters = letters.filter(|(id, _)| after.is_none_or(|after| **id > after));
+    let mut letters: Vec<_> = letters.filter(|(_, letter)| takes(letter)).collect();
     letters.sort_unstable_by_key(|(id, _)| *id);
+    let mut bodies = history.bodies();
     let mut items = Vec::new();
     let mut bytes = 0;
     for ((index, n), letter) in &letters {
         if items.len() == limit || bytes >= PAGE_BYTES_MAX {
             break;
         }
-        let (body, base64, understood) = body(history, *index, *n)?;
+        let (body, base64, understood) = body(&mut bodies, *index, *n)?;
         bytes += [&body, &understood].into_iter().flatten().map(String::len).sum::<usize>();
         items.push(Dead {
             id: format!("{index}.{n}"),
             reason: letter.reason.clone(),
+            attempts: letter.attempts,
             channel: letter.channel.clone(),
             topic: letter.topic.clone(),
             delivery: letter.delivery.clone(),
@@ -158,11 +175,11 @@ fn letters(
 }
 
 fn body(
-    history: &History,
+    bodies: &mut Bodies,
     index: u64,
     n: u32,
 ) -> Result<(Option<String>, bool, Option<String>), Problem> {
-    let kept = history.body(index, n).map_err(|error| Problem::internal(error.to_string()))?;
+    let kept = bodies.get(index, n).map_err(|error| Problem::internal(error.to_string()))?;
     Ok(match kept {
         None | Some(Kept::Message { .. } | Kept::Notice(_)) => (None, false, None),
         Some(Kept::Facts(facts)) => (None, false, Some(format!("{facts:?}"))),
@@ -185,11 +202,11 @@ pub(super) async fn redrive(admin: &Admin, asked: &Redrive) -> Result<u64, Probl
         let known = frozen.data.dead.entries().iter();
         let wanted = known.filter(|(id, letter)| match &ids {
             Some(ids) => ids.contains(id),
-            None => which.takes(&letter.reason, letter.time) && filter.takes_letter(letter),
+            None => takes(&which, &filter, letter),
         });
-        let mut letters = Vec::new();
+        let (mut letters, mut bodies) = (Vec::new(), history.bodies());
         for ((index, n), letter) in wanted {
-            let kept = history.body(*index, *n);
+            let kept = bodies.get(*index, *n);
             let facts = match kept.map_err(|error| Problem::internal(error.to_string()))? {
                 Some(Kept::Facts(facts)) => Some(facts),
                 Some(Kept::Body(body)) => config

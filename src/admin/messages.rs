@@ -168,16 +168,23 @@ pub(super) struct LeasedMessage {
     leased_until: String,
 }
 
-/// Leases messages to a worker. Until the lease runs out nobody else in its group gets them.
+/// Leases messages to a worker. Until the lease runs out nobody else in its group gets them. Asked again under one
+/// `Idempotency-Key`, whoever was leased something gets the same leases, run out or not; of an answer without any
+/// nothing is kept.
 #[utoipa::path(post, path = "/v1/topics/{topic}/lease", operation_id = "lease",
-    tag = "queue", params(("topic" = String, Path)), request_body = Wanted,
+    tag = "queue", params(("topic" = String, Path),
+        ("Idempotency-Key" = Option<String>, Header, description = "Yours, up to 256 characters")),
+    request_body = Wanted,
     responses((status = 200, body = LeasedMessages), (status = 404, body = Problem),
         (status = 422, body = Problem)))]
 pub(super) async fn lease(
     State(admin): State<Admin>,
     Path(topic): Path<String>,
-    Json(wanted): Json<Wanted>,
+    headers: HeaderMap,
+    body: Body,
 ) -> Result<Json<LeasedMessages>, Problem> {
+    let wanted: Wanted = body.json()?;
+    let idempotency = ask::idempotency(&headers, &body.0)?;
     let invalid = |why: String| Problem::unprocessable("invalid", why);
     let group = wanted.group.unwrap_or_else(|| GROUP.into());
     let max = wanted.max.unwrap_or(1);
@@ -196,10 +203,13 @@ pub(super) async fn lease(
         // What was published anywhere before this request is seen by it.
         admin.barrier().await?;
     }
+    // Who asks again may have been answered before, whatever there is now.
+    let mut again = idempotency.is_some();
     loop {
-        if admin.is_ready(&topic, &group).ok_or_else(|| unknown(&topic))? {
+        let ready = admin.is_ready(&topic, &group).ok_or_else(|| unknown(&topic))?;
+        if ready || std::mem::take(&mut again) {
             let what = What::Lease { group: group.clone(), max, lease_ms };
-            let (_, answer) = admin.ask_topic(&topic, None, what).await?;
+            let (_, answer) = admin.ask_topic(&topic, idempotency, what).await?;
             let Answer::Leased(leased) = answer else { return Err(unexpected(&answer)) };
             if !leased.is_empty() {
                 return admin.leased(&topic, leased).await.map(Json);
@@ -350,10 +360,11 @@ impl Admin {
         let history = self.read().history();
         let number = self.read().state().data().queue.topic(topic).map(|topic| topic.number);
         let number = number.ok_or_else(|| unknown(topic))?;
+        let mut bodies = history.bodies();
         let read = move || {
             let messages = leased.into_iter().filter_map(|leased| {
                 let (key, body) =
-                    super::bodies::read(&history, &leased.message).transpose()?.ok()?;
+                    super::bodies::read(&mut bodies, &leased.message).transpose()?.ok()?;
                 Some(LeasedMessage {
                     lease: lease_id(number, &leased.lease),
                     id: message_id(leased.lease.message),

@@ -9,6 +9,8 @@ use serde_json::{Value, json};
 use super::ask::{ask, ask_all, ask_patiently, cell, encode, show, table};
 use super::{Failure, Target};
 
+/// The topic of webhooks that could not be applied.
+const DELIVERIES: &str = "deliveries";
 /// How long a redrive of everything may take.
 const REDRIVE: Duration = Duration::from_secs(600);
 
@@ -160,9 +162,12 @@ pub(super) async fn run(command: Command) -> Result<(), Failure> {
             let members: Vec<_> = which.members().into_iter().chain(filter.members()).collect();
             let path = query(&format!("/v1/topics/{}/dead", encode(&topic)), &members);
             let answer = ask_all(&target, &path, limit).await?;
-            show(&target, &answer, |answer| {
-                table(answer, &["id", "reason", "attempts", "time", "key", "body"])
-            });
+            let columns: &[&str] = if topic == DELIVERIES {
+                &["id", "reason", "attempts", "time", "channel", "topic", "delivery", "body"]
+            } else {
+                &["id", "reason", "attempts", "time", "key", "body"]
+            };
+            show(&target, &answer, |answer| table(answer, columns));
         }
         Command::Redrive { topic, ids, which, filter, target } => {
             let ids = (!ids.is_empty()).then(|| ("ids", json!(ids)));

@@ -12,6 +12,8 @@ use state::queue::settings::Settings;
 use state::reply::Kept;
 use state::{Command, Data, Effects};
 
+use super::heaps::Heaps;
+
 pub(super) const TOPIC: &str = "jobs";
 pub(super) const GROUPS: [&str; 2] = ["erp", "mail"];
 
@@ -93,6 +95,8 @@ pub(super) struct Jobs {
     told: BTreeMap<(usize, MessageId), Told>,
     /// Which message of a key had its turn, by group, key, lane, and log index of the lease.
     turns: BTreeMap<(usize, u64, u8), BTreeMap<u64, MessageId>>,
+    /// Of other topics, with much in them.
+    pub(super) heaps: Heaps,
 }
 
 /// How an answer came.
@@ -107,6 +111,7 @@ pub(super) struct Said {
 impl Jobs {
     /// Notes where the bodies of an entry lie, and which are dropped.
     pub(super) fn kept(&mut self, index: u64, effects: &Effects) {
+        self.heaps.kept(index, effects);
         for body in &effects.bodies {
             let Kept::Message { body: bytes, .. } = &body.kept else { continue };
             let job = std::str::from_utf8(bytes).ok().and_then(|text| text.parse().ok());
@@ -269,6 +274,7 @@ impl Jobs {
     /// Everything is at rest: what was promised is finished, or was given up after as many attempts as there
     /// may be; and nothing else is left.
     pub(super) fn at_rest(&mut self, data: &Data) -> Result<(), String> {
+        self.heaps.at_rest(data)?;
         let topic = data.queue.topic(TOPIC).ok_or("there is no topic")?;
         let mut dead = BTreeSet::new();
         for (n, group) in GROUPS.iter().enumerate() {

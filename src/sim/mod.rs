@@ -22,6 +22,7 @@ mod disk;
 mod escrow;
 mod faults;
 mod follow;
+mod heaps;
 mod jobs;
 mod market;
 mod names;

@@ -48,7 +48,10 @@ pub(super) const fn of_reply(reply: &Reply) -> &'static str {
             "reply insufficient stock"
         }
         Reply::Answered { answer: Answered::Refused(_), .. } => "reply refused",
-        Reply::Queue(_) | Reply::Answered { answer: Answered::Queue(_), .. } => "reply queue",
+        Reply::Queue(_)
+        | Reply::Answered { answer: Answered::Queue(_) | Answered::Granted(_), .. } => {
+            "reply queue"
+        }
         Reply::KeyReused => "reply key reused",
         Reply::Claimed { .. } => "reply claimed",
         Reply::Fenced => "reply fenced",

@@ -11,6 +11,7 @@ use state::queue::ask::{Answer, Ask, LeaseId, Publish, What};
 use tokio::time::{sleep, timeout};
 
 use super::faults::Fault;
+use super::heaps;
 use super::jobs::{GROUPS, Jobs, Said, TOPIC};
 use super::world::{NODES, Sim, World};
 use crate::channel::key;
@@ -18,7 +19,7 @@ use crate::channel::key;
 /// How long somebody waits for an answer.
 const LIMIT: Duration = Duration::from_secs(10);
 /// How often somebody asks before giving up, while there are faults.
-const TRIES: u32 = 6;
+pub(super) const TRIES: u32 = 6;
 const KEYS: [&str; 3] = ["anvil", "bolt", "crate"];
 
 /// How a producer says that what it sends again is the same.
@@ -30,16 +31,21 @@ enum Guard {
 }
 
 /// Who asks, and how often at the most.
-struct Client<'a> {
-    sim: &'a Sim,
-    node: usize,
-    idempotency: Option<(Key, Key)>,
-    tries: u32,
+pub(super) struct Client<'a> {
+    pub(super) sim: &'a Sim,
+    pub(super) topic: &'a str,
+    pub(super) node: usize,
+    pub(super) idempotency: Option<(Key, Key)>,
+    pub(super) tries: u32,
 }
 
 impl Client<'_> {
     /// Asks until there is an answer, the same each time; `unsure` hears of each time that there is none.
-    async fn ask(&self, what: &What, mut unsure: impl FnMut(&mut World)) -> Option<(Said, Answer)> {
+    pub(super) async fn ask(
+        &self,
+        what: &What,
+        mut unsure: impl FnMut(&mut World),
+    ) -> Option<(Said, Answer)> {
         let mut node = self.node;
         for tried in 0..self.tries {
             let answered = self.once(node, what.clone()).await;
@@ -59,7 +65,7 @@ impl Client<'_> {
     async fn once(&self, n: usize, what: What) -> Option<(u64, Answer)> {
         let now = |world: &mut World| (world.node(n).topics.clone(), world.node(n).boot);
         let (topics, boot) = self.sim.with(now);
-        let ask = Ask { idempotency: self.idempotency, topic: TOPIC.into(), what };
+        let ask = Ask { idempotency: self.idempotency, topic: self.topic.into(), what };
         let answered = timeout(LIMIT, topics?.ask(ask)).await;
         // Who died answers nobody.
         let lost =
@@ -86,6 +92,10 @@ pub(super) fn act(sim: &Sim, seed: u64, event: u64) {
         8 => {
             let of_task = sim.clone();
             sim.busy(async move { redrive(&of_task).await });
+            0
+        }
+        9 => {
+            heaps::act(sim, &mut dice);
             0
         }
         _ => 0,
@@ -134,7 +144,7 @@ async fn send(sim: &Sim, node: usize, numbers: &[u64], what: &What, guard: Guard
     sim.with(asks);
     let id = key(format!("publish {numbers:?}").as_bytes());
     let idempotency = (guard == Guard::Idempotency).then_some((id, id));
-    let client = Client { sim, node, idempotency, tries: TRIES };
+    let client = Client { sim, topic: TOPIC, node, idempotency, tries: TRIES };
     let answer = client.ask(what, asks).await;
     sim.with(|world| match answer {
         Some((_, Answer::Published(published))) => {
@@ -163,7 +173,8 @@ async fn redrive(sim: &Sim) {
     });
     if !messages.is_empty() {
         let what = What::Redrive { group: name(group).into(), messages };
-        Client { sim, node: n, idempotency: None, tries: 1 }.ask(&what, |_| {}).await;
+        let client = Client { sim, topic: TOPIC, node: n, idempotency: None, tries: 1 };
+        client.ask(&what, |_| {}).await;
     }
 }
 
@@ -194,12 +205,16 @@ async fn work(sim: Sim, n: usize, group: usize) {
 
 /// Leases some messages, and does something with them.
 async fn take(sim: &Sim, node: usize, group: usize) {
-    let (max, lease_ms) = sim.with(|world| {
+    let (max, lease_ms, idempotency) = sim.with(|world| {
         let max = u32::try_from(world.dice.below(4)).unwrap_or(0) + 1;
-        (max, 1_000 + world.dice.below(60_000))
+        let lease_ms = 1_000 + world.dice.below(60_000);
+        let id = key(format!("lease {}", world.book.serial()).as_bytes());
+        (max, lease_ms, (world.dice.below(3) == 0).then_some((id, id)))
     });
     let what = What::Lease { group: name(group).into(), max, lease_ms };
-    let client = Client { sim, node, idempotency: None, tries: 1 };
+    // Who may ask again without taking more does.
+    let tries = if idempotency.is_some() { TRIES } else { 1 };
+    let client = Client { sim, topic: TOPIC, node, idempotency, tries };
     let Some((_, Answer::Leased(leased))) = client.ask(&what, |_| {}).await else { return };
     let (mut acks, mut nacks, mut rest) = (Vec::new(), Vec::new(), Vec::new());
     let (takes, longer) = sim.with(|world| {
@@ -258,7 +273,7 @@ async fn tell(sim: &Sim, (node, group): (usize, usize), what: &What) {
     let unsure = |world: &mut World| {
         leases.iter().filter(|_| is_ack).for_each(|lease| world.jobs.doubts(group, lease));
     };
-    let client = Client { sim, node, idempotency, tries };
+    let client = Client { sim, topic: TOPIC, node, idempotency, tries };
     let answer = client.ask(what, unsure).await;
     sim.with(|world| match answer {
         Some((said, Answer::Done(done))) => {

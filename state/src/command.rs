@@ -303,6 +303,7 @@ pub struct Delivery {
     /// What it says.
     pub facts: Vec<Fact>,
     /// The body as it was received, where a line in it may have to wait for a mapping; else empty.
+    #[serde(with = "crate::bytes")]
     pub raw: Vec<u8>,
     /// What is published because of it, in the same step, by topic.
     pub publish: Vec<(String, Publish)>,
@@ -336,6 +337,7 @@ pub enum Fact {
         /// Why it could not be understood.
         reason: String,
         /// The body as it was received.
+        #[serde(with = "crate::bytes")]
         body: Vec<u8>,
     },
     /// The channel's id of something that it sells belongs to this SKU: learned from a payload that names

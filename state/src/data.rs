@@ -114,6 +114,8 @@ pub struct DeadLetter {
     pub received: Millis,
     /// When it was listed.
     pub time: Millis,
+    /// How often it could not be applied.
+    pub attempts: u32,
 }
 
 /// Walks over all data in an order that is the same on every node; see [`Data::visit`].

@@ -218,10 +218,20 @@ impl State {
             delivery: delivery.id.clone(),
             received: delivery.received_ms,
             time: now,
+            attempts: 1,
         };
         let expires = now + limits::ORDER_KEEP_MS;
-        self.data.dead.insert((index, n), letter, expires, limits::DEAD_LETTERS_MAX);
+        let dead = &mut self.data.dead;
+        let forgotten = dead.insert((index, n), letter, expires, limits::DEAD_LETTERS_MAX);
+        work.effects.dropped.extend(forgotten.map(|(place, _)| place));
         work.effects.bodies.push(Body { n, kept });
+    }
+
+    /// Takes a dead letter off the list. Nobody needs its body any more.
+    fn unbury(&mut self, work: &mut Work, place: &(u64, u32)) {
+        if self.data.dead.remove(place).is_some() {
+            work.effects.dropped.push(*place);
+        }
     }
 
     /// Applies dead letters again, or forgets them. One that cannot be applied now either stays where it is.
@@ -241,9 +251,10 @@ impl State {
             };
             let facts = facts.unwrap_or_default();
             if facts.iter().all(|fact| self.fact(work, &delivery, fact).is_ok()) {
-                self.data.dead.remove(&place);
-                work.effects.dropped.push(place);
+                self.unbury(work, &place);
                 concerned += 1;
+            } else if let Some(letter) = self.data.dead.get_mut(&place) {
+                letter.attempts = letter.attempts.saturating_add(1);
             }
         }
         Reply::Queue(alloc::vec![Answer::Count(concerned)])
@@ -258,7 +269,7 @@ impl State {
                 Waiter::Movement { moved, delivery, received, letter } => {
                     let cause = Cause { channel: &channel, delivery: &delivery, received };
                     if self.book_moved(work, cause, &moved).is_ok() {
-                        self.data.dead.remove(&letter);
+                        self.unbury(work, &letter);
                     }
                 }
             }

@@ -31,6 +31,7 @@ extern crate alloc;
 pub mod allocation;
 mod booking;
 pub mod buckets;
+mod bytes;
 pub mod channel;
 pub mod command;
 pub mod data;

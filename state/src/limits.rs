@@ -96,6 +96,8 @@ pub const REQUEST_MESSAGES_MAX: usize = 1_000;
 pub const MESSAGE_BYTES_MAX: usize = 256 * 1024;
 /// Messages in one lease.
 pub const LEASE_MESSAGES_MAX: u32 = 1_000;
+/// Runs of messages in one lease under an `Idempotency-Key`, each of which is kept with the answer.
+pub const GRANTED_RUNS_MAX: usize = 32;
 /// The shortest and the longest lease.
 pub const LEASE_MIN_MS: Millis = SECOND_MS;
 /// See [`LEASE_MIN_MS`].

@@ -308,7 +308,8 @@ impl State {
         self.data.seen.expire(now, |_| 0);
         self.data.booked.expire(now, |_| 0);
         self.data.answers.expire(now, |_| 0);
-        self.data.dead.expire(now, |_| 0);
+        let forgotten = self.data.dead.expire(now, |_| 0);
+        work.effects.dropped.extend(forgotten.into_iter().map(|(place, _)| place));
         self.data.told.expire(now, |_| 0);
         self.data.notices.expire(now, |_| 0);
         self.expire_holds(work);

@@ -16,10 +16,12 @@
 //! | `answer` | who is asked, and what happens by itself |
 //! | `publish` | how messages come in, and how they leave for good |
 //! | `lease` | who gets which, and what becomes of it |
+//! | `again` | what was leased under an idempotency key |
 //! | `manage` | what an operator may do |
 //! | `sweep` | what of it is too much for one command |
 //! | `lists` | what is derived: who is ready, which keys are taken, what is due when |
 
+pub mod again;
 mod answer;
 pub mod ask;
 mod desk;
@@ -42,7 +44,7 @@ use crate::data::Visitor;
 use crate::dedup::Expiring;
 use crate::origin::Lane;
 use crate::{Id, Key, Millis};
-use pages::Pages;
+use pages::{Paged, Pages};
 pub use publish::key_hash;
 use settings::Settings;
 
@@ -248,6 +250,17 @@ pub struct Dead {
     /// When.
     pub time: Millis,
 }
+
+impl Paged for Message {
+    /// Who begins at a log index looks for what came there.
+    fn rank(&self) -> u64 {
+        self.index
+    }
+}
+
+impl Paged for Delayed {}
+impl Paged for Held {}
+impl Paged for Dead {}
 
 impl Queue {
     /// A topic by its name.

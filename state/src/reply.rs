@@ -9,6 +9,7 @@ use crate::command::Fact;
 use crate::ledger::Movement;
 use crate::listing::Class;
 use crate::notices::Notice;
+use crate::queue::again::Granted;
 use crate::queue::ask::Answer;
 use crate::reservation::{Reservation, Status};
 use crate::{Key, Millis};
@@ -70,6 +71,8 @@ pub enum Answered {
     Refused(Refused),
     /// What a topic has to say.
     Queue(Answer),
+    /// Leases, as they are kept under an idempotency key.
+    Granted(Granted),
 }
 
 /// Why something cannot be granted.
@@ -181,7 +184,7 @@ pub struct Body {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Kept {
     /// The body, as it was received.
-    Body(Vec<u8>),
+    Body(#[serde(with = "crate::bytes")] Vec<u8>),
     /// What was understood, where that cannot be applied.
     Facts(Vec<Fact>),
     /// A message as it was published.
@@ -189,6 +192,7 @@ pub enum Kept {
         /// Its key.
         key: Option<String>,
         /// Its body.
+        #[serde(with = "crate::bytes")]
         body: Vec<u8>,
     },
     /// A notice, as a message.

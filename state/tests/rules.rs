@@ -18,9 +18,10 @@ use state::channel::Definition;
 use state::command::{Command, ListingSpec, Outcome, Settled};
 use state::dedup::Expiring;
 use state::ledger::Kind;
-use state::limits::{DAY_MS, ORDER_LINES_MAX, QUANTITY_MAX};
+use state::limits::{DAY_MS, ORDER_KEEP_MS, ORDER_LINES_MAX, QUANTITY_MAX};
 use state::order::Removal;
 use state::origin::Lane;
+use state::queue::ask::Answer;
 
 fn shop(pushes: bool) -> Node {
     let mut node = Node { now: START, ..Node::default() };
@@ -190,4 +191,51 @@ fn what_does_not_fit_drops_what_came_first() {
     let mut restored: Expiring<u64, u64> =
         bincode::serde::decode_from_slice(&bytes, standard).unwrap().0;
     assert_eq!(restored.insert(6, 6, START + DAY_MS, 4), Some((2, 2)));
+}
+
+#[test]
+fn a_dead_letter_says_how_often_it_was_tried() {
+    // Whoever looks at what keeps failing would see the same of a letter that nobody has touched yet.
+    let mut node = shop(true);
+    let facts = vec![image("7", START, &[("1", Some("MUG"), 1)])];
+    let sent = delivery("b-1", "bazaar", START, facts.clone());
+    node.apply(Command::Segment(segment(1, 1, vec![sent])));
+    let letters = |node: &Node| -> Vec<_> {
+        let letters = node.state.data().dead.entries().iter();
+        letters.map(|(place, letter)| (*place, letter.attempts)).collect()
+    };
+    let place = letters(&node)[0].0;
+    assert_eq!(letters(&node), [(place, 1)]);
+    let again = Command::Letters(vec![(place, Some(facts))]);
+    assert_eq!(node.apply(again.clone()).0, Reply::Queue(vec![Answer::Count(0)]));
+    assert_eq!(letters(&node), [(place, 2)]);
+    node.apply(Command::PutChannel { name: "bazaar".into(), definition: definition("main") });
+    let (reply, effects) = node.apply(again);
+    assert_eq!((reply, letters(&node)), (Reply::Queue(vec![Answer::Count(1)]), vec![]));
+    assert_eq!(effects.dropped, [place]);
+}
+
+#[test]
+fn what_is_dead_no_more_leaves_nothing_behind() {
+    // Bodies of what was mapped meanwhile, or forgotten after half a year, would fill the disk for good.
+    let mut node = shop(true);
+    let bury = |node: &mut Node, n: u64, channel: &str, sku: Option<&str>| {
+        let facts = vec![image(&n.to_string(), node.now, &[("1", sku, 1)])];
+        let sent = delivery(&format!("d-{n}"), channel, node.now, facts);
+        let (_, effects) = node.apply(Command::Segment(segment(1, n, vec![sent])));
+        (node.index, effects)
+    };
+    let (pending, effects) = bury(&mut node, 1, "shop", None);
+    assert_eq!(effects.bodies.len(), 1);
+    let named = vec![image("1", START + 1, &[("1", Some("MUG"), 1)])];
+    let sent = delivery("d-2", "shop", START, named);
+    let (_, effects) = node.apply(Command::Segment(segment(1, 2, vec![sent])));
+    assert_eq!(effects.dropped, [(pending, 0)]);
+    let (unknown, _) = bury(&mut node, 3, "bazaar", Some("MUG"));
+    let mut dropped = Vec::new();
+    for _ in 0..4 {
+        node.now += ORDER_KEEP_MS / 2;
+        dropped.extend(node.apply(Command::Tick).1.dropped);
+    }
+    assert_eq!(dropped, [(unknown, 0)]);
 }

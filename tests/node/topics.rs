@@ -107,6 +107,30 @@ async fn a_message_goes_its_way() {
     assert_eq!(seen, 3);
 }
 
+// A worker whose connection broke would wait until what it was given runs out, or be given as much again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_is_asked_for_again() {
+    let cluster = Cluster::start(1, |_| ()).await;
+    let (node, path) = (&cluster.nodes[0], |verb: &str| format!("/v1/topics/jobs{verb}"));
+    put(node, &path(""), &json!({})).await;
+    let wanted = json!({"max": 2});
+    let lease = async |key: &str| post_once(node, &path("/lease"), key, &wanted).await;
+    // That there was nothing is no answer to be repeated.
+    assert_eq!(texts(&lease("a").await.1), [""; 0]);
+    let bodies = ["1", "2", "3"].map(|body| json!({"body": body}));
+    post(node, &path("/messages"), &json!({"messages": bodies})).await;
+    let first = lease("a").await;
+    assert_eq!((first.0, texts(&first.1)), (200, vec!["1", "2"]));
+    assert_eq!(lease("a").await, first);
+    assert_eq!(texts(&lease("b").await.1), ["3"]);
+    // Also when there is nothing else to be had.
+    assert_eq!(lease("a").await, first);
+    let more = post_once(node, &path("/lease"), "a", &json!({"max": 3})).await;
+    assert_eq!(more.0, 422, "{}", more.1);
+    let done = post(node, &path("/ack"), &json!({"leases": leases(&first.1)})).await;
+    assert_eq!(outcomes(&done.1), ["done", "done"]);
+}
+
 // A job that always fails would be tried for ever; one that was given up could not be found again.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_given_up_is_found_and_tried_again() {
@@ -328,6 +352,22 @@ async fn dead_deliveries_are_applied_again_or_forgotten() {
     });
     let letter = letter.await;
     assert!(letter["reason"].as_str().unwrap().starts_with("conflict"), "{letter}");
+    assert_eq!(letter["attempts"], 1, "{letter}");
+    // Whoever searches and is shown everything takes one sale for another.
+    let of = |member: &str| format!("{member}={}", letter[member].as_str().unwrap());
+    for (query, found) in [
+        (of("reason"), 1),
+        (of("channel"), 1),
+        (of("delivery"), 1),
+        ("reason=else".into(), 0),
+        ("channel=else".into(), 0),
+        ("delivery=else".into(), 0),
+        ("older_than_s=3600".into(), 0),
+        ("sku=MUG".into(), 0),
+    ] {
+        let dead = node.get(&format!("{place}?{}", query.replace(' ', "%20"))).await;
+        assert_eq!(dead["items"].as_array().unwrap().len(), found, "{query}");
+    }
     let (_, nothing) = post(node, &format!("{place}/redrive"), &json!({"reason": "else"})).await;
     assert_eq!(nothing, json!({"messages": 0}));
     let (_, redriven) =

@@ -188,7 +188,7 @@ impl State {
             }
         }
         if waits.is_empty() {
-            self.unlist_order(&mut order);
+            self.unlist_order(work, &mut order);
         } else {
             outcome = Err(Held::Pending(in_words(&waits)));
             if order.letters.len() < limits::ORDER_LETTERS_MAX {
@@ -214,12 +214,12 @@ impl State {
     }
 
     /// Takes an order's dead letters off the list if none of its lines waits any more.
-    fn unlist_order(&mut self, order: &mut Order) {
+    fn unlist_order(&mut self, work: &mut Work, order: &mut Order) {
         if order.lines.values().any(|line| line.waits) {
             return;
         }
         for letter in core::mem::take(&mut order.letters) {
-            self.data.dead.remove(&letter);
+            self.unbury(work, &letter);
         }
     }
 

@@ -19,6 +19,9 @@ impl State {
     pub(crate) fn ask_queue(&mut self, work: &mut Work, asks: Vec<Ask>) -> Reply {
         let answers = asks.into_iter().map(|ask| {
             let Ask { idempotency, topic, what } = ask;
+            if let (Some(once), What::Lease { group, max, lease_ms }) = (idempotency, &what) {
+                return self.lease_once(work, once, &topic, (group, *max, *lease_ms));
+            }
             let reply = self.once(work, idempotency, |state, work| {
                 let answer = state.ask_topic(work, &topic, what).unwrap_or_else(Answer::Refused);
                 Answered::Queue(answer)
@@ -104,7 +107,7 @@ impl State {
         Ok(Answer::Count(messages))
     }
 
-    fn desk<'a>(&'a mut self, work: &'a mut Work, name: &str) -> Option<Desk<'a>> {
+    pub(super) fn desk<'a>(&'a mut self, work: &'a mut Work, name: &str) -> Option<Desk<'a>> {
         let topic = self.data.queue.topics.get_mut(name).map(Arc::make_mut)?;
         let (dedup, messages) = (&mut self.data.queue.dedup, &mut self.data.queue.messages);
         let (effects, stamp) = (&mut work.effects, work.stamp);
@@ -160,7 +163,7 @@ impl Desk<'_> {
         match what {
             What::Publish(messages) => self.publish(messages).map(Answer::Published),
             What::Lease { group, max, lease_ms } => {
-                self.lease(&group, max, lease_ms).map(Answer::Leased)
+                self.lease(&group, max, lease_ms, false).map(Answer::Leased)
             }
             What::Ack(leases) => Ok(Answer::Done(self.ack(&leases))),
             What::Nack { leases, delay_ms, reason } => {

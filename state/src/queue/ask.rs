@@ -150,6 +150,7 @@ pub struct Publish {
     /// Hash of topic and dedup id: a second one changes nothing.
     pub dedup: Option<Key>,
     /// The body.
+    #[serde(with = "crate::bytes")]
     pub body: Vec<u8>,
 }
 

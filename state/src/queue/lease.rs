@@ -2,6 +2,7 @@
 
 use alloc::vec::Vec;
 
+use super::again::Runs;
 use super::ask::{LeaseId, Leased, Refused};
 use super::desk::{Desk, Seat};
 use super::lists::Timer;
@@ -17,12 +18,13 @@ use crate::{Id, Millis};
 const URGENT_RUN: u32 = 8;
 
 impl Desk<'_> {
-    /// Leases messages to a worker of a group.
+    /// Leases messages to a worker of a group; if they are to be named `once` more, no more than are easily named.
     pub(super) fn lease(
         &mut self,
         group: &str,
         max: u32,
         lease_ms: Millis,
+        once: bool,
     ) -> Result<Vec<Leased>, Refused> {
         if !(1..=LEASE_MESSAGES_MAX).contains(&max) {
             return Err(Refused::Invalid(alloc::format!("max: 1 to {LEASE_MESSAGES_MAX}")));
@@ -32,11 +34,17 @@ impl Desk<'_> {
             self.begin(group)?;
         }
         let Some(mut seat) = self.sit(group) else { return Ok(Vec::new()) };
-        let mut leased = Vec::new();
+        let mut leased: Vec<Leased> = Vec::new();
+        let mut runs = Runs::default();
         let mut looks = LOOKED_AT_MAX;
         let most = usize::try_from(max).unwrap_or(usize::MAX);
         while leased.len() < most && self.may_lease(&seat) {
             let Some(id) = self.next(&mut seat, &mut looks) else { break };
+            let attempts = seat.group.held.get(id.0).map_or(0, |held| held.attempts) + 1;
+            if once && !runs.fits(id, attempts) {
+                break;
+            }
+            runs.push(id, attempts);
             leased.extend(self.grant(&mut seat, id, until));
         }
         self.rise(seat);

@@ -86,18 +86,16 @@ impl Desk<'_> {
     /// The place of a lane after which something begins.
     fn before(&self, lane: Lane, from: From) -> u64 {
         let of_lane = self.topic.lane(lane);
+        // What lies below is kept only because somebody holds it.
+        let above = MessageId::new(lane, of_lane.floor + 1).0;
         let first = match from {
             From::Earliest => return of_lane.floor,
             From::Latest => return of_lane.published,
-            From::Time(time) => of_lane.messages.first_where(|message| message.time >= time),
+            From::Time(time) => of_lane.messages.first_where(above, |message| message.time >= time),
             // What was delayed came in an earlier command than what stands before it: nothing is in order.
-            From::Index(index) => {
-                let mut messages = of_lane.messages.iter();
-                messages.find(|(_, message)| message.index >= index).map(|(id, _)| id)
-            }
+            From::Index(index) => of_lane.messages.first_ranked(above, index),
         };
-        let before = first.map_or(of_lane.published, |id| MessageId(id).place() - 1);
-        before.max(of_lane.floor)
+        first.map_or(of_lane.published, |id| MessageId(id).place() - 1)
     }
 
     /// Deletes a group. What only it held goes.

@@ -19,6 +19,14 @@ use crate::buckets::make_room;
 /// Numbers of one page: a copy of a full one takes microseconds.
 const PAGE: u64 = 256;
 
+/// What is kept in pages.
+pub trait Paged: Clone {
+    /// What may be searched for beside the number, though it does not grow with it: each page knows its greatest.
+    fn rank(&self) -> u64 {
+        0
+    }
+}
+
 /// A map by number, in order.
 #[derive(Clone)]
 #[expect(clippy::struct_field_names, reason = "it is pages that it has")]
@@ -33,6 +41,8 @@ pub struct Pages<T> {
 struct Page<T> {
     entries: Arc<Vec<(u64, T)>>,
     written: u64,
+    /// The greatest rank in it.
+    top: u64,
 }
 
 impl<T> Default for Pages<T> {
@@ -41,7 +51,7 @@ impl<T> Default for Pages<T> {
     }
 }
 
-impl<T: Clone> Pages<T> {
+impl<T: Paged> Pages<T> {
     /// Entries in the map.
     #[must_use]
     pub const fn len(&self) -> usize {
@@ -61,25 +71,24 @@ impl<T: Clone> Pages<T> {
         page.entries.get(page.place(number).ok()?).map(|(_, value)| value)
     }
 
-    /// The value of a number, to be changed.
-    pub fn get_mut(&mut self, number: u64) -> Option<&mut T> {
-        let page = self.pages.get_mut(&(number / PAGE))?;
-        let place = page.place(number).ok()?;
-        self.writes += 1;
-        page.written = self.writes;
-        Arc::make_mut(&mut page.entries).get_mut(place).map(|(_, value)| value)
-    }
-
     /// Puts a value in and returns the one that was there.
     pub fn insert(&mut self, number: u64, value: T) -> Option<T> {
         self.writes += 1;
-        let new = || Page { entries: Arc::default(), written: 0 };
+        let new = || Page { entries: Arc::default(), written: 0, top: 0 };
         let page = self.pages.entry(number / PAGE).or_insert_with(new);
         page.written = self.writes;
         let place = page.place(number);
+        let rank = value.rank();
+        page.top = page.top.max(rank);
         let entries = Arc::make_mut(&mut page.entries);
         match place {
-            Ok(place) => entries.get_mut(place).map(|old| core::mem::replace(&mut old.1, value)),
+            Ok(place) => {
+                let old = entries.get_mut(place).map(|old| core::mem::replace(&mut old.1, value));
+                if old.as_ref().is_some_and(|old| old.rank() > rank) {
+                    page.rank_anew();
+                }
+                old
+            }
             Err(place) => {
                 self.len += 1;
                 make_room(entries);
@@ -102,6 +111,11 @@ impl<T: Clone> Pages<T> {
             self.pages.remove(&(number / PAGE));
         } else if entries.len() < entries.capacity() / 2 {
             entries.shrink_to_fit();
+        }
+        if let Some(page) = self.pages.get_mut(&(number / PAGE))
+            && page.top == value.rank()
+        {
+            page.rank_anew();
         }
         Some(value)
     }
@@ -145,13 +159,33 @@ impl<T: Clone> Pages<T> {
         self.pages.iter().map(|(n, page)| (*n, page.written, page.entries.as_slice()))
     }
 
-    /// The first number for whose entry something holds, if it holds for all after it as well.
+    /// The first number, from one on, for whose entry something holds, if it holds for all after it as well. Costs
+    /// pages, not their entries.
     #[must_use]
-    pub fn first_where(&self, holds: impl Fn(&T) -> bool) -> Option<u64> {
+    pub fn first_where(&self, from: u64, holds: impl Fn(&T) -> bool) -> Option<u64> {
         let last = |page: &&Page<T>| page.entries.last().is_some_and(|(_, value)| holds(value));
-        let page = self.pages.values().find(last)?;
-        let place = page.entries.partition_point(|(_, value)| !holds(value));
+        let page = self.pages.range(from / PAGE..).map(|(_, page)| page).find(last)?;
+        let place = page.entries.partition_point(|(n, value)| *n < from || !holds(value));
         page.entries.get(place).map(|(number, _)| *number)
+    }
+
+    /// The first number, from one on, whose entry has at least this rank. Costs pages, not their entries.
+    #[must_use]
+    pub fn first_ranked(&self, from: u64, rank: u64) -> Option<u64> {
+        let pages = self.pages.range(from / PAGE..).filter(|(_, page)| page.top >= rank);
+        let mut entries = pages.flat_map(|(_, page)| page.entries.iter());
+        entries.find(|(n, value)| *n >= from && value.rank() >= rank).map(|(number, _)| *number)
+    }
+}
+
+impl<T: Paged> Page<T> {
+    /// Finds its greatest rank again, after one that may have been it is gone.
+    fn rank_anew(&mut self) {
+        let last = self.entries.last().map_or(0, |(_, value)| value.rank());
+        // Mostly what came last.
+        if last < self.top {
+            self.top = self.entries.iter().map(|(_, value)| value.rank()).max().unwrap_or(0);
+        }
     }
 }
 
@@ -178,7 +212,7 @@ impl<T: fmt::Debug> fmt::Debug for Pages<T> {
     }
 }
 
-impl<T: Serialize + Clone> Serialize for Pages<T> {
+impl<T: Serialize + Paged> Serialize for Pages<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(Some(self.len))?;
         for (number, value) in self.iter() {
@@ -188,10 +222,10 @@ impl<T: Serialize + Clone> Serialize for Pages<T> {
     }
 }
 
-impl<'de, T: Deserialize<'de> + Clone> Deserialize<'de> for Pages<T> {
+impl<'de, T: Deserialize<'de> + Paged> Deserialize<'de> for Pages<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Entries<T>(PhantomData<T>);
-        impl<'de, T: Deserialize<'de> + Clone> Visitor<'de> for Entries<T> {
+        impl<'de, T: Deserialize<'de> + Paged> Visitor<'de> for Entries<T> {
             type Value = Pages<T>;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a map by number")
@@ -213,13 +247,21 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    impl Paged for u64 {
+        fn rank(&self) -> u64 {
+            *self
+        }
+    }
+
     proptest! {
         // A number that is lost or comes twice is a message that is lost or comes twice.
         #[test]
         fn it_is_a_map(writes in proptest::collection::vec((0u64..2_000, any::<bool>()), 0..600), at in 0u64..2_000) {
             let mut pages = Pages::default();
             let mut model = BTreeMap::new();
-            for (n, (number, put)) in writes.into_iter().enumerate() {
+            for (n, (number, put)) in (0u64..).zip(writes) {
+                // Not in the order of the numbers, and some alike.
+                let n = n * 7 % 400 / 3;
                 if put {
                     prop_assert_eq!(pages.insert(number, n), model.insert(number, n));
                 } else {
@@ -233,6 +275,10 @@ mod tests {
             prop_assert_eq!(pages.get(at), model.get(&at));
             let last = model.range(at..=at + 300).next_back().map(|(number, _)| *number);
             prop_assert_eq!(pages.last_within(at, at + 300), last);
+            for rank in [0, 40, 90, 130, 131, 134] {
+                let first = model.range(at..).find(|(_, n)| **n >= rank).map(|(number, _)| *number);
+                prop_assert_eq!(pages.first_ranked(at, rank), first);
+            }
         }
     }
 
@@ -245,7 +291,7 @@ mod tests {
         let clone = pages.clone();
         let marks = |pages: &Pages<u64>| pages.pages().map(|(n, w, _)| (n, w)).collect::<Vec<_>>();
         pages.remove(5);
-        pages.get_mut(300).into_iter().for_each(|n| *n = 0);
+        pages.insert(300, 0);
         assert!(clone.iter().map(|(_, n)| *n).eq(0..3_000));
         let changed = marks(&clone).into_iter().zip(marks(&pages)).filter(|(a, b)| a != b);
         assert_eq!(changed.map(|((n, _), _)| n).collect::<Vec<_>>(), [0, 1]);
@@ -260,7 +306,8 @@ mod tests {
     fn what_comes_after_a_time_is_found() {
         let mut pages = Pages::default();
         (0..2_000u64).for_each(|n| assert_eq!(pages.insert(n * 3, n), None));
-        assert_eq!(pages.first_where(|n| *n >= 700), Some(2_100));
-        assert_eq!(pages.first_where(|n| *n >= 2_000), None);
+        assert_eq!(pages.first_where(0, |n| *n >= 700), Some(2_100));
+        assert_eq!(pages.first_where(2_400, |n| *n >= 700), Some(2_400));
+        assert_eq!(pages.first_where(0, |n| *n >= 2_000), None);
     }
 }

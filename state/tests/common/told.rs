@@ -84,6 +84,7 @@ fn answered(answer: &Answered) -> String {
         }
         Answered::Refused(refused) => writeln!(told, "refused: {refused:?}").unwrap(),
         Answered::Queue(answer) => writeln!(told, "{answer:?}").unwrap(),
+        Answered::Granted(granted) => writeln!(told, "{granted:?}").unwrap(),
     }
     told
 }

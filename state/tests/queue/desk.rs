@@ -13,7 +13,7 @@ use state::queue::settings::Settings;
 use state::reply::Kept;
 use state::{Command, Reply, State};
 
-use crate::common::{Node, START};
+use crate::common::{Node, START, key};
 
 pub(crate) const TOPIC: &str = "orders.created";
 
@@ -84,6 +84,15 @@ impl Desk {
             Answer::Leased(leased) => leased,
             other => panic!("{other:?}"),
         }
+    }
+
+    /// Leases under an idempotency key.
+    pub(crate) fn lease_once(&mut self, id: &str, max: u32) -> Answer {
+        let what = What::Lease { group: "erp".into(), max, lease_ms: 30_000 };
+        let idempotency = Some((key(id), key(&max.to_string())));
+        let ask = Ask { idempotency, topic: TOPIC.into(), what };
+        let Reply::Queue(mut answers) = self.apply(Command::Queue(vec![ask])) else { panic!() };
+        answers.pop().unwrap()
     }
 
     /// Leases, and says what was in them.

@@ -1,5 +1,6 @@
 //! What a worker is promised: who gets which message, and what becomes of it.
 
+use state::limits::{ANSWER_KEEP_MS, GRANTED_RUNS_MAX, HOUR_MS};
 use state::origin::Lane;
 use state::queue::MessageId;
 use state::queue::ask::{Answer, Publish, Published, Refused, What};
@@ -146,5 +147,37 @@ fn rates_and_bounds_are_kept() {
         desk.later(1);
     }
     assert_eq!(granted, [1, 1, 1]);
+    desk.check();
+}
+
+// An answer that was lost would leave its messages to nobody until the leases run out; and a fleet that asks under a
+// key each time would fill the memory with what it was answered.
+#[test]
+fn leases_that_are_asked_for_again_are_the_same() {
+    let mut desk = Desk::new(quick());
+    assert_eq!(desk.lease_once("a", 100), Answer::Leased(vec![]), "nothing that is to be repeated");
+    let text = |n: u32| n.to_string();
+    let some = |n: u32| if n % 2 == 0 { publish(&text(n)) } else { keyed(&text(n), "k") };
+    desk.publish((0..300).map(some).collect());
+    let first = desk.lease_once("a", 100);
+    let Answer::Leased(leased) = &first else { panic!("{first:?}") };
+    // The first of the key, and others around those that wait behind it: two, and then one by one.
+    assert_eq!(leased.len(), GRANTED_RUNS_MAX + 2);
+    desk.restart();
+    desk.later(10_000);
+    assert_eq!(desk.lease_once("a", 100), first);
+    let other = desk.lease_once("b", 100);
+    assert!(matches!(&other, Answer::Leased(more) if !more.is_empty()) && other != first);
+    assert_eq!(desk.lease_once("a", 99), Answer::Refused(Refused::KeyReused));
+    let leases: Vec<_> = leased.iter().map(|leased| leased.lease).collect();
+    assert!(desk.ack(&leases).iter().all(|done| *done));
+    assert_eq!(desk.lease_once("a", 100), first);
+    assert!(desk.ack(&leases).iter().all(|done| !*done));
+    // Another topic of the name has other messages under the same numbers.
+    desk.ask(What::Delete);
+    desk.publish((0..300).map(some).collect());
+    assert_eq!(desk.lease_once("a", 100), Answer::Leased(vec![]));
+    desk.later(ANSWER_KEEP_MS + HOUR_MS);
+    assert!(matches!(desk.lease_once("a", 100), Answer::Leased(anew) if !anew.is_empty()));
     desk.check();
 }
