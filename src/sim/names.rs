@@ -49,6 +49,7 @@ pub(super) const fn of_reply(reply: &Reply) -> &'static str {
         }
         Reply::Answered { answer: Answered::Refused(_), .. } => "reply refused",
         Reply::Queue(_) | Reply::Answered { answer: Answered::Queue(_), .. } => "reply queue",
+        Reply::Answered { answer: Answered::Changed(_), .. } => "reply changed",
         Reply::KeyReused => "reply key reused",
         Reply::Claimed { .. } => "reply claimed",
         Reply::Fenced => "reply fenced",

@@ -35,6 +35,7 @@ pub mod channel;
 pub mod command;
 pub mod data;
 pub mod dedup;
+mod dues;
 pub mod escrow;
 mod facts;
 pub mod few;
@@ -70,6 +71,7 @@ pub use packed::Packed;
 pub use smol_str::SmolStr as Id;
 
 pub use data::{Data, Reload, Visitor};
+pub use dues::Counts;
 pub use machine::{Stamp, State};
 pub use reply::{Effects, MovementOutcome, Reply};
 

@@ -70,6 +70,8 @@ pub enum Answered {
     Refused(Refused),
     /// What a topic has to say.
     Queue(Answer),
+    /// It was changed, or why not.
+    Changed(Result<(), String>),
 }
 
 /// Why something cannot be granted.

@@ -84,6 +84,8 @@ fn answered(answer: &Answered) -> String {
         }
         Answered::Refused(refused) => writeln!(told, "refused: {refused:?}").unwrap(),
         Answered::Queue(answer) => writeln!(told, "{answer:?}").unwrap(),
+        Answered::Changed(Ok(())) => told += "done\n",
+        Answered::Changed(Err(why)) => writeln!(told, "rejected: {why}").unwrap(),
     }
     told
 }
