@@ -30,6 +30,7 @@ use crate::{Id, Millis, Stamp, limits};
 
 /// One SKU on one channel.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a question of its own")]
 pub struct Listing {
     /// How the channel names it.
     pub spec: ListingSpec,

@@ -89,7 +89,7 @@ impl State {
         let listed = self.counts(channel).listed > 0;
         let Some(known) = self.data.channels.get_mut(channel) else { return unknown(channel) };
         let found = if let Some(sku) = sku {
-            self.push_anew(work, (channel.into(), sku.into()), Class::Sale)
+            self.push_anew(work, &(channel.into(), sku.into()), Class::Sale)
         } else if listed {
             known.pushes_all = Some(0);
             self.push_on(work)
@@ -123,14 +123,14 @@ impl State {
             known.pushes_all = more.then_some(bucket);
         }
         for sku in listed {
-            self.push_anew(work, (channel.as_str().into(), sku), Class::Adjustment);
+            self.push_anew(work, &(channel.as_str().into(), sku), Class::Adjustment);
         }
         true
     }
 
     /// Has a listing read, and pushed to if it shows something else than it should; whether there is one.
-    fn push_anew(&mut self, work: &mut Work, place: Place, class: Class) -> bool {
-        let listed = self.change_listing(&place, |listing| {
+    fn push_anew(&mut self, work: &mut Work, place: &Place, class: Class) -> bool {
+        let listed = self.change_listing(place, |listing| {
             listing.fault = None;
             listing.shadow = None;
             listing.unsure |= listing.in_flight.is_none();

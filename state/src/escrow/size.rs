@@ -80,7 +80,7 @@ impl Data {
         let mut due = Vec::new();
         for (sku, shares) in self.escrow.skus.iter().filter(|(_, shares)| shares.size.is_on()) {
             let levels = self.stock.get(sku.as_str()).map(|stock| &stock.levels);
-            for location in levels.into_iter().flat_map(|levels| levels.keys()) {
+            for (location, _) in levels.into_iter().flatten() {
                 let quotas = shares.quotas.get(location.as_str());
                 if self.grantable(sku, location) < 1 {
                     continue;
