@@ -157,8 +157,8 @@ static BUGS: &[Bug] = &[
     Bug {
         breaks: "a listing that is taken out counts until it shows nothing",
         file: "state/src/leaving.rs",
-        right: "let leaves = listing.leaves || leaving.is_some();",
-        wrong: "if listing.leaves {\n                return true;\n            }\n            let leaves = leaving.is_some();",
+        right: "} else if leaves && !listing.is_open() {",
+        wrong: "} else if leaves && (listing.leaves || !listing.is_open()) {",
         caught_by: SCRIPTS,
     },
     Bug {
