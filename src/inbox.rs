@@ -157,10 +157,29 @@ struct Segment {
     id: u64,
     bytes: u64,
     written_ms: u64,
-    count: u64,
+    /// The beginnings of its deliveries' keys, in order, so that whoever looks for one reads no other segment.
+    keys: Box<[u64]>,
     cached: Option<Arc<Vec<Delivery>>>,
     /// Those who wait for agreement on it.
     waiters: Vec<oneshot::Sender<()>>,
+}
+
+impl Segment {
+    /// How many deliveries it holds.
+    fn count(&self) -> u64 {
+        u64::try_from(self.keys.len()).unwrap_or(0)
+    }
+}
+
+/// The beginnings of keys, in order.
+fn beginnings(deliveries: &[Delivery]) -> Box<[u64]> {
+    let mut keys: Box<[u64]> = deliveries.iter().map(|delivery| beginning(&delivery.key)).collect();
+    keys.sort_unstable();
+    keys
+}
+
+fn beginning(key: &Key) -> u64 {
+    key.first_chunk().map_or(0, |first| u64::from_be_bytes(*first))
 }
 
 impl Inbox {
@@ -199,7 +218,7 @@ impl<S: Store> Inbox<S> {
         let same = planted::has(Bug::SameIncarnation);
         let origin = if same { Origin { incarnation: 1, ..origin } } else { origin };
         let queue = read_back(&db, origin.incarnation)?;
-        let backlog: u64 = queue.lanes.iter().flat_map(|l| &l.waiting).map(|s| s.count).sum();
+        let backlog: u64 = queue.lanes.iter().flat_map(|l| &l.waiting).map(Segment::count).sum();
         measures.backlog.set(i64::try_from(backlog).unwrap_or(i64::MAX));
         let (writer, waiting) = mpsc::channel(WAITING_MAX);
         let queue = Mutex::new(queue);
@@ -310,18 +329,29 @@ impl<S: Store> Inbox<S> {
         }
     }
 
-    /// When a delivery that waits for agreement was received and made durable. Looks at all that wait.
+    /// When a delivery that waits for agreement was received and made durable. Reads the segment that holds it and no
+    /// other, however many wait.
     pub fn find(&self, key: &Key) -> Result<Option<(u64, u64)>, durable::Error> {
-        for lane in LANES {
-            for sequence in self.last_agreed(lane) + 1..=self.last_written(lane) {
-                let Some(written) = self.read(Place { lane, sequence })? else { continue };
-                let found = written.deliveries.iter().find(|delivery| delivery.key == *key);
-                if let Some(found) = found {
-                    return Ok(Some((found.received_ms, written.durable_ms)));
-                }
+        for place in self.places(beginning(key)) {
+            let Some(written) = self.read(place)? else { continue };
+            let found = written.deliveries.iter().find(|delivery| delivery.key == *key);
+            if let Some(found) = found {
+                return Ok(Some((found.received_ms, written.durable_ms)));
             }
         }
         Ok(None)
+    }
+
+    /// The segments with a key that begins so.
+    fn places(&self, beginning: u64) -> Vec<Place> {
+        let queue = self.shared.queue();
+        let of_lane = |lane| {
+            let segments = queue.lane(lane);
+            let numbered = (segments.agreed + 1..).zip(&segments.waiting);
+            let found = numbered.filter(|(_, one)| one.keys.binary_search(&beginning).is_ok());
+            found.map(move |(sequence, _)| Place { lane, sequence })
+        };
+        LANES.into_iter().flat_map(of_lane).collect()
     }
 
     /// Notes that the cluster has agreed on all segments of a lane through a number.
@@ -339,11 +369,11 @@ impl<S: Store> Inbox<S> {
             queue.waiting_bytes = queue.waiting_bytes.saturating_sub(segment.bytes);
             queue.keep(segment.id, segment.bytes, segment.written_ms);
             queue.mark_changed = true;
+            self.shared.measures.backlog.dec_by(i64::try_from(segment.count()).unwrap_or(0));
             for waiter in segment.waiters {
                 // Who hung up sends again.
                 let _ = waiter.send(());
             }
-            self.shared.measures.backlog.dec_by(i64::try_from(segment.count).unwrap_or(0));
         }
         drop(queue);
         self.shared.marked.notify_one();
@@ -446,7 +476,7 @@ fn read_back<S: Store>(db: &S, new: u64) -> Result<Queue, durable::Error> {
             id,
             bytes: length,
             written_ms: stored.written_ms,
-            count: u64::try_from(stored.deliveries.len()).unwrap_or(0),
+            keys: beginnings(&stored.deliveries),
             cached: None,
             waiters: Vec::new(),
         });
@@ -465,3 +495,6 @@ fn told(delivery: &Delivery) -> impl Iterator<Item = &Told> {
 fn decode<S: Store>(db: &S, id: u64, bytes: &[u8]) -> Result<Stored, durable::Error> {
     record::read(bytes).map_err(|error| db.corrupt(format!("segment {id}: {error}")))
 }
+
+#[cfg(test)]
+mod tests;

@@ -150,8 +150,15 @@ static BUGS: &[Bug] = &[
     Bug {
         breaks: "a sale comes off the share of its channel, and nobody else's",
         file: "state/src/shares.rs",
-        right: "Kind::Sale | Kind::Hold => -1,",
-        wrong: "Kind::Hold => -1,",
+        right: "Kind::Sale | Kind::Hold | Kind::Grant => -1,",
+        wrong: "Kind::Hold | Kind::Grant => -1,",
+        caught_by: SCRIPTS,
+    },
+    Bug {
+        breaks: "a listing that is taken out counts until it shows nothing",
+        file: "state/src/leaving.rs",
+        right: "} else if leaves && !listing.is_open() {",
+        wrong: "} else if leaves && (listing.leaves || !listing.is_open()) {",
         caught_by: SCRIPTS,
     },
     Bug {

@@ -165,20 +165,7 @@ fn booked(facts: &[Fact]) {
 }
 
 fn one_channel() -> State {
-    let definition = Definition {
-        kind: "generic".into(),
-        location: "main".into(),
-        home: None,
-        pushes: true,
-        fetches: true,
-        dedup_window_ms: DAY_MS,
-        rate_milli: 1_000,
-        burst: 1,
-        per_day: 0,
-        compares: true,
-        shadow: false,
-        settings: [].into(),
-    };
+    let definition = Definition::new("generic", "main");
     let mut state = State::default();
     apply(&mut state, 1, Command::PutChannel { name: "shop".into(), definition });
     state

@@ -1,8 +1,10 @@
 //! `/v1/policies`, `/v1/allocations`, and the removal of a channel: what each channel gets.
 
 use axum::extract::State;
+use axum::http::HeaderMap;
 use serde::{Deserialize, Serialize};
 use state::allocation::{Mode, policy_of};
+use state::command::Change;
 use state::limits::WALKED_SKUS_MAX;
 use state::policy::{Buffer, Policy};
 use state::{Command, Data, Reply};
@@ -184,10 +186,12 @@ pub(super) struct Rebalanced {
 /// Brings shares to their targets. Only what must move moves, and nothing that may have been sold. Twice is as good
 /// as once.
 #[utoipa::path(post, path = "/v1/allocations/rebalance", operation_id = "rebalance",
-    tag = "channels", request_body = Which,
+    tag = "channels", params(("Idempotency-Key" = Option<String>, Header, description = "Yours, up to 256 characters")),
+    request_body = Which,
     responses((status = 200, body = Rebalanced), (status = 422, body = Problem)))]
 pub(super) async fn rebalance(
     State(admin): State<Admin>,
+    headers: HeaderMap,
     body: Body,
 ) -> Result<Json<Rebalanced>, Problem> {
     let which: Which = if body.0.is_empty() { Which::default() } else { body.json()? };
@@ -195,7 +199,8 @@ pub(super) async fn rebalance(
         let why = format!("skus: at most {WALKED_SKUS_MAX}; without them all are meant");
         return Err(Problem::unprocessable("too_many", why));
     }
-    admin.change(&Command::Rebalance(which.skus)).await?;
+    let change = Change::Rebalance(which.skus);
+    admin.change_once(&headers, &[b"rebalance", &body.0], change).await?;
     let pending = admin.read().state().data().walk.is_some();
     Ok(Json(Rebalanced { pending }))
 }
@@ -203,7 +208,6 @@ pub(super) async fn rebalance(
 /// How a channel is removed.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-#[serde(deny_unknown_fields)]
 pub(super) struct Removal {
     /// At once and whatever it still shows: what is sold from it after that is heard of as an order of an unknown
     /// channel, if at all.
@@ -242,9 +246,8 @@ pub(super) async fn remove(
         other => return Err(Problem::internal(format!("unexpected reply {other:?}"))),
     }
     let replica = admin.read();
-    let known = replica.state().data().channels.get(&channel);
-    let left = known.map_or(0, |known| known.leaving.map_or(0, |leaving| leaving.left));
-    Ok(Json(Removed { removed: known.is_none(), listings_left: left }))
+    let removed = !replica.state().data().channels.contains_key(&channel);
+    Ok(Json(Removed { removed, listings_left: replica.state().counts(&channel).listed }))
 }
 
 /// The policy of a SKU with its place.

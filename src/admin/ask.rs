@@ -1,7 +1,7 @@
 //! Requests that the cluster judges: proposed once, answered once.
 
 use axum::http::HeaderMap;
-use state::command::Asked;
+use state::command::{Asked, Change};
 use state::limits::NAME_LEN_MAX;
 use state::reply::{Answered, Lacking, Refused};
 use state::{Command, Key, Reply};
@@ -28,6 +28,49 @@ impl Admin {
             Reply::KeyReused => Err(Problem::key_reused()),
             other => Err(Problem::internal(format!("unexpected reply {other:?}"))),
         }
+    }
+}
+
+impl Admin {
+    /// Has something changed that has nothing to answer; with an `Idempotency-Key` once. `said` is what was asked for,
+    /// its path and all.
+    pub(super) async fn change_once(
+        &self,
+        headers: &HeaderMap,
+        said: &[&[u8]],
+        change: Change,
+    ) -> Result<(), Problem> {
+        let said = said.join(&0);
+        if idempotency(headers, &said)?.is_none() {
+            return self.change(&change.into()).await;
+        }
+        match self.ask(headers, &said, Asked::Change(change)).await?.1 {
+            Answered::Changed(Ok(())) => Ok(()),
+            Answered::Changed(Err(why)) => Err(Problem::unprocessable("rejected", why)),
+            other => Err(Problem::internal(format!("unexpected answer {other:?}"))),
+        }
+    }
+
+    /// Has the cluster do something with itself, which is no command. With an `Idempotency-Key` it is not done again
+    /// once it was done; what failed may be tried again.
+    pub(super) async fn done_once(
+        &self,
+        headers: &HeaderMap,
+        said: &[&[u8]],
+        done: impl Future<Output = Result<(), Problem>>,
+    ) -> Result<(), Problem> {
+        let Some((key, said)) = idempotency(headers, &said.join(&0))? else { return done.await };
+        self.barrier().await?;
+        let before = self.read().state().data().answers.get(&key).map(|answer| answer.body);
+        if let Some(before) = before {
+            return if before == said { Ok(()) } else { Err(Problem::key_reused()) };
+        }
+        done.await?;
+        let (idempotency, asked) = (Some((key, said)), Asked::Change(Change::Noted));
+        if let Err(problem) = self.propose(&Command::Request { idempotency, asked }).await {
+            tracing::warn!(?problem, "what was done could not be noted under its Idempotency-Key");
+        }
+        Ok(())
     }
 }
 

@@ -9,8 +9,8 @@ use state::channel::Definition;
 use state::limits::{DEDUP_WINDOW_MAX_MS, MINUTE_MS, NAME_LEN_MAX};
 use utoipa::ToSchema;
 
-use super::extract::{Json, Path};
-use super::view::Page;
+use super::extract::{Json, Path, Query};
+use super::view::{Page, Paging};
 use super::{Admin, Problem};
 use crate::channel::target;
 use crate::clock::rfc3339;
@@ -230,7 +230,7 @@ pub(super) fn view(admin: &Admin, replica: &Replica, name: &str) -> Option<Chann
         pushed: window.count,
         window,
         lag_ms: channel.lag.map(|lag| lag.p99_ms),
-        listings_left: channel.leaving.map(|leaving| leaving.left),
+        listings_left: channel.leaving.map(|_| state.counts(name).listed),
         classes: classes.map(|(class, window)| (class, Windows::of(&window))).collect(),
     })
 }
@@ -249,14 +249,21 @@ impl Windows {
     }
 }
 
-/// All channels.
+/// All channels, by name.
 #[utoipa::path(get, path = "/v1/channels", operation_id = "list_channels",
-    tag = "channels",     responses((status = 200, body = Page<Channel>)))]
-pub(super) async fn list(State(admin): State<Admin>) -> Json<Page<Channel>> {
+    tag = "channels", params(Paging), responses((status = 200, body = Page<Channel>)))]
+pub(super) async fn list(
+    State(admin): State<Admin>,
+    Query(paging): Query<Paging>,
+) -> Json<Page<Channel>> {
+    let (limit, after) = (paging.limit(), paging.cursor.unwrap_or_default());
     let replica = admin.read();
     let names = replica.state().data().channels.keys();
-    let items = names.filter_map(|name| view(&admin, &replica, name)).collect();
-    Json(Page { items, next: None })
+    let mut names = names.filter(|name| **name > after).peekable();
+    let items: Vec<Channel> =
+        names.by_ref().take(limit).filter_map(|name| view(&admin, &replica, name)).collect();
+    let next = names.peek().and_then(|_| items.last()).map(|last| last.name.clone());
+    Json(Page { items, next })
 }
 
 /// One channel.

@@ -1,7 +1,7 @@
 //! `/cluster`: founding, watching and changing the cluster itself.
 
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use cluster::{ChangeError, InitError, Member, Role};
 use serde::{Deserialize, Serialize};
 use state::Command;
@@ -176,42 +176,53 @@ async fn wait_for_seed(admin: &Admin) -> Result<(), Problem> {
 
 /// Adds a node, which learns the log and does not vote yet.
 #[utoipa::path(post, path = "/cluster/members", operation_id = "add_member",
-    tag = "cluster", request_body = MemberSpec,
+    tag = "cluster", params(("Idempotency-Key" = Option<String>, Header, description = "Yours, up to 256 characters")),
+    request_body = MemberSpec,
     responses((status = 201, body = Done), (status = 409, body = Problem)))]
 pub(super) async fn add(
     State(admin): State<Admin>,
-    Json(spec): Json<MemberSpec>,
+    headers: HeaderMap,
+    body: Body,
 ) -> Result<(StatusCode, Json<Done>), Problem> {
-    admin.raft.add_learner(spec.into()).await?;
+    let spec: MemberSpec = body.json()?;
+    let added = async { Ok(admin.raft.add_learner(spec.into()).await?) };
+    admin.done_once(&headers, &[b"add", &body.0], added).await?;
     Ok((StatusCode::CREATED, DONE))
 }
 
 /// Gives a learner its vote.
 #[utoipa::path(post, path = "/cluster/members/{id}/promote", operation_id = "promote_member",
-    tag = "cluster",     params(("id" = u64, Path)), responses((status = 200, body = Done), (status = 409, body = Problem)))]
+    tag = "cluster", params(("id" = u64, Path),
+        ("Idempotency-Key" = Option<String>, Header, description = "Yours, up to 256 characters")),
+    responses((status = 200, body = Done), (status = 409, body = Problem)))]
 pub(super) async fn promote(
     State(admin): State<Admin>,
     Path(id): Path<u64>,
+    headers: HeaderMap,
 ) -> Result<Json<Done>, Problem> {
-    admin.raft.promote(id).await?;
+    let done = async { Ok(admin.raft.promote(id).await?) };
+    admin.done_once(&headers, &[b"promote", &id.to_be_bytes()], done).await?;
     Ok(DONE)
 }
 
 /// Takes a voter's vote; it goes on learning.
 #[utoipa::path(post, path = "/cluster/members/{id}/demote", operation_id = "demote_member",
-    tag = "cluster",     params(("id" = u64, Path)), responses((status = 200, body = Done), (status = 409, body = Problem)))]
+    tag = "cluster", params(("id" = u64, Path),
+        ("Idempotency-Key" = Option<String>, Header, description = "Yours, up to 256 characters")),
+    responses((status = 200, body = Done), (status = 409, body = Problem)))]
 pub(super) async fn demote(
     State(admin): State<Admin>,
     Path(id): Path<u64>,
+    headers: HeaderMap,
 ) -> Result<Json<Done>, Problem> {
-    admin.raft.demote(id).await?;
+    let done = async { Ok(admin.raft.demote(id).await?) };
+    admin.done_once(&headers, &[b"demote", &id.to_be_bytes()], done).await?;
     Ok(DONE)
 }
 
 /// What an operator knows of a node that is removed.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-#[serde(deny_unknown_fields)]
 pub(super) struct Removal {
     /// That it is destroyed, with its disk: its quotas are available to all again. Say so of one that runs, and
     /// it may grant them as well. May be said later, of a node that is no member any more.
@@ -242,21 +253,46 @@ pub(super) async fn remove(
 /// Says that the disk is destroyed that a node had before the one that it has now: what it held in escrow there
 /// is available to all again. Of a node that is gone with its disk, see its removal.
 #[utoipa::path(post, path = "/cluster/members/{id}/former-disk-destroyed",
-    operation_id = "former_disk_destroyed", tag = "cluster", params(("id" = u64, Path)),
-    responses((status = 200, body = Done), (status = 409, body = Problem),
+    operation_id = "former_disk_destroyed", tag = "cluster", params(("id" = u64, Path),
+        ("Idempotency-Key" = Option<String>, Header, description = "Yours, up to 256 characters")),
+    responses((status = 200, body = Done),
+        (status = 409, description = "The cluster has not heard of the new disk yet", body = Problem),
         (status = 503, body = Problem)))]
 pub(super) async fn former_disk_destroyed(
     State(admin): State<Admin>,
     Path(id): Path<u64>,
+    headers: HeaderMap,
 ) -> Result<Json<Done>, Problem> {
+    let said: &[&[u8]] = &[b"former-disk-destroyed", &id.to_be_bytes()];
+    admin.done_once(&headers, said, give_up_former(&admin, id)).await?;
+    Ok(DONE)
+}
+
+async fn give_up_former(admin: &Admin, id: u64) -> Result<(), Problem> {
     admin.barrier().await?;
-    let current = admin.read().state().data().escrow.current(id);
+    let (current, former) = {
+        let replica = admin.read();
+        let escrow = &replica.state().data().escrow;
+        let current = escrow.current(id);
+        let open = escrow.holders().iter().filter(|(of, known)| of.node == id && !known.closed);
+        (current, open.filter(|(holder, _)| current != Some(**holder)).count())
+    };
     let Some(current) = current else {
         let why = format!("node {id} has no disk that anything was granted to");
         return Err(Problem::conflict("no_escrow", why));
     };
-    admin.change(&Command::Destroyed { node: id, keeping: Some(current.book) }).await?;
-    Ok(DONE)
+    // The newest that is known must be the one that the node has now, or the wrong one is given up, or none.
+    let origin = admin.inbox.origin().node;
+    let is_known = if origin == id { admin.inbox.book() == current.book } else { former > 0 };
+    if !is_known {
+        let why = format!(
+            "the cluster knows one disk of node {id} that is not given up, and no newer one: wait until the node runs \
+             with its new disk and has reached the others, which it tells them within seconds, then repeat this; \
+             the node itself answers 200 once that is so"
+        );
+        return Err(Problem::conflict("new_disk_unknown", why));
+    }
+    admin.change(&Command::Destroyed { node: id, keeping: Some(current.book) }).await
 }
 
 /// To whom leadership goes.
@@ -268,22 +304,34 @@ pub(super) struct Transfer {
 
 /// Asks the leader to hand over to a voter.
 #[utoipa::path(post, path = "/cluster/transfer-leadership", operation_id = "transfer_leadership",
-    tag = "cluster", request_body = Transfer,
+    tag = "cluster", params(("Idempotency-Key" = Option<String>, Header, description = "Yours, up to 256 characters")),
+    request_body = Transfer,
     responses((status = 200, body = Done), (status = 409, body = Problem)))]
 pub(super) async fn transfer(
     State(admin): State<Admin>,
-    Json(transfer): Json<Transfer>,
+    headers: HeaderMap,
+    body: Body,
 ) -> Result<Json<Done>, Problem> {
-    admin.raft.transfer_leadership(transfer.to).await?;
+    let transfer: Transfer = body.json()?;
+    let done = async { Ok(admin.raft.transfer_leadership(transfer.to).await?) };
+    admin.done_once(&headers, &[b"transfer", &body.0], done).await?;
     Ok(DONE)
 }
 
 /// Builds a snapshot on this node now.
 #[utoipa::path(post, path = "/cluster/snapshot", operation_id = "build_snapshot",
-    tag = "cluster",     responses((status = 200, body = Done)))]
-pub(super) async fn snapshot(State(admin): State<Admin>) -> Result<Json<Done>, Problem> {
-    let built = admin.raft.snapshot().await;
-    built.map_err(|error| Problem::internal(error.to_string()))?;
+    tag = "cluster", params(("Idempotency-Key" = Option<String>, Header, description = "Yours, up to 256 characters")),
+    responses((status = 200, body = Done)))]
+pub(super) async fn snapshot(
+    State(admin): State<Admin>,
+    headers: HeaderMap,
+) -> Result<Json<Done>, Problem> {
+    let built = async {
+        let built = admin.raft.snapshot().await;
+        built.map(drop).map_err(|error| Problem::internal(error.to_string()))
+    };
+    let node = admin.config.node.id.to_be_bytes();
+    admin.done_once(&headers, &[b"snapshot", &node], built).await?;
     Ok(DONE)
 }
 

@@ -294,6 +294,9 @@ impl About<'_> {
         if data.channels.get(*channel).is_some_and(|known| known.leaving.is_some()) {
             return "0, since the channel is being removed".into();
         }
+        if self.listing.leaves {
+            return "0, since it is no listing of the SKU any more".into();
+        }
         let mut why = vec![String::from("allocated, less the buffer")];
         let shown = allocation.available_to_sell;
         if allocation.buffer > allocation.allocated {

@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 
 use axum::extract::State;
+use axum::http::HeaderMap;
 use serde::{Deserialize, Serialize};
+use state::Id;
+use state::command::Change;
 use state::limits::LISTING_ROWS_MAX;
 use state::names::Source;
-use state::{Command, Id};
 use utoipa::{IntoParams, ToSchema};
 
-use super::extract::{Json, Query};
+use super::extract::{Body, Json, Query};
 use super::skus::{Listed, check};
 use super::view::{Page, first};
 use super::{Admin, Problem};
@@ -104,12 +106,15 @@ pub(super) struct Taken {
 /// Adds listings to SKUs, or changes them, all or none; what is not named stays. Order lines that waited
 /// for one of them move by themselves.
 #[utoipa::path(post, path = "/v1/listings", operation_id = "post_listings", tag = "mapping",
+    params(("Idempotency-Key" = Option<String>, Header, description = "Yours, up to 256 characters")),
     request_body = Listings,
     responses((status = 200, body = Taken), (status = 422, body = Problem)))]
 pub(super) async fn post(
     State(admin): State<Admin>,
-    Json(asked): Json<Listings>,
+    headers: HeaderMap,
+    body: Body,
 ) -> Result<Json<Taken>, Problem> {
+    let asked: Listings = body.json()?;
     if asked.listings.len() > LISTING_ROWS_MAX {
         let why = format!("listings: {LISTING_ROWS_MAX} at the most in one request");
         return Err(Problem::unprocessable("too_many", why));
@@ -129,6 +134,7 @@ pub(super) async fn post(
         let spec = listed.spec(kind);
         (sku, channel, spec)
     });
-    admin.change(&Command::List(rows.collect())).await?;
+    let change = Change::List(rows.collect());
+    admin.change_once(&headers, &[b"listings", &body.0], change).await?;
     Ok(Json(taken))
 }

@@ -19,6 +19,7 @@ mod messages;
 pub(crate) mod movements;
 mod notices;
 mod pages;
+mod parameters;
 mod passport;
 mod past;
 mod problem;
@@ -261,6 +262,8 @@ fn router(admin: &Admin) -> (Router<Admin>, utoipa::openapi::OpenApi) {
     for (mut group, scope) in routes() {
         describe::complete(group.get_openapi_mut(), scope);
         if let Some(scope) = scope {
+            let known = parameters::of(group.get_openapi());
+            group = group.layer(middleware::from_fn_with_state(known, parameters::check));
             let state = (admin.clone(), scope);
             group = group.layer(middleware::from_fn_with_state(state, access::check));
         }

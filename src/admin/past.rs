@@ -111,21 +111,9 @@ mod tests {
         let (history, mut state) = (History::open(dir).unwrap(), State::default());
         let (mut batch, mut chain) = (Batch::default(), [0; 32]);
         for index in 1..=receipts {
-            let request = MovementRequest {
-                key: [u8::try_from(index).unwrap(); 16],
-                body: [0; 16],
-                id: index.to_string(),
-                kind: Kind::Receipt,
-                sku: "MUG".into(),
-                quantity: 1,
-                location: "main".into(),
-                to_location: None,
-                channel: None,
-                reference: None,
-                reason: None,
-                occurred_ms: None,
-                count: None,
-            };
+            let key = [u8::try_from(index).unwrap(); 16];
+            let request =
+                MovementRequest::new(key, index.to_string(), Kind::Receipt, "MUG", 1, "main");
             let asked = Asked::Movements(Movements { atomic: false, movements: vec![request] });
             let command = Command::Request { idempotency: None, asked };
             let (_, effects) = state.apply(Stamp { index, now: index }, command);

@@ -1,9 +1,11 @@
 //! `/v1/channels/{channel}/…`: what an operator does about pushes.
 
 use axum::extract::State;
+use axum::http::HeaderMap;
 use serde::{Deserialize, Serialize};
+use state::command::Change;
 use state::limits::NAME_LEN_MAX;
-use state::{Command, Id, Millis};
+use state::{Id, Millis};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -78,42 +80,51 @@ fn shown(admin: &Admin, name: &str) -> Result<Json<Channel>, Problem> {
 
 /// Stops pushing to a channel until it is resumed. What is on its way is finished.
 #[utoipa::path(post, path = "/v1/channels/{channel}/pause", operation_id = "pause_channel",
-    tag = "channels", params(("channel" = String, Path)), request_body = Option<Pause>,
+    tag = "channels", params(("channel" = String, Path),
+        ("Idempotency-Key" = Option<String>, Header, description = "Yours, up to 256 characters")),
+    request_body = Option<Pause>,
     responses((status = 200, body = Channel), (status = 404, body = Problem)))]
 pub(super) async fn pause(
     State(admin): State<Admin>,
     Path(name): Path<String>,
+    headers: HeaderMap,
     body: Body,
 ) -> Result<Json<Channel>, Problem> {
     known(&admin, &name)?;
     let Pause { why } = asked(&body)?;
     let why = why.unwrap_or_else(|| "an operator paused it".into());
-    let command = Command::Pause { channel: name.clone(), why, for_ms: None };
-    admin.change(&command).await?;
+    let change = Change::Pause { channel: name.clone(), why };
+    admin.change_once(&headers, &[b"pause", name.as_bytes(), &body.0], change).await?;
     shown(&admin, &name)
 }
 
 /// Goes on pushing to a channel, whoever paused it.
 #[utoipa::path(post, path = "/v1/channels/{channel}/resume", operation_id = "resume_channel",
-    tag = "channels", params(("channel" = String, Path)),
+    tag = "channels", params(("channel" = String, Path),
+        ("Idempotency-Key" = Option<String>, Header, description = "Yours, up to 256 characters")),
     responses((status = 200, body = Channel), (status = 404, body = Problem)))]
 pub(super) async fn resume(
     State(admin): State<Admin>,
     Path(name): Path<String>,
+    headers: HeaderMap,
 ) -> Result<Json<Channel>, Problem> {
     known(&admin, &name)?;
-    admin.change(&Command::Resume { channel: name.clone(), owner: false }).await?;
+    let change = Change::Resume(name.clone());
+    admin.change_once(&headers, &[b"resume", name.as_bytes()], change).await?;
     shown(&admin, &name)
 }
 
 /// Reads what the channel shows, and pushes where that is not what it should: also to listings for which it
 /// took no push.
 #[utoipa::path(post, path = "/v1/channels/{channel}/push", operation_id = "push_channel",
-    tag = "channels", params(("channel" = String, Path)), request_body = Option<Push>,
+    tag = "channels", params(("channel" = String, Path),
+        ("Idempotency-Key" = Option<String>, Header, description = "Yours, up to 256 characters")),
+    request_body = Option<Push>,
     responses((status = 200, body = Channel), (status = 404, body = Problem)))]
 pub(super) async fn push(
     State(admin): State<Admin>,
     Path(name): Path<String>,
+    headers: HeaderMap,
     body: Body,
 ) -> Result<Json<Channel>, Problem> {
     known(&admin, &name)?;
@@ -129,7 +140,8 @@ pub(super) async fn push(
             return Err(Problem::missing(format!("{sku:?} has no listing on {name:?}")));
         }
     }
-    admin.change(&Command::PushNow { channel: name.clone(), sku }).await?;
+    let change = Change::Push { channel: name.clone(), sku };
+    admin.change_once(&headers, &[b"push", name.as_bytes(), &body.0], change).await?;
     shown(&admin, &name)
 }
 
@@ -171,10 +183,17 @@ pub(super) async fn failures(
         let stock = state.data().stock.get(sku)?;
         let listing = stock.listings.get(name.as_str())?.get();
         let reason = listing.fault?;
-        let cure = format!(
-            "mend the listing there, or its mapping (PUT /v1/skus/{sku}); then `stockraft channel push \
-             {name} {sku}`"
-        );
+        let cure = if listing.leaves {
+            format!(
+                "it was taken out and cannot be lowered: end the listing there, then repeat PUT /v1/skus/{sku} \
+                 without it and with abandon=true"
+            )
+        } else {
+            format!(
+                "mend the listing there, or its mapping (PUT /v1/skus/{sku}); then `stockraft channel push \
+                 {name} {sku}`"
+            )
+        };
         let (sku, since) = (sku.to_string(), rfc3339(time));
         Some(Failure { sku, listing: listing.spec.id, reason, cure, since })
     });

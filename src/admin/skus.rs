@@ -8,17 +8,21 @@ use state::Command;
 use state::command::{ListingSpec, SkuSettings};
 use state::escrow::Size;
 use state::limits::{LISTING_SETTINGS_MAX, NAME_LEN_MAX};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
-use super::extract::{Json, Path};
+use super::extract::{Json, Path, Query};
 use super::{Admin, Problem};
 
 /// What a SKU is. What is not named in a request stays as it is.
 #[derive(Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Sku {
-    /// Listings by channel, all of them.
+    /// Listings by channel, all of them. One that is left out is lowered to 0, and what it shows goes on counting until
+    /// it is known to show nothing.
     listings: Option<BTreeMap<String, Listed>>,
+    /// Channels of listings that were left out and may still sell. Not looked at in a request.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    leaving: Vec<String>,
     /// What a kit is made of; an empty list makes it a SKU like others. A kit has no stock of its own, and
     /// what was sold of it before keeps what it was made of then.
     components: Option<Vec<Component>>,
@@ -138,16 +142,23 @@ fn look(admin: &Admin, sku: &str) -> Option<Sku> {
     let replica = admin.read();
     let data = replica.state().data();
     let stock = data.stock.get(sku)?;
-    let listed = stock.listings.iter().map(|(channel, listing)| {
-        let ListingSpec { id, settings } = listing.get().spec;
-        (channel.to_string(), Listed { id, settings })
-    });
+    let (mut listings, mut leaving) = (BTreeMap::new(), Vec::new());
+    for (channel, listing) in &stock.listings {
+        let listing = listing.get();
+        if listing.leaves {
+            leaving.push(channel.to_string());
+        } else {
+            let ListingSpec { id, settings } = listing.spec;
+            listings.insert(channel.to_string(), Listed { id, settings });
+        }
+    }
     let components = data.kits.components(sku).into_iter().flatten();
     let components = components
         .map(|(sku, quantity)| Component { sku: sku.clone(), quantity: *quantity })
         .collect();
     Some(Sku {
-        listings: Some(listed.collect()),
+        listings: Some(listings),
+        leaving,
         components: Some(components),
         backorder: Some(stock.backorder),
         low_at: stock.low_at,
@@ -155,13 +166,23 @@ fn look(admin: &Admin, sku: &str) -> Option<Sku> {
     })
 }
 
+/// What becomes of listings that a SKU has no more.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Left {
+    /// They go at once and whatever they still show: say so where they are ended already, or nothing is pushed to them.
+    #[serde(default)]
+    abandon: bool,
+}
+
 /// Says what a SKU is; creates it at zero if it is new. Quantities are pushed to its listings from now on.
 #[utoipa::path(put, path = "/v1/skus/{sku}", operation_id = "put_sku",
-    tag = "mapping", params(("sku" = String, Path)),
+    tag = "mapping", params(("sku" = String, Path), Left),
     request_body = Sku, responses((status = 200, body = Sku), (status = 422, body = Problem)))]
 pub(super) async fn put(
     State(admin): State<Admin>,
     Path(sku): Path<String>,
+    Query(Left { abandon }): Query<Left>,
     Json(said): Json<Sku>,
 ) -> Result<Json<Sku>, Problem> {
     check(&sku, said.listings.iter().flat_map(BTreeMap::values))
@@ -185,6 +206,7 @@ pub(super) async fn put(
         backorder: said.backorder,
         low_at: said.low_at,
         escrow: said.escrow.map(Escrow::size).transpose()?,
+        abandon,
     };
     admin.change(&Command::Map { sku: sku.clone(), settings }).await?;
     let known = look(&admin, &sku);

@@ -29,7 +29,6 @@ pub(super) enum Consistency {
 
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-#[serde(deny_unknown_fields)]
 pub(super) struct Reading {
     /// How fresh: `local` (the default) or `linearizable`.
     #[serde(default)]

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use state::Data;
+use state::allocation::Exposures;
 use state::ledger::{Level, Movement};
 use utoipa::{IntoParams, ToSchema};
 
@@ -126,6 +127,8 @@ pub(super) struct Listing {
     target: Option<i64>,
     /// Units that it sells an hour, as measured last.
     velocity_per_hour: f64,
+    /// Whether it was taken out of the SKU's listings: it is lowered to 0, and goes once nothing can be sold from it.
+    leaves: bool,
     /// Why the channel takes no push, if it does not.
     fault: Option<String>,
     /// What it would have been told last, where the channel is in shadow.
@@ -242,10 +245,13 @@ pub(super) fn stock(data: &Data, index: u64, sku: &str) -> Option<Stock> {
     for quantities in locations.values() {
         total.add(quantities);
     }
-    let listings = data.stock.get(sku)?.listings.keys();
-    let channels = listings
-        .filter_map(|channel| Some((channel.to_string(), listing(data, channel, sku)?)))
-        .collect();
+    let mut exposures = Exposures::default();
+    let listings = data.stock.get(sku)?.listings.iter();
+    let channels = listings.filter_map(|(channel, known)| {
+        let shown = listing(data, (channel, sku), known.get(), &mut exposures)?;
+        Some((channel.to_string(), shown))
+    });
+    let channels = channels.collect();
     let shortfall = locations.values().map(Quantities::shortfall).sum();
     let as_of = AsOf::new(index, data.now);
     let quotas = quotas(data, sku);
@@ -285,9 +291,13 @@ pub(super) fn quantities(data: &Data, sku: &str) -> Option<BTreeMap<String, Quan
     Some(found)
 }
 
-fn listing(data: &Data, channel: &str, sku: &str) -> Option<Listing> {
-    let allocation = data.allocation(channel, sku)?;
-    let listing = data.stock.get(sku)?.listings.get(channel)?.get();
+fn listing(
+    data: &Data,
+    (channel, sku): (&str, &str),
+    listing: state::listing::Listing,
+    exposures: &mut Exposures,
+) -> Option<Listing> {
+    let allocation = data.allocation_of(channel, sku, &listing, exposures)?;
     let confirmed = listing.confirmed.map(|(quantity, _)| quantity);
     Some(Listing {
         allocated: allocation.allocated,
@@ -303,6 +313,7 @@ fn listing(data: &Data, channel: &str, sku: &str) -> Option<Listing> {
         exposure: listing.exposure(data.now),
         target: data.target(channel, sku),
         velocity_per_hour: float(listing.pace.velocity) / 1e6,
+        leaves: listing.leaves,
         fault: listing.fault,
         shadow: listing.shadow.map(|(quantity, _)| quantity),
     })

@@ -10,21 +10,8 @@ use crate::measures::Measures;
 use crate::replica::Replica;
 
 fn receipt(id: &str, quantity: i64) -> Command {
-    let movement = MovementRequest {
-        key: crate::channel::key(id.as_bytes()),
-        body: [0; 16],
-        id: id.into(),
-        kind: Kind::Receipt,
-        sku: "MUG".into(),
-        quantity,
-        location: "main".into(),
-        to_location: None,
-        channel: None,
-        reference: None,
-        reason: None,
-        occurred_ms: None,
-        count: None,
-    };
+    let key = crate::channel::key(id.as_bytes());
+    let movement = MovementRequest::new(key, id, Kind::Receipt, "MUG", quantity, "main");
     let asked = Asked::Movements(Movements { atomic: false, movements: vec![movement] });
     Command::Request { idempotency: None, asked }
 }

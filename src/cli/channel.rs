@@ -92,7 +92,7 @@ pub(super) enum Command {
 pub(super) async fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::List { target } => {
-            let answer = ask(&target, Method::GET, "/v1/channels", None).await?;
+            let answer = ask_all(&target, "/v1/channels", u64::MAX).await?;
             show(&target, &answer, |answer| {
                 table(answer, &["name", "kind", "owner", "backlog", "in_flight"])
             });

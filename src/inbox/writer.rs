@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::record::{Stored, segment_key};
-use super::{Answer, BOOK, LANES, MARK, Place, Segment, Shared, Store, Waiting};
+use super::{Answer, BOOK, LANES, MARK, Place, Segment, Shared, Store, Waiting, beginnings};
 use crate::planted::{self, Bug};
 
 /// Deliveries in one segment at the most.
@@ -183,7 +183,7 @@ fn write_once<S: Store>(shared: &Shared<S>, gathered: Gathered) -> Result<(), du
                 id,
                 bytes: u64::try_from(bytes.len()).unwrap_or(0),
                 written_ms: now,
-                count: u64::try_from(deliveries.len()).unwrap_or(0),
+                keys: beginnings(&deliveries),
                 cached: Some(Arc::new(deliveries)),
                 waiters: Vec::new(),
             };
@@ -213,8 +213,8 @@ type Written = (Lane, Segment, Vec<Answer>);
 /// What is durable now may be answered, and proposed.
 fn publish<S>(shared: &Shared<S>, written: Vec<Written>) {
     for (lane, mut segment, answers) in written {
-        shared.measures.accepted.inc_by(segment.count);
-        shared.measures.backlog.inc_by(i64::try_from(segment.count).unwrap_or(0));
+        shared.measures.accepted.inc_by(segment.count());
+        shared.measures.backlog.inc_by(i64::try_from(segment.count()).unwrap_or(0));
         let mut queue = shared.queue();
         queue.waiting_bytes += segment.bytes;
         let segments = queue.lane_mut(lane);

@@ -101,18 +101,8 @@ fn bench() -> Bench {
     let definition = Command::PutChannel {
         name: "shop".into(),
         definition: state::channel::Definition {
-            kind: "shopify".into(),
-            location: "main".into(),
-            home: None,
             pushes: false,
-            fetches: true,
-            dedup_window_ms: 86_400_000,
-            rate_milli: 1_000,
-            burst: 1,
-            per_day: 0,
-            compares: true,
-            shadow: false,
-            settings: BTreeMap::new(),
+            ..state::channel::Definition::new("shopify", "main")
         },
     };
     let mut state = State::default();

@@ -41,19 +41,8 @@ pub(super) async fn ask(sim: &Sim, id: &str, asked: Asked) -> Option<Answered> {
 
 fn movement(id: &str, kind: Kind, sku: &str, quantity: i64) -> Asked {
     let request = MovementRequest {
-        key: key(id.as_bytes()),
         body: key(format!("{kind:?} {sku} {quantity}").as_bytes()),
-        id: id.into(),
-        kind,
-        sku: sku.into(),
-        quantity,
-        location: LOCATION.into(),
-        to_location: None,
-        channel: None,
-        reference: None,
-        reason: None,
-        occurred_ms: None,
-        count: None,
+        ..MovementRequest::new(key(id.as_bytes()), id, kind, sku, quantity, LOCATION)
     };
     Asked::Movements(Movements { atomic: false, movements: vec![request] })
 }

@@ -52,6 +52,7 @@ pub(super) const fn of_reply(reply: &Reply) -> &'static str {
         | Reply::Answered { answer: Answered::Queue(_) | Answered::Granted(_), .. } => {
             "reply queue"
         }
+        Reply::Answered { answer: Answered::Changed(_), .. } => "reply changed",
         Reply::KeyReused => "reply key reused",
         Reply::Claimed { .. } => "reply claimed",
         Reply::Fenced => "reply fenced",

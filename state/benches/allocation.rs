@@ -5,14 +5,13 @@
 
 #![expect(clippy::print_stdout, reason = "a bench prints what it measured")]
 
-use std::collections::BTreeMap;
 use std::error::Error;
 use std::time::{Duration, Instant};
 
 use state::channel::Definition;
 use state::command::{Asked, Command, ListingSpec, MovementRequest, Movements, Outcome, Settled};
 use state::ledger::Kind;
-use state::limits::{self, DAY_MS, INTENT_SKUS_MAX, REQUEST_MOVEMENTS_MAX};
+use state::limits::{DAY_MS, INTENT_SKUS_MAX, REQUEST_MOVEMENTS_MAX};
 use state::origin::Lane;
 use state::policy::{Mode, Policy};
 use state::reply::{Intended, Step};
@@ -70,20 +69,7 @@ impl Bench {
     /// SKUs that four channels show, and have confirmed.
     fn seed(&mut self, mode: Mode, skus: u64) -> Fallible<()> {
         *self = Self { state: State::default(), index: 0, serial: 0 };
-        let definition = Definition {
-            kind: "generic".into(),
-            location: "main".into(),
-            home: None,
-            pushes: true,
-            fetches: true,
-            dedup_window_ms: limits::DEDUP_WINDOW_DEFAULT_MS,
-            rate_milli: 2_000,
-            burst: 40,
-            per_day: 0,
-            compares: true,
-            shadow: false,
-            settings: BTreeMap::new(),
-        };
+        let definition = Definition::new("generic", "main");
         let channels = CHANNELS.map(|name| (name.to_string(), definition.clone())).into();
         let policies = vec![Policy { sku: "*".into(), mode, ..Policy::default() }];
         self.apply(Command::Seed { channels, policies, locations: Vec::new() });
@@ -136,21 +122,7 @@ impl Bench {
         self.serial += 1;
         let mut key = [0; 16];
         key[..8].copy_from_slice(&self.serial.to_be_bytes());
-        MovementRequest {
-            key,
-            body: key,
-            id: self.serial.to_string(),
-            kind: Kind::Receipt,
-            sku: sku(n),
-            quantity,
-            location: "main".into(),
-            to_location: None,
-            channel: None,
-            reference: None,
-            reason: None,
-            occurred_ms: None,
-            count: None,
-        }
+        MovementRequest::new(key, self.serial.to_string(), Kind::Receipt, sku(n), quantity, "main")
     }
 }
 

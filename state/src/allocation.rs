@@ -1,8 +1,10 @@
 //! Allocation: how much of what is available each channel may show.
 
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use crate::Id;
+use crate::channel::Channel;
 use crate::data::Data;
 use crate::ledger::Level;
 use crate::listing::Listing;
@@ -51,6 +53,31 @@ pub struct Other {
     pub exposure: Option<i64>,
 }
 
+/// What all listings that take a SKU out of stock at a location may still sell of it, by SKU and location: looked up
+/// once, for questions between which nothing of it changes. Each listing asked anew would be the square of them.
+#[derive(Debug, Default)]
+pub struct Exposures(BTreeMap<(Id, Id), Sum>);
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Sum {
+    units: i128,
+    /// Listings of which nobody can know.
+    unknown: usize,
+}
+
+impl Sum {
+    /// Widened, so that a sum less one of its terms is exact.
+    fn of(exposure: Option<i64>, each: i64) -> Self {
+        let units = i128::from(exposure.unwrap_or(0)) * i128::from(each);
+        Self { units, unknown: usize::from(exposure.is_none()) }
+    }
+
+    const fn add(&mut self, other: Self) {
+        self.units += other.units;
+        self.unknown += other.unknown;
+    }
+}
+
 impl Data {
     /// What may still be sold of a SKU at a location: of a kit as often as its scarcest component allows.
     /// Below zero it is a shortfall.
@@ -71,15 +98,17 @@ impl Data {
     #[must_use]
     pub fn allocation(&self, channel: &str, sku: &str) -> Option<Allocation> {
         let listing = self.stock.get(sku)?.listings.get(channel)?.get();
-        self.allocation_of(channel, sku, &listing)
+        self.allocation_of(channel, sku, &listing, &mut Exposures::default())
     }
 
-    /// The same of a listing that is known.
-    pub(crate) fn allocation_of(
+    /// The same of a listing that is known, one of several that are asked for together.
+    #[must_use]
+    pub fn allocation_of(
         &self,
         channel: &str,
         sku: &str,
         listing: &Listing,
+        exposures: &mut Exposures,
     ) -> Option<Allocation> {
         let known = self.channels.get(channel)?;
         let location = known.definition.location.as_str();
@@ -90,7 +119,8 @@ impl Data {
         let auto = listing.pace.buffer;
         let (buffer, may_show) =
             policy.map_or((0, allocated), |policy| policy.shown_of(channel, allocated, auto));
-        let available_to_sell = if known.leaving.is_some() { 0 } else { may_show };
+        let leaves = listing.leaves || known.leaving.is_some();
+        let available_to_sell = if leaves { 0 } else { may_show };
         let unheard = listing.unheard(self.now);
         let wanted = (available_to_sell - unheard).max(0);
         let shown = listing.shown.unwrap_or(0).max(0);
@@ -98,7 +128,7 @@ impl Data {
             let doubtful = unheard + listing.unresolved(self.now);
             // All that is shown may be sold before a plain set, and what that sets after it.
             let erased = if known.definition.compares { 0 } else { shown };
-            match self.room(sku, channel, location) {
+            match self.room(sku, known, listing, exposures) {
                 None => (shown, Room::Unknown),
                 Some(room) => {
                     let room = room.saturating_sub(doubtful).saturating_sub(erased);
@@ -114,16 +144,51 @@ impl Data {
     /// What a listing may show at the most, so that together with whatever may still be sold elsewhere
     /// of each SKU that it takes out of stock it stays within what is available of that; `None` while
     /// nobody can know.
-    fn room(&self, sku: &str, channel: &str, location: &str) -> Option<i64> {
+    fn room(
+        &self,
+        sku: &str,
+        channel: &Channel,
+        listing: &Listing,
+        exposures: &mut Exposures,
+    ) -> Option<i64> {
+        let location = channel.definition.location.as_str();
+        let is_counted = channel.leaving.is_none_or(|leaving| !leaving.is_abandoned);
+        let own = if is_counted { self.exposure_of(channel, listing) } else { Some(0) };
         let mut room = i64::MAX;
         for (part, units) in self.kits.parts(sku) {
-            let mut left = self.available(&part, location);
-            for other in self.others(&part, location, Some((sku, channel))) {
-                left = left.saturating_sub(other.exposure?.saturating_mul(other.each));
+            let all = self.exposed(&part, location, exposures);
+            let own = Sum::of(own, units);
+            if all.unknown > own.unknown {
+                return None;
             }
-            room = room.min(left.div_euclid(units));
+            let left = i128::from(self.available(&part, location)) - (all.units - own.units);
+            let left = left.clamp(i128::from(i64::MIN), i128::from(i64::MAX));
+            room = room.min(i64::try_from(left).unwrap_or(0).div_euclid(units));
         }
         Some(room)
+    }
+
+    /// What may still be sold of a SKU at a location, through all listings that take it out of stock.
+    fn exposed(&self, part: &str, location: &str, exposures: &mut Exposures) -> Sum {
+        let place = (part.into(), location.into());
+        *exposures.0.entry(place).or_insert_with(|| {
+            let mut sum = Sum::default();
+            for other in self.others(part, location, None) {
+                sum.add(Sum::of(other.exposure, other.each));
+            }
+            sum
+        })
+    }
+
+    /// The most that may still be sold from a listing. What a channel shows that is not pushed to nobody decides here:
+    /// its share is held back.
+    fn exposure_of(&self, channel: &Channel, listing: &Listing) -> Option<i64> {
+        let exposure = listing.exposure(self.now);
+        if channel.definition.pushes {
+            exposure
+        } else {
+            Some(exposure.unwrap_or(0).max(listing.allocated))
+        }
     }
 
     /// The listings at a location that take a SKU out of stock, but for one.
@@ -141,14 +206,7 @@ impl Data {
                 if !is_meant || is_abandoned || known.definition.location != location {
                     continue;
                 }
-                let listing = listing.get();
-                let exposure = listing.exposure(self.now);
-                // What a channel shows that is not pushed to nobody decides here: its share is held back.
-                let exposure = if known.definition.pushes {
-                    exposure
-                } else {
-                    Some(exposure.unwrap_or(0).max(listing.allocated))
-                };
+                let exposure = self.exposure_of(known, &listing.get());
                 others.push(Other {
                     sku: holder.as_str().into(),
                     channel: name.clone(),
@@ -164,6 +222,10 @@ impl Data {
     /// everywhere is above what is available, location by location. Where a SKU is shared that is the price.
     #[must_use]
     pub fn overlap(&self, sku: &str) -> i64 {
+        self.overlap_of(sku, &mut Exposures::default())
+    }
+
+    pub(crate) fn overlap_of(&self, sku: &str, exposures: &mut Exposures) -> i64 {
         let listings = core::iter::once(sku.into()).chain(self.kits.containing(sku));
         let mut places: Vec<&str> = Vec::new();
         for holder in listings {
@@ -174,10 +236,9 @@ impl Data {
         places.sort_unstable();
         places.dedup();
         let over = |location: &str| {
-            let others = self.others(sku, location, None);
-            let of = |other: &Other| other.exposure.unwrap_or(0).saturating_mul(other.each);
-            let exposed = others.iter().map(of).fold(0, i64::saturating_add);
-            exposed.saturating_sub(self.available(sku, location).max(0)).max(0)
+            let exposed = self.exposed(sku, location, exposures).units;
+            let over = exposed - i128::from(self.available(sku, location).max(0));
+            i64::try_from(over.max(0)).unwrap_or(i64::MAX)
         };
         places.into_iter().map(over).fold(0, i64::saturating_add)
     }

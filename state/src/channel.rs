@@ -40,6 +40,33 @@ pub struct Definition {
     pub settings: BTreeMap<String, String>,
 }
 
+impl Definition {
+    /// A channel of which nothing else is said: it is pushed to and fetched from, twice a second, and compares.
+    #[must_use]
+    pub fn new(kind: impl Into<String>, location: impl Into<String>) -> Self {
+        Self {
+            kind: kind.into(),
+            location: location.into(),
+            home: None,
+            pushes: true,
+            fetches: true,
+            dedup_window_ms: limits::DEDUP_WINDOW_DEFAULT_MS,
+            rate_milli: 2_000,
+            burst: 40,
+            per_day: 0,
+            compares: true,
+            shadow: false,
+            settings: BTreeMap::new(),
+        }
+    }
+
+    /// Whether it can be told what to show: not where nothing is sent.
+    #[must_use]
+    pub const fn is_told(&self) -> bool {
+        self.pushes && !self.shadow
+    }
+}
+
 /// Who may push to a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Owner {
@@ -123,6 +150,9 @@ pub struct Channel {
     pub paused: Option<Paused>,
     /// What of its daily bound is used up.
     pub spent: Spent,
+    /// Set while all of its listings are to be pushed anew, some with each command: the bucket of the map of all SKUs
+    /// where that goes on.
+    pub pushes_all: Option<usize>,
 }
 
 /// A channel that is being removed.
@@ -130,8 +160,6 @@ pub struct Channel {
 pub struct Leaving {
     /// Agreed time since when.
     pub since: Millis,
-    /// Listings that it still has.
-    pub left: u64,
     /// Whether nobody waits until they show nothing.
     pub is_abandoned: bool,
 }
@@ -149,6 +177,7 @@ impl Channel {
             leaving: None,
             paused: None,
             spent,
+            pushes_all: None,
         }
     }
 

@@ -1,6 +1,7 @@
 //! What may be proposed. A closed set: variants are only ever appended, since their order is their
 //! encoding.
 
+mod change;
 mod movements;
 
 use alloc::collections::BTreeMap;
@@ -20,6 +21,7 @@ use crate::queue::ask::{Ask, Publish};
 use crate::velocity::Measured;
 use crate::{Key, Millis, NodeId};
 
+pub use change::Change;
 pub use movements::{Count, Moved, MovementRequest, Movements};
 
 /// One entry of the log, as this room understands it.
@@ -203,6 +205,8 @@ pub enum Asked {
     Release(String),
     /// To hold a reservation for so long from now.
     Extend(String, Millis),
+    /// To change something else.
+    Change(Change),
 }
 
 /// Units to be held, all or none.
@@ -255,6 +259,8 @@ pub struct SkuSettings {
     pub low_at: Option<i64>,
     /// How much of it may lie in quotas, at each location.
     pub escrow: Option<Size>,
+    /// Whether what the listings still show that it has no more does not matter.
+    pub abandon: bool,
 }
 
 /// What a node found when it looked its whole replica over.

@@ -179,6 +179,6 @@ impl Data {
         for (n, writes, entries) in self.escrow.skus().buckets() {
             visitor.bucket("escrow", n, writes, &entries);
         }
-        visitor.part("holders", self.escrow.holders());
+        visitor.part("holders", &(self.escrow.holders(), self.escrow.comes_back));
     }
 }

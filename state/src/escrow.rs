@@ -9,11 +9,12 @@
 //! A holder is a node *and* the book that its disk keeps: a node that comes back with another disk does not
 //! know what the former one spent, and gets quotas of its own.
 
+mod destroyed;
 mod size;
 pub mod told;
 
 use alloc::collections::BTreeMap;
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -125,6 +126,8 @@ pub struct Escrow {
     pub(crate) skus: Buckets<Id, Arc<Shares>>,
     /// Who was heard of.
     pub(crate) holders: BTreeMap<Holder, Standing>,
+    /// Set while what closed holders had comes back, some with each command: the bucket of `skus` where that goes on.
+    pub(crate) comes_back: Option<usize>,
 }
 
 /// Units that a holder shall have more of.
@@ -162,6 +165,12 @@ impl Escrow {
     #[must_use]
     pub const fn holders(&self) -> &BTreeMap<Holder, Standing> {
         &self.holders
+    }
+
+    /// Whether something of a holder that is destroyed has still to come back.
+    #[must_use]
+    pub const fn is_coming_back(&self) -> bool {
+        self.comes_back.is_some()
     }
 
     /// What a holder has left of a SKU at a location.
@@ -240,21 +249,26 @@ impl State {
         }
         for Grant { holder, sku, location, units } in grants {
             let open = self.data.escrow.holders.get(&holder).is_some_and(|known| !known.closed);
-            let level = self.data.stock.get(sku.as_str());
-            let level = level.and_then(|stock| stock.levels.get(location.as_str()));
-            let (available, escrowed) = level.map_or((0, 0), |l| (l.available(), l.escrowed));
-            let room = self.data.may_be_in_escrow(&sku, &location) - escrowed;
-            let units = units.min(available).min(room);
-            if open && units > 0 {
-                self.credit(work, holder, (&sku, &location), units);
+            if open {
+                self.credit(work, holder, (&sku, &location), units, None);
             }
         }
         Reply::Done
     }
 
-    /// Adds to a quota what is taken out of what is available.
-    fn credit(&mut self, work: &mut Work, holder: Holder, place: (&str, &str), units: i64) {
-        if self.move_quota(work, holder, place, Kind::Grant, units).is_err() {
+    /// Adds to a quota what is taken out of what is available, as far as it is there and may lie in quotas. What was
+    /// held for a channel goes the way that it came, and leaves the shares as they were.
+    fn credit(
+        &mut self,
+        work: &mut Work,
+        holder: Holder,
+        place: (&str, &str),
+        units: i64,
+        channel: Option<&str>,
+    ) {
+        let units = units.min(self.data.grantable(place.0, place.1));
+        let what = (Kind::Grant, units);
+        if units < 1 || self.move_quota(work, holder, place, what, channel).is_err() {
             return;
         }
         let now = work.stamp.now;
@@ -264,16 +278,24 @@ impl State {
         quota.left += units;
     }
 
-    /// Takes from a quota, as far as there is something left of it; what was taken is available again.
-    fn debit(&mut self, work: &mut Work, holder: Holder, place: (&str, &str), units: i64) -> i64 {
+    /// Takes from a quota, as far as there is something left of it. What was taken is available again, or held for a
+    /// channel by the line after it.
+    fn debit(
+        &mut self,
+        work: &mut Work,
+        holder: Holder,
+        place: (&str, &str),
+        units: i64,
+        channel: Option<&str>,
+    ) {
         let units = units.min(self.data.escrow.left(holder, place.0, place.1));
-        if units < 1 || self.move_quota(work, holder, place, Kind::Surrender, units).is_err() {
-            return 0;
+        let what = (Kind::Surrender, units);
+        if units < 1 || self.move_quota(work, holder, place, what, channel).is_err() {
+            return;
         }
         if let Some(quota) = self.data.escrow.quota_mut(holder, place.0, place.1) {
             quota.left -= units;
         }
-        units
     }
 
     fn move_quota(
@@ -281,8 +303,8 @@ impl State {
         work: &mut Work,
         holder: Holder,
         (sku, location): (&str, &str),
-        kind: Kind,
-        quantity: i64,
+        (kind, quantity): (Kind, i64),
+        channel: Option<&str>,
     ) -> Result<(), Refusal> {
         let booking = Booking {
             kind,
@@ -291,7 +313,7 @@ impl State {
             quantity,
             location,
             to_location: None,
-            channel: None,
+            channel,
             cause: &alloc::format!("escrow/{}", holder.node),
             reference: None,
             reason: None,
@@ -301,66 +323,12 @@ impl State {
         self.book(work, &booking)
     }
 
-    /// An operator says that the disks of a node are destroyed, or those before the one with the book
-    /// `keeping`: nobody spends those quotas any more. What was held from them, as far as it was told, ends by agreed time from
-    /// now on.
-    pub(crate) fn destroyed(
-        &mut self,
-        work: &mut Work,
-        node: NodeId,
-        keeping: Option<u64>,
-    ) -> Reply {
-        let escrow = &mut self.data.escrow;
-        let before = match keeping.map(|book| escrow.holders.get(&Holder { node, book })) {
-            None => u64::MAX,
-            Some(Some(keeping)) => keeping.opened,
-            Some(None) => return Reply::Rejected("the node has not opened that book yet".into()),
-        };
-        for (holder, standing) in &mut escrow.holders {
-            standing.closed |= holder.node == node && standing.opened < before;
-        }
-        let closed = escrow.holders.iter().filter(|(_, standing)| standing.closed);
-        let closed: Vec<Holder> = closed.map(|(holder, _)| *holder).collect();
-        let of_node = |holder: &Holder| closed.contains(holder);
-        let mut quotas = Vec::new();
-        for (sku, shares) in escrow.skus.iter() {
-            for (location, holders) in &shares.quotas {
-                for (holder, quota) in holders.iter().filter(|(holder, _)| of_node(holder)) {
-                    quotas.push((*holder, sku.to_string(), location.to_string(), quota.left));
-                }
-            }
-        }
-        for (holder, sku, location, left) in quotas {
-            self.debit(work, holder, (&sku, &location), left);
-            self.data.escrow.tidy(&sku);
-        }
-        let held: Vec<String> = self
-            .escrowed
-            .iter()
-            .filter(|(holder, _)| of_node(holder))
-            .map(|(_, id)| id.clone())
-            .collect();
-        for id in held {
-            self.adopt(work, &id);
-        }
-        Reply::Done
-    }
-
-    /// From now on a reservation is the cluster's, and ends by agreed time.
-    pub(crate) fn adopt(&mut self, work: &Work, id: &str) {
-        let Some(known) = self.data.reservations.get_mut(id) else { return };
-        let Some(escrow) = known.escrow.take() else { return };
-        self.escrowed.remove(&(escrow.holder, id.to_string()));
-        if known.status == crate::reservation::Status::Held {
-            known.expires = work.stamp.now + escrow.ttl_ms;
-            self.holds.insert((known.expires, id.to_string()));
-        }
-    }
-
     /// Notes that a holder was heard of. The oldest of those that are closed make room.
     fn hear_of(&mut self, work: &Work, holder: Holder) -> Standing {
-        let holders = &mut self.data.escrow.holders;
-        if !holders.contains_key(&holder) && holders.len() >= BOOKS_MAX {
+        let Escrow { holders, comes_back, .. } = &mut self.data.escrow;
+        // Not one whose quotas have still to come back.
+        let settled = comes_back.is_none();
+        if settled && !holders.contains_key(&holder) && holders.len() >= BOOKS_MAX {
             let oldest = holders.iter().min_by_key(|(_, known)| (!known.closed, known.opened));
             if let Some(oldest) = oldest.map(|(holder, _)| *holder) {
                 holders.remove(&oldest);

@@ -207,6 +207,7 @@ pub fn lists_are_derived(state: &State) -> Result<(), String> {
             && state.flights().of(channel).eq(again.flights().of(channel))
             && state.urgent().of(channel).eq(again.urgent().of(channel))
             && state.failures().of(channel).eq(again.failures().of(channel))
+            && state.counts(channel) == again.counts(channel)
             && state.wakes_at() == again.wakes_at()
     });
     let same = same && state.short() == again.short() && state.holds() == again.holds();

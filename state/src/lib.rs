@@ -36,6 +36,7 @@ pub mod channel;
 pub mod command;
 pub mod data;
 pub mod dedup;
+mod dues;
 pub mod escrow;
 mod facts;
 pub mod few;
@@ -71,6 +72,7 @@ pub use packed::Packed;
 pub use smol_str::SmolStr as Id;
 
 pub use data::{Data, Reload, Visitor};
+pub use dues::Counts;
 pub use machine::{Stamp, State};
 pub use reply::{Effects, MovementOutcome, Reply};
 

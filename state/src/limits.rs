@@ -61,6 +61,8 @@ pub const RESERVATION_KEEP_MS: Millis = DAY_MS;
 pub const ESCROW_SKUS_MAX: usize = 10_000;
 /// Quotas granted with one command.
 pub const GRANTS_MAX: usize = 1_000;
+/// Of what a holder had whose disk is destroyed, so much comes back with one command; the rest with the ticks after it.
+pub const RETURNED_PER_COMMAND_MAX: usize = 256;
 /// Books of nodes that are known: beyond it the oldest is forgotten, one that is closed first.
 pub const BOOKS_MAX: usize = 256;
 /// What a node spent counts half as much for its share after so long.

@@ -30,6 +30,7 @@ use crate::{Id, Millis, Stamp, limits};
 
 /// One SKU on one channel.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a question of its own")]
 pub struct Listing {
     /// How the channel names it.
     pub spec: ListingSpec,
@@ -78,6 +79,10 @@ pub struct Listing {
     pub allocated: i64,
     /// How fast it sells.
     pub pace: Pace,
+    /// Set once it is its SKU's no more: it shall show nothing, and goes once nothing can be sold from it.
+    pub leaves: bool,
+    /// Whether what it shows follows from sales that were heard of, and the channel has not said it since.
+    pub inferred: bool,
 }
 
 /// A push that was agreed on.
@@ -255,6 +260,7 @@ impl Listing {
             }
         });
         self.shown = self.shown.map(|shown| shown.saturating_sub(rest).max(-limits::LEVEL_MAX));
+        self.inferred |= rest > 0;
         self.unsure |= rest > 0 && self.shown.is_some_and(|shown| shown < least);
     }
 
@@ -354,7 +360,7 @@ impl Listing {
         }
         self.in_flight = None;
         self.confirmed = Some((push.quantity, now));
-        self.fault = None;
+        (self.fault, self.inferred) = (None, false);
     }
 
     /// A plain set was taken: as much as was shown before it may have been sold until then, and be on its way.
@@ -406,7 +412,7 @@ impl Listing {
         }
         self.shown = Some(quantity);
         self.observed = Some((quantity, now));
-        (self.unsure, self.guessed) = (false, false);
+        (self.unsure, self.guessed, self.inferred) = (false, false, false);
     }
 
     /// The channel told by itself what it shows: our own push that comes back, a sale, or somebody's edit.
@@ -437,6 +443,15 @@ impl Listing {
         self.stale = None;
         self.fault = Some(reason);
         self.failed_at = now;
+    }
+
+    /// Whether something may still be sold from it, as far as was heard.
+    pub(crate) fn is_open(&self) -> bool {
+        self.shown != Some(0)
+            || self.in_flight.is_some()
+            || self.unsure
+            || self.unheard > 0
+            || self.unresolved > 0
     }
 
     /// Whether it waits for its owner to push or to read it.

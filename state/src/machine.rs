@@ -5,8 +5,10 @@ use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use crate::allocation::Exposures;
 use crate::command::{Command, Report};
 use crate::data::Data;
+use crate::dues::{Counts, Dues, Times};
 use crate::escrow::Holder;
 use crate::ledger::Stock;
 use crate::limits;
@@ -31,7 +33,7 @@ pub struct Stamp {
 #[derive(Clone, Debug, Default)]
 pub struct State {
     pub(crate) data: Data,
-    dues: Dues,
+    pub(crate) dues: Dues,
     /// SKUs that are short of something somewhere.
     pub(crate) short: BTreeSet<Id>,
     /// When what is held is let go.
@@ -128,6 +130,12 @@ impl State {
         &self.dues.failures
     }
 
+    /// How many listings a channel has.
+    #[must_use]
+    pub fn counts(&self, channel: &str) -> Counts {
+        self.dues.counts(channel)
+    }
+
     /// Whether something of a channel's listings stops to count once its sales are heard of, or with time.
     #[must_use]
     pub fn has_doubts(&self, channel: &str) -> bool {
@@ -142,8 +150,12 @@ impl State {
     /// When the next thing is due for which a tick must be proposed, if nothing else is.
     #[must_use]
     pub fn wakes_at(&self) -> Option<Millis> {
-        let more = !self.data.names.ready().is_empty() || self.data.walk.is_some();
-        let named = more.then_some(self.data.now);
+        let data = &self.data;
+        let more = !data.names.ready().is_empty()
+            || data.walk.is_some()
+            || data.escrow.is_coming_back()
+            || data.channels.values().any(|known| known.pushes_all.is_some());
+        let named = more.then_some(data.now);
         let woken = self.dues.wakes.first().map(|(time, ..)| time);
         let let_go = self.holds.first().map(|(time, _)| *time);
         let channels = self.data.channels.iter();
@@ -204,7 +216,7 @@ impl State {
         (reply, work.effects)
     }
 
-    fn carry_out(&mut self, work: &mut Work, command: Command) -> Reply {
+    pub(crate) fn carry_out(&mut self, work: &mut Work, command: Command) -> Reply {
         let now = work.stamp.now;
         match command {
             Command::Segment(segment) => self.segment(work, segment),
@@ -227,7 +239,7 @@ impl State {
                 self.settle(work, &channel, told, outcomes)
             }
             Command::Tick => {
-                self.walk_on(work);
+                self.go_on(work);
                 Reply::Done
             }
             Command::PutLocations(locations) => self.put_locations(locations),
@@ -251,6 +263,11 @@ impl State {
         }
     }
 
+    /// Goes on with what was too much for the command that began it: one thing with each tick.
+    fn go_on(&mut self, work: &mut Work) {
+        let _ = self.come_back(work) || self.walk_on(work) || self.push_on(work);
+    }
+
     /// What hangs on what changed: shares, listings that are stale now, notices.
     fn settle_what_follows(&mut self, work: &mut Work) {
         self.work_off_named(work);
@@ -260,9 +277,11 @@ impl State {
             self.part_with(sku);
             self.share_out(work, sku);
         }
+        // None of what follows changes what may be sold.
+        let mut exposures = Exposures::default();
         for (sku, cause) in touched {
-            self.refresh(&sku, cause);
-            self.note_overlap(&sku);
+            self.refresh(&sku, cause, &mut exposures);
+            self.note_overlap(&sku, &mut exposures);
         }
         if work.walked {
             self.data.walk = None;
@@ -354,7 +373,7 @@ impl State {
     }
 
     /// Compares what each listing of a SKU shows with what it should, and marks those that differ.
-    fn refresh(&mut self, sku: &str, cause: Option<Stale>) {
+    fn refresh(&mut self, sku: &str, cause: Option<Stale>, exposures: &mut Exposures) {
         let now = self.data.now;
         let cause = cause.unwrap_or(Stale::new(Class::Return, now));
         let Some(stock) = self.data.stock.get(sku) else { return };
@@ -364,7 +383,7 @@ impl State {
             let channel = self.data.channels.get(name.as_str());
             let pushes = channel.is_some_and(|channel| channel.definition.pushes);
             let shadow = channel.is_some_and(|channel| channel.definition.shadow);
-            let allocation = self.data.allocation_of(name, sku, &listing);
+            let allocation = self.data.allocation_of(name, sku, &listing, exposures);
             let desired = allocation.map(|allocation| allocation.desired);
             let noted = listing.shadow.map(|(quantity, _)| quantity);
             let told = if shadow { noted } else { listing.expected() };
@@ -377,52 +396,6 @@ impl State {
         }
         for (channel, stale) in changes {
             self.change_listing(&(channel, sku.into()), |listing| listing.stale = stale);
-        }
-    }
-}
-
-/// Listings by what they wait for. Derived.
-#[derive(Clone, Debug, Default)]
-struct Dues {
-    due: Due,
-    wakes: Due,
-    flights: Due,
-    /// Of those that are due, those whose change is a sale.
-    urgent: Due,
-    /// Those that take no push, by the time since when.
-    failures: Due,
-}
-
-impl Dues {
-    fn change(&mut self, place: &Place, before: Times, after: Times) {
-        self.due.change(place, before.due, after.due);
-        self.wakes.change(place, before.wakes, after.wakes);
-        self.flights.change(place, before.in_flight, after.in_flight);
-        self.urgent.change(place, before.urgent, after.urgent);
-        self.failures.change(place, before.failed, after.failed);
-    }
-}
-
-/// Where a listing stands in the lists that are derived of all.
-#[derive(Clone, Copy, Default)]
-struct Times {
-    due: Option<Millis>,
-    urgent: Option<Millis>,
-    wakes: Option<Millis>,
-    in_flight: Option<Millis>,
-    failed: Option<Millis>,
-}
-
-impl Times {
-    fn of(listing: &Listing) -> Self {
-        let stale = listing.stale.filter(|_| listing.is_due());
-        let urgent = stale.filter(|stale| stale.class == Class::Sale);
-        Self {
-            due: stale.map(|stale| stale.deadline),
-            urgent: urgent.map(|stale| stale.deadline),
-            wakes: listing.wakes_at(),
-            in_flight: listing.in_flight.map(|push| push.stale.deadline),
-            failed: listing.fault.as_ref().map(|_| listing.failed_at),
         }
     }
 }

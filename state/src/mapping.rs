@@ -5,18 +5,21 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use crate::command::{ListingSpec, SkuSettings};
+use crate::dues::Times;
 use crate::kits::Parts;
 use crate::limits;
 use crate::listing::Listing;
 use crate::machine::{State, Work};
 use crate::velocity::Pace;
-use crate::{Id, Reply};
+use crate::{Id, Packed, Reply};
 
 impl State {
     /// Says what a SKU is. All or nothing.
     pub(crate) fn map(&mut self, work: &mut Work, sku: &str, settings: SkuSettings) -> Reply {
-        let channels = settings.listings.iter().flat_map(BTreeMap::keys);
-        if let Err(why) = self.know(channels) {
+        let abandon = settings.abandon;
+        if let Some(listings) = &settings.listings
+            && let Err(why) = self.may_map(sku, listings, abandon)
+        {
             return Reply::Rejected(why);
         }
         if settings.backorder.is_some_and(|units| !(0..=limits::QUANTITY_MAX).contains(&units)) {
@@ -43,7 +46,7 @@ impl State {
             self.size_escrow(sku, size);
         }
         if let Some(listings) = settings.listings {
-            self.map_all(work, sku, listings);
+            self.map_all(work, sku, listings, abandon);
         }
         work.touch(sku, None);
         Reply::Done
@@ -76,12 +79,19 @@ impl State {
     }
 
     /// Says which listings a SKU has: those, and no others.
-    fn map_all(&mut self, work: &mut Work, sku: &str, listings: BTreeMap<String, ListingSpec>) {
+    fn map_all(
+        &mut self,
+        work: &mut Work,
+        sku: &str,
+        listings: BTreeMap<String, ListingSpec>,
+        abandon: bool,
+    ) {
         let gone = self.stock_mut(sku).listings.keys();
         let gone = gone.filter(|name| !listings.contains_key(name.as_str()));
         for channel in gone.cloned().collect::<Vec<Id>>() {
-            self.drop_listing(&(channel.clone(), sku.into()));
-            self.forget_if_gone(&channel);
+            self.unlist(&(channel, sku.into()), abandon);
+            // Its share goes to the others, whatever it still shows.
+            work.shares.full.insert(sku.into());
         }
         for (channel, spec) in listings {
             self.map_one(work, sku, channel, spec);
@@ -97,8 +107,10 @@ impl State {
         if rows.len() > limits::LISTING_ROWS_MAX {
             return Reply::Rejected("too many listings in one request".into());
         }
-        if let Err(why) = self.know(rows.iter().map(|(_, channel, _)| channel)) {
-            return Reply::Rejected(why);
+        for (sku, channel, spec) in &rows {
+            if let Err(why) = self.may_list(sku, channel, spec, false) {
+                return Reply::Rejected(why);
+            }
         }
         for (sku, channel, spec) in rows {
             self.map_one(work, &sku, channel, spec);
@@ -107,20 +119,62 @@ impl State {
         Reply::Done
     }
 
-    fn know<'a>(&self, mut channels: impl Iterator<Item = &'a String>) -> Result<(), String> {
-        let stays =
-            |name: &String| self.data.channels.get(name).is_some_and(|c| c.leaving.is_none());
-        let unknown = channels.find(|name| !stays(name));
-        unknown.map_or(Ok(()), |name| {
-            let known = self.data.channels.contains_key(name);
-            let why = if known { ": it is being removed" } else { "" };
-            Err(alloc::format!("there is no channel {name:?}{why}"))
-        })
+    /// Whether a SKU may have these listings and no others.
+    fn may_map(
+        &self,
+        sku: &str,
+        listings: &BTreeMap<String, ListingSpec>,
+        abandon: bool,
+    ) -> Result<(), String> {
+        for (channel, spec) in listings {
+            self.may_list(sku, channel, spec, abandon)?;
+        }
+        let known = self.data.stock.get(sku).map(|stock| &stock.listings);
+        let gone = known.into_iter().flatten().map(|(channel, _)| channel.as_str());
+        let shown = gone
+            .filter(|channel| !abandon && !listings.contains_key(*channel))
+            .find_map(|channel| self.is_still_shown(channel, sku));
+        shown.map_or(Ok(()), Err)
+    }
+
+    /// Whether a SKU may have a listing. At a channel that is being removed it may go on having the one that it has.
+    fn may_list(
+        &self,
+        sku: &str,
+        channel: &str,
+        spec: &ListingSpec,
+        abandon: bool,
+    ) -> Result<(), String> {
+        let Some(known) = self.data.channels.get(channel) else {
+            return Err(alloc::format!("there is no channel {channel:?}"));
+        };
+        let listing = self.data.stock.get(sku).and_then(|stock| stock.listings.get(channel));
+        let listing = listing.map(Packed::get);
+        if known.leaving.is_some() && listing.as_ref().is_none_or(|known| known.spec != *spec) {
+            return Err(alloc::format!("there is no channel {channel:?}: it is being removed"));
+        }
+        let Some(former) = listing.filter(|known| known.spec.id != spec.id) else {
+            return Ok(());
+        };
+        // What was never read is a slip of the pen more often than something to sell.
+        let sells = former.shown.is_some() && former.is_open();
+        let id = &former.spec.id;
+        if sells && !abandon && self.data.names.is_of(channel, id, sku) {
+            return Err(alloc::format!(
+                "{channel:?} may still show {sku:?} as {id:?}: take that listing out first, or give it up with \
+                 abandon=true"
+            ));
+        }
+        Ok(())
     }
 
     fn map_one(&mut self, work: &mut Work, sku: &str, channel: String, spec: ListingSpec) {
         let place = (Id::from(channel), Id::from(sku));
-        self.stock_mut(sku).listings.entry(place.0.clone());
+        let listings = &mut self.stock_mut(sku).listings;
+        if !listings.contains_key(&place.0) {
+            listings.entry(place.0.clone());
+            self.dues.change(&place, Times::default(), Times::of(&Listing::default()));
+        }
         let mut old = ListingSpec::default();
         let ids: Vec<String> = spec.ids().map(ToString::to_string).collect();
         let now = work.stamp.now;
@@ -142,11 +196,16 @@ impl State {
                 };
                 old = core::mem::replace(listing, new).spec;
             }
-            listing.fault = None;
+            (listing.fault, listing.leaves) = (None, false);
         });
         old.ids().for_each(|id| self.data.names.unset(&(place.0.clone(), id.into()), sku));
         for id in ids {
-            self.data.names.set((place.0.clone(), id.into()), sku);
+            let listed = (place.0.clone(), id.into());
+            let before = self.data.names.names().get(&listed).map(|name| name.sku.clone());
+            self.data.names.set(listed, sku);
+            if let Some(before) = before.filter(|before| *before != sku) {
+                self.pass_on(work, &(place.0.clone(), before));
+            }
         }
         work.touch(sku, None);
     }

@@ -97,6 +97,11 @@ impl Names {
         sku.or_else(|| listed.map(|name| name.sku.as_str())).map(ToString::to_string)
     }
 
+    /// Whether an id stands for no other SKU than this.
+    pub(crate) fn is_of(&self, channel: &str, id: &str, sku: &str) -> bool {
+        self.known.get(&(channel.into(), id.into())).is_none_or(|name| name.sku == sku)
+    }
+
     /// A person says what an id stands for.
     pub(crate) fn set(&mut self, listed: Listed, sku: &str) {
         self.put(listed, Name { sku: sku.into(), source: Source::Set });

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use crate::channel::{Lanes, Owner, Paused};
 use crate::limits;
-use crate::listing::{Class, Stale};
+use crate::listing::{Class, Place, Stale};
 use crate::machine::{Stamp, State, Work};
 use crate::{Id, Millis, NodeId, Reply};
 
@@ -78,38 +78,67 @@ impl State {
         Reply::Done
     }
 
-    /// Somebody wants to see a push: of one SKU at once, of all as the rate allows. What failed is tried again.
+    /// Somebody wants to see a push: of one SKU at once, of all as the rate allows, some with each command. What failed
+    /// is tried again.
     pub(crate) fn push_now(
         &mut self,
         work: &mut Work,
         channel: &str,
         sku: Option<String>,
     ) -> Reply {
-        if !self.data.channels.contains_key(channel) {
-            return unknown(channel);
-        }
-        let class = if sku.is_some() { Class::Sale } else { Class::Adjustment };
-        let skus: Vec<Id> = if let Some(sku) = sku {
-            Vec::from([sku.into()])
+        let listed = self.counts(channel).listed > 0;
+        let Some(known) = self.data.channels.get_mut(channel) else { return unknown(channel) };
+        let found = if let Some(sku) = sku {
+            self.push_anew(work, &(channel.into(), sku.into()), Class::Sale)
+        } else if listed {
+            known.pushes_all = Some(0);
+            self.push_on(work)
         } else {
-            let listed = self.data.stock.iter();
-            let listed = listed.filter(|(_, stock)| stock.listings.contains_key(channel));
-            listed.map(|(sku, _)| sku.clone()).collect()
+            false
         };
-        let mut found = false;
-        for sku in skus {
-            let place = (channel.into(), sku);
-            let listed = self.change_listing(&place, |listing| {
-                listing.fault = None;
-                listing.shadow = None;
-                listing.unsure |= listing.in_flight.is_none();
-            });
-            if listed.is_some() {
-                found = true;
-                work.touch(&place.1, Some(Stale::new(class, work.stamp.now)));
-            }
-        }
         if found { Reply::Done } else { Reply::Rejected("nothing of this is listed there".into()) }
+    }
+
+    /// Goes on with a push of all that a channel lists; whether there was one. Whole buckets, so a few more SKUs than
+    /// so many.
+    pub(crate) fn push_on(&mut self, work: &mut Work) -> bool {
+        let begun = self.data.channels.iter().find_map(|(n, known)| Some((n, known.pushes_all?)));
+        let Some((channel, mut bucket)) = begun.map(|(name, bucket)| (name.clone(), bucket)) else {
+            return false;
+        };
+        let (mut count, mut listed, mut more) = (0, Vec::new(), true);
+        while count < limits::WALKED_SKUS_MAX && more {
+            let skus = self.data.stock.keys_in(bucket);
+            more = skus.is_some();
+            for sku in skus.into_iter().flatten() {
+                count += 1;
+                let stock = self.data.stock.get(sku);
+                if stock.is_some_and(|stock| stock.listings.contains_key(channel.as_str())) {
+                    listed.push(sku.clone());
+                }
+            }
+            bucket += 1;
+        }
+        if let Some(known) = self.data.channels.get_mut(&channel) {
+            known.pushes_all = more.then_some(bucket);
+        }
+        for sku in listed {
+            self.push_anew(work, &(channel.as_str().into(), sku), Class::Adjustment);
+        }
+        true
+    }
+
+    /// Has a listing read, and pushed to if it shows something else than it should; whether there is one.
+    fn push_anew(&mut self, work: &mut Work, place: &Place, class: Class) -> bool {
+        let listed = self.change_listing(place, |listing| {
+            listing.fault = None;
+            listing.shadow = None;
+            listing.unsure |= listing.in_flight.is_none();
+        });
+        if listed.is_some() {
+            work.touch(&place.1, Some(Stale::new(class, work.stamp.now)));
+        }
+        listed.is_some()
     }
 
     /// Calls were made to a channel.

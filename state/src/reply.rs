@@ -73,6 +73,8 @@ pub enum Answered {
     Queue(Answer),
     /// Leases, as they are kept under an idempotency key.
     Granted(Granted),
+    /// It was changed, or why not.
+    Changed(Result<(), String>),
 }
 
 /// Why something cannot be granted.

@@ -42,6 +42,11 @@ impl State {
             Asked::Confirm(asked) => self.confirm(work, asked),
             Asked::Release(id) => self.release(work, id),
             Asked::Extend(id, ttl_ms) => self.extend(work, id, ttl_ms),
+            Asked::Change(change) => Answered::Changed(match self.carry_out(work, change.into()) {
+                Reply::Done => Ok(()),
+                Reply::Rejected(why) => Err(why),
+                other => Err(alloc::format!("{other:?}")),
+            }),
         }
     }
 

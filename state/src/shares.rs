@@ -15,7 +15,7 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
-use crate::allocation::{Mode, Policy, policy_of};
+use crate::allocation::{Exposures, Mode, Policy, policy_of};
 use crate::booking::Booking;
 use crate::data::Data;
 use crate::ledger::Kind;
@@ -47,7 +47,7 @@ pub(crate) struct Pending {
     /// What channels did themselves: how much more is available of a SKU because of one.
     own: BTreeMap<(Id, Id), i64>,
     /// SKUs whose shares come to their targets.
-    full: BTreeSet<Id>,
+    pub(crate) full: BTreeSet<Id>,
 }
 
 /// A walk over all SKUs, so many with each command, after a change that concerns all of them.
@@ -76,7 +76,7 @@ impl Data {
                 allocated: listing.allocated,
                 kept: if is_abandoned { 0 } else { doubtful },
                 velocity: listing.pace.velocity,
-                is_leaving: leaving.is_some(),
+                is_leaving: listing.leaves || leaving.is_some(),
                 is_told: channel.definition.pushes,
             });
         }
@@ -105,8 +105,8 @@ impl State {
     pub(crate) fn note_share(&self, work: &mut Work, booking: &Booking<'_>) {
         let Booking { kind, channel, location, .. } = *booking;
         let sign = match kind {
-            Kind::Sale | Kind::Hold => -1,
-            Kind::Cancellation | Kind::Return | Kind::Release => 1,
+            Kind::Sale | Kind::Hold | Kind::Grant => -1,
+            Kind::Cancellation | Kind::Return | Kind::Release | Kind::Surrender => 1,
             Kind::Receipt => {
                 for (sku, _) in booking.moves() {
                     work.shares.full.insert(sku.into());
@@ -191,14 +191,15 @@ impl State {
         self.walk_on(work);
     }
 
-    /// Looks at some more SKUs, if not all were looked at. Whole buckets, so a few more than so many.
-    pub(crate) fn walk_on(&mut self, work: &mut Work) {
-        let Some(mut walk) = self.data.walk else { return };
+    /// Looks at some more SKUs, if not all were looked at; whether there were more. Whole buckets, so a few more than
+    /// so many.
+    pub(crate) fn walk_on(&mut self, work: &mut Work) -> bool {
+        let Some(mut walk) = self.data.walk else { return false };
         let mut count = 0;
         while count < limits::WALKED_SKUS_MAX {
             let Some(skus) = self.data.stock.keys_in(walk.bucket) else {
                 work.walked = true;
-                return;
+                return true;
             };
             for sku in skus {
                 count += 1;
@@ -208,15 +209,16 @@ impl State {
             walk.bucket += 1;
         }
         self.data.walk = Some(walk);
+        true
     }
 
     /// What a SKU may be oversold by as things stand, kept with it.
-    pub(crate) fn note_overlap(&mut self, sku: &str) {
+    pub(crate) fn note_overlap(&mut self, sku: &str, exposures: &mut Exposures) {
         let Some(stock) = self.data.stock.get(sku) else { return };
         let before = stock.overlap;
         // Of a kit it is that of its parts.
         let kit = self.data.kits.components(sku).is_some();
-        let now = if kit { 0 } else { self.data.overlap(sku) };
+        let now = if kit { 0 } else { self.data.overlap_of(sku, exposures) };
         if before == now {
             return;
         }

@@ -2,7 +2,7 @@
 //!
 //! Three simulated marketplaces sell one SKU that is split between them, alone or as a part of kits. They sell at random what they
 //! show, cancel and take back (and put the units on sale again by themselves), and say so late and in
-//! any order. Some compare and set; others set whatever they show. Pushes to them are answered, or taken with
+//! any order. Some compare and set; others set whatever they show. Listings are taken out, and put back. Pushes to them are answered, or taken with
 //! the answer lost, or lost, or land minutes late, one after another that was sent later; owners are replaced in
 //! the middle of a push; counts lower the stock.
 //!
@@ -14,7 +14,8 @@
 //! 2. when a channel takes a raise, the sum of all reaches is at most what is available, plus what facts
 //!    other than sales took from it since that raise was agreed on, and what plain sets that were meant to lower
 //!    added since: their channels had sold more than anybody knew;
-//! 3. after every intent that raises, the sum of exposures is within what is available.
+//! 3. after every intent that raises, the sum of exposures is within what is available;
+//! 4. where a listing was taken out and is gone, nothing can be sold that was not heard of.
 
 #![allow(
     clippy::unwrap_used,
@@ -79,6 +80,8 @@ struct Market {
     /// What it showed when it was asked, and the index before that.
     reading: Option<(u64, i64)>,
     told: Option<Command>,
+    /// Whether somebody said that the SKU is listed there no more.
+    unlisted: bool,
 }
 
 struct World {
@@ -156,8 +159,20 @@ impl World {
             }
             Op::Wait(time) => self.wait(time),
             Op::Polled { at } => self.polled(at),
+            Op::List { at, listed } => {
+                self.markets[at].unlisted = !listed;
+                self.list(at);
+            }
         }
         self.check()
+    }
+
+    /// Says where the SKU of a channel is listed.
+    fn list(&mut self, at: usize) {
+        let listed = (0..NAMES.len())
+            .filter(|n| self.each[*n] == self.each[at] && !self.markets[*n].unlisted);
+        let names: Vec<&str> = listed.map(|n| NAMES[n]).collect();
+        self.node.apply(common::map(sold_as(self.each[at]), &names));
     }
 
     fn request(&mut self, kind: Kind, quantity: i64) {
@@ -185,7 +200,8 @@ impl World {
     fn take_back(&mut self, at: usize, sale: usize, removal: Removal) {
         self.serial += 1;
         let market = &mut self.markets[at];
-        if market.sales.is_empty() {
+        // What is put back on sale where nobody will look any more, nobody will know.
+        if market.sales.is_empty() || market.unlisted {
             return;
         }
         let n = sale % market.sales.len();
@@ -345,9 +361,9 @@ impl World {
         self.node.state.data().stock.get(SKU).unwrap().levels["main"].available()
     }
 
-    fn listing(&self, at: usize) -> state::listing::Listing {
-        let sku = sold_as(self.each[at]);
-        self.node.state.data().stock.get(sku).unwrap().listings[NAMES[at]].get()
+    fn listing(&self, at: usize) -> Option<state::listing::Listing> {
+        let stock = self.node.state.data().stock.get(sold_as(self.each[at])).unwrap();
+        stock.listings.get(NAMES[at]).map(state::Packed::get)
     }
 
     fn reach(&self, at: usize) -> i64 {
@@ -392,11 +408,12 @@ impl World {
             invariant::committed_is_orders(self.node.state.data())?;
         }
         for (at, name) in NAMES.iter().enumerate() {
-            let (reach, exposure) = (self.reach(at), self.listing(at).exposure(self.node.now));
+            let listing = self.listing(at);
+            let exposure = listing.as_ref().map_or(Some(0), |known| known.exposure(self.node.now));
+            let reach = self.reach(at);
             if exposure.is_some_and(|exposure| reach > exposure * self.each[at]) {
                 return Err(format!(
-                    "{name} can sell {reach}, exposure is {exposure:?}: {:?}",
-                    self.listing(at)
+                    "{name} can sell {reach}, exposure is {exposure:?}: {listing:?}",
                 ));
             }
         }
@@ -422,7 +439,16 @@ impl World {
         }
         for (at, name) in NAMES.iter().enumerate() {
             let sku = sold_as(self.each[at]);
-            let allocation = self.node.state.data().allocation(name, sku).unwrap();
+            let Some(allocation) = self.node.state.data().allocation(name, sku) else {
+                let (unlisted, shown) = (self.markets[at].unlisted, self.markets[at].shown);
+                if unlisted && shown == 0 {
+                    continue;
+                }
+                return Err(format!("{name} shows {shown}, and is gone"));
+            };
+            if self.markets[at].unlisted {
+                return Err(format!("{name} was taken out, and never goes"));
+            }
             // Shares of kits overlap with those of what they are made of: not all can have theirs. A plain set
             // must leave room for what may have been sold before it.
             let alone = self.each == [1; 3] && !self.markets.iter().any(|market| market.plain);

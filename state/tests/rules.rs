@@ -10,18 +10,25 @@
 mod common;
 
 use common::{
-    Node, START, definition, delivery, image, map, movements, policy, refund, request, segment,
+    Node, START, definition, delivery, image, key, map, movements, policy, refund, request, segment,
 };
-use state::Reply;
 use state::allocation::Mode;
 use state::channel::Definition;
-use state::command::{Command, ListingSpec, Outcome, Settled};
+use state::command::{Asked, Change, Command, Fact, ListingSpec, Outcome, Settled, SkuSettings};
 use state::dedup::Expiring;
+use state::escrow::told::{Held, Told, What};
+use state::escrow::{Grant, Holder, Size};
 use state::ledger::Kind;
-use state::limits::{DAY_MS, ORDER_KEEP_MS, ORDER_LINES_MAX, QUANTITY_MAX};
+use state::limits::{
+    DAY_MS, LISTING_ROWS_MAX, ORDER_KEEP_MS, ORDER_LINES_MAX, QUANTITY_MAX,
+    RETURNED_PER_COMMAND_MAX, WALKED_SKUS_MAX,
+};
 use state::order::Removal;
 use state::origin::Lane;
 use state::queue::ask::Answer;
+use state::reply::Answered;
+use state::reservation::Line;
+use state::{Counts, Reply};
 
 fn shop(pushes: bool) -> Node {
     let mut node = Node { now: START, ..Node::default() };
@@ -238,4 +245,165 @@ fn what_is_dead_no_more_leaves_nothing_behind() {
         dropped.extend(node.apply(Command::Tick).1.dropped);
     }
     assert_eq!(dropped, [(unknown, 0)]);
+}
+
+/// As many SKUs as several commands look at, listed at the shop.
+fn many() -> Node {
+    let mut node = shop(true);
+    let skus: Vec<String> = (0..3 * WALKED_SKUS_MAX).map(|n| format!("S{n}")).collect();
+    for some in skus.chunks(LISTING_ROWS_MAX) {
+        let listed = |sku: &String| {
+            let spec = ListingSpec { id: format!("shop/{sku}"), ..ListingSpec::default() };
+            (sku.clone(), "shop".to_string(), spec)
+        };
+        node.apply(Command::List(some.iter().map(listed).collect()));
+    }
+    node
+}
+
+/// Ticks until nothing is due; how many.
+fn ticks(node: &mut Node) -> usize {
+    let mut ticks = 0;
+    while node.state.wakes_at().is_some_and(|at| at <= node.now) {
+        node.apply(Command::Tick);
+        ticks += 1;
+        assert!(ticks < 10_000, "it never comes to an end");
+    }
+    ticks
+}
+
+#[test]
+fn a_push_of_all_that_is_listed_is_no_longer_than_other_commands() {
+    // An operator who asks for it would hold up every sale for as long as a million listings take.
+    let mut node = many();
+    let listed = |node: &Node| {
+        let stock = node.state.data().stock.iter();
+        stock.filter_map(|(_, stock)| Some(stock.listings.get("shop")?.get())).collect::<Vec<_>>()
+    };
+    let unsure = |node: &Node| listed(node).iter().filter(|listing| listing.unsure).count();
+    assert_eq!(unsure(&node), 0);
+    let push = || Command::PushNow { channel: "shop".into(), sku: None };
+    assert_eq!(node.apply(push()).0, Reply::Done);
+    assert!((1..2 * WALKED_SKUS_MAX).contains(&unsure(&node)), "{} at once", unsure(&node));
+    node.check().unwrap();
+    ticks(&mut node);
+    assert_eq!(unsure(&node), 3 * WALKED_SKUS_MAX + 1);
+    // Asked for while it goes on, and of a channel that has nothing.
+    node.apply(push());
+    node.apply(push());
+    let name = "outlet".to_string();
+    node.apply(Command::PutChannel { name: name.clone(), definition: definition("outlet") });
+    let nothing = node.apply(Command::PushNow { channel: name, sku: None }).0;
+    assert!(matches!(nothing, Reply::Rejected(_)), "{nothing:?}");
+    assert!(ticks(&mut node) < 10);
+}
+
+#[test]
+fn a_channel_that_is_removed_knows_how_many_listings_it_has() {
+    // Counting them would look at all there are; one that is counted wrongly never goes, or goes too early.
+    let mut node = many();
+    let counts = |node: &Node| node.state.counts("shop");
+    let all = u64::try_from(3 * WALKED_SKUS_MAX + 1).unwrap();
+    assert_eq!(counts(&node), Counts { listed: all, open: all });
+    let silent = Definition { pushes: false, ..definition("main") };
+    node.apply(Command::PutChannel { name: "shop".into(), definition: silent });
+    ticks(&mut node);
+    let remove = |abandon| Command::RemoveChannel { channel: "shop".into(), abandon };
+    let Reply::Rejected(why) = node.apply(remove(false)).0 else { panic!() };
+    assert!(why.contains(&all.to_string()), "{why}");
+    assert_eq!(node.apply(remove(true)).0, Reply::Done);
+    assert!(counts(&node).listed > 0);
+    node.check().unwrap();
+    ticks(&mut node);
+    assert_eq!(counts(&node), Counts::default());
+    assert!(!node.state.data().channels.contains_key("shop"));
+    node.check().unwrap();
+}
+
+#[test]
+fn what_a_destroyed_node_had_comes_back_piece_by_piece() {
+    // Said of a node with many quotas and holds it would be one command as long as a thousand others.
+    let mut node = Node { now: START, ..Node::default() };
+    let holder = Holder { node: 1, book: 7 };
+    let mut serial = 0;
+    let mut tell = |node: &mut Node, what: What| {
+        serial += 1;
+        let told = Told { holder, serial, at: START, idempotency: None, what };
+        let of = format!("told {serial}");
+        let deliveries = vec![delivery(&of, "", START, vec![Fact::Escrow(told)])];
+        node.apply(Command::Segment(segment(1, serial, deliveries)));
+    };
+    tell(&mut node, What::Opened);
+    let skus: Vec<String> = (0..3 * RETURNED_PER_COMMAND_MAX).map(|n| format!("S{n}")).collect();
+    for sku in &skus {
+        node.apply(movements(vec![request(sku, Kind::Receipt, sku, 9)]));
+        let escrow = Some(Size::Units(9));
+        let settings = SkuSettings { escrow, ..SkuSettings::default() };
+        node.apply(Command::Map { sku: sku.clone(), settings });
+    }
+    let grant =
+        |sku: &String| Grant { holder, sku: sku.clone(), location: "main".into(), units: 9 };
+    node.apply(Command::Grant(skus.iter().map(grant).collect()));
+    for (n, sku) in skus.iter().enumerate() {
+        let (sku, location) = (sku.clone(), "main".to_string());
+        let lines = vec![Line { sku, location, parts: Vec::new(), held: 2, confirmed: 0 }];
+        let (channel, reference) = (None, None);
+        let id = format!("R{n}");
+        tell(&mut node, What::Held(Held { id, lines, channel, ttl_ms: DAY_MS, reference }));
+    }
+    node.check().unwrap();
+    let before = node.movements.len();
+    node.apply(Command::Destroyed { node: 1, keeping: None });
+    let adopted = |node: &Node| node.state.holds().len();
+    let at_once = |node: &Node| adopted(node) + node.movements.len() - before;
+    assert!((1..=2 * RETURNED_PER_COMMAND_MAX).contains(&at_once(&node)), "{}", at_once(&node));
+    // What comes late from a disk that nobody has any more is for the cluster to end.
+    let late = "S0".to_string();
+    let lines =
+        vec![Line { sku: late, location: "main".into(), parts: Vec::new(), held: 1, confirmed: 0 }];
+    let (channel, reference) = (None, None);
+    let late = Held { id: "late".into(), lines, channel, ttl_ms: DAY_MS, reference };
+    tell(&mut node, What::Held(late));
+    node.check().unwrap();
+    ticks(&mut node);
+    node.check().unwrap();
+    assert_eq!((adopted(&node), node.state.escrowed().len()), (skus.len() + 1, 0));
+    let left =
+        |sku: &String| node.state.data().stock.get(sku.as_str()).unwrap().levels["main"].escrowed;
+    assert_eq!(skus.iter().map(left).sum::<i64>(), 0);
+}
+
+#[test]
+fn a_change_is_made_once_under_a_key() {
+    // An answer that is lost would be asked for again: an operator who resumes meanwhile would find it paused anew.
+    let mut node = shop(true);
+    let ask = |node: &mut Node, name: &str, change: Change| {
+        let idempotency = Some((key(name), key(&format!("{change:?}"))));
+        node.apply(Command::Request { idempotency, asked: Asked::Change(change) }).0
+    };
+    let changed = |reply: Reply| match reply {
+        Reply::Answered { answer: Answered::Changed(done), .. } => done,
+        other => panic!("{other:?}"),
+    };
+    let pause = || Change::Pause { channel: "shop".into(), why: "stock take".into() };
+    assert_eq!(changed(ask(&mut node, "a", pause())), Ok(()));
+    assert_eq!(changed(ask(&mut node, "b", Change::Resume("shop".into()))), Ok(()));
+    assert_eq!(changed(ask(&mut node, "a", pause())), Ok(()));
+    assert!(!node.state.data().channels["shop"].is_paused(node.now));
+    assert_eq!(ask(&mut node, "b", pause()), Reply::KeyReused);
+    // What was refused stays so, and every change is the command of its name.
+    let nowhere = || Change::Push { channel: "nowhere".into(), sku: None };
+    let refused = changed(ask(&mut node, "c", nowhere())).unwrap_err();
+    assert!(refused.contains("nowhere"), "{refused}");
+    assert_eq!(changed(ask(&mut node, "c", nowhere())), Err(refused));
+    let spec = ListingSpec { id: "s".into(), ..ListingSpec::default() };
+    let listed = vec![("PEN".to_string(), "shop".to_string(), spec)];
+    let push = Change::Push { channel: "shop".into(), sku: Some("PEN".into()) };
+    let rebalance = Change::Rebalance(Some(vec!["PEN".into()]));
+    for (n, change) in
+        [Change::List(listed), push, rebalance, Change::Noted].into_iter().enumerate()
+    {
+        assert_eq!(changed(ask(&mut node, &format!("d{n}"), change)), Ok(()));
+    }
+    node.check().unwrap();
 }

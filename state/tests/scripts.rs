@@ -29,8 +29,8 @@ use std::path::Path;
 
 use common::told::{noticed, told};
 use common::words::{
-    defined, duration, fact, holder, lane_of, movement, number, option, place_of, policy_of,
-    reservation, size, spec, units_of, what,
+    defined, duration, fact, holder, lane_of, mapping, movement, number, option, place_of,
+    policy_of, reservation, size, spec, units_of, what,
 };
 use common::{Node, START, delivery, key};
 use state::Millis;
@@ -150,7 +150,7 @@ impl Player {
                 self.operate(words[0], rest)
             }
             ["looked", channel, ago] => self.looked(channel, duration(ago)),
-            ["map", sku, ref channels @ ..] => common::map(sku, channels),
+            ["map", sku, ref listings @ ..] => mapping(sku, listings),
             ["locations", ref names @ ..] => {
                 Command::PutLocations(names.iter().map(ToString::to_string).collect())
             }

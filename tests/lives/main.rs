@@ -147,20 +147,7 @@ struct Ledger {
 impl Ledger {
     fn of(kind: &Kind) -> Self {
         let mut ledger = Self::default();
-        let definition = Definition {
-            kind: kind.name.into(),
-            location: "main".into(),
-            home: None,
-            pushes: false,
-            fetches: true,
-            dedup_window_ms: DEDUP_WINDOW_DEFAULT_MS,
-            rate_milli: 2_000,
-            burst: 40,
-            per_day: 0,
-            compares: true,
-            shadow: false,
-            settings: BTreeMap::new(),
-        };
+        let definition = Definition { pushes: false, ..Definition::new(kind.name, "main") };
         ledger.apply(Command::PutChannel { name: kind.name.into(), definition });
         ledger
     }

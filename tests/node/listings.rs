@@ -336,6 +336,8 @@ async fn what_a_channel_gets_is_said_explained_and_ended() {
     assert_eq!(send(node, "PUT", "/v1/skus/MUG", &listed).await.0, 200);
     policies(node).await;
     explained(node).await;
+    taken_out(node).await;
+    asked_twice(node).await;
     removed(node).await;
 }
 
@@ -428,4 +430,69 @@ async fn removed(node: &Node) {
     // What its policies say of it stays, and can be sent back.
     let read = node.get("/v1/policies").await;
     assert_eq!(send(node, "PUT", "/v1/policies", &read).await.0, 200);
+}
+
+// A listing that is left out goes on selling what it shows; where nothing is pushed to it, for ever.
+async fn taken_out(node: &Node) {
+    let path = "/v1/skus/MUG";
+    let without_north = json!({ "listings": { "apart": { "id": "1" } } });
+    let (status, why) = send(node, "PUT", path, &without_north).await;
+    assert!(status == 422 && why.to_string().contains("abandon=true"), "{why}");
+    let without_apart = json!({ "listings": { "north": { "id": "2" } } });
+    let (status, left) = send(node, "PUT", path, &without_apart).await;
+    assert_eq!((status, &left["leaving"]), (200, &json!(["apart"])), "{left}");
+    let leaves = &node.get("/v1/stock/MUG").await["channels"]["apart"];
+    assert_eq!((&leaves["leaves"], &leaves["desired"]), (&json!(true), &json!(0)), "{leaves}");
+    // What is read can be said again, and changes nothing.
+    let mut read = node.get(path).await;
+    assert_eq!(send(node, "PUT", path, &read).await, (200, left));
+    read["listings"]["apart"] = json!({ "id": "1" });
+    let (status, back) = send(node, "PUT", path, &read).await;
+    assert_eq!((status, &back["leaving"]), (200, &json!(null)), "{back}");
+    let (status, gone) = send(node, "PUT", &format!("{path}?abandon=true"), &without_north).await;
+    assert!(status == 200 && gone["listings"]["north"].is_null(), "{gone}");
+    let all = json!({ "listings": { "apart": { "id": "1" }, "north": { "id": "2" } } });
+    assert_eq!(send(node, "PUT", path, &all).await.0, 200);
+}
+
+// An answer may be lost. Who asks again must not undo what was done since.
+async fn asked_twice(node: &Node) {
+    let authorization = format!("Bearer {TOKEN}");
+    let post = async |path: &str, key: &str, body: &Value| {
+        let headers = [("authorization", authorization.as_str()), ("idempotency-key", key)];
+        let answer = node.api("POST", path, &headers, body.to_string()).await.unwrap();
+        (answer.status, answer.json())
+    };
+    let (pause, why) = ("/v1/channels/apart/pause", json!({ "why": "stock take" }));
+    assert_eq!(post(pause, "p", &why).await.1["paused"]["why"], "stock take");
+    assert_eq!(post("/v1/channels/apart/resume", "r", &json!({})).await.0, 200);
+    let (status, again) = post(pause, "p", &why).await;
+    assert!(status == 200 && again["paused"].is_null(), "{again}");
+    for (path, key, body) in [
+        (pause, "p", json!({ "why": "another" })),
+        ("/v1/channels/north/pause", "p", why.clone()),
+        ("/v1/channels/apart/resume", "p", json!({})),
+        ("/cluster/snapshot", "p", json!({})),
+    ] {
+        let (status, refused) = post(path, key, &body).await;
+        assert_eq!((status, &refused["type"]), (422, &json!("idempotency_key_reused")), "{path}");
+    }
+    let listing = json!({ "listings": [{ "sku": "PEN", "channel": "north", "id": "3" }] });
+    for _ in 0..2 {
+        for (path, key, body) in [
+            ("/v1/listings", "l", &listing),
+            ("/v1/allocations/rebalance", "b", &json!({})),
+            ("/v1/channels/apart/push", "u", &json!({ "sku": "MUG" })),
+            ("/cluster/snapshot", "s", &json!({})),
+            ("/cluster/members/1/promote", "m", &json!({})),
+        ] {
+            let (status, answer) = post(path, key, body).await;
+            assert_eq!(status, 200, "{path}: {answer}");
+        }
+    }
+    // And a list is read page by page.
+    let names = |items: &[Value]| items.iter().map(|one| one["name"].clone()).collect::<Vec<_>>();
+    let whole = node.get("/v1/channels").await;
+    let whole = names(whole["items"].as_array().unwrap());
+    assert!(whole.len() > 1 && whole == names(&node.list("/v1/channels", 1).await), "{whole:?}");
 }

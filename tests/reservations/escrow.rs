@@ -184,6 +184,10 @@ async fn quota_comes_back_when_it_is_let_go_or_its_region_is_destroyed() {
     let before = quota_of(others[0], &gone).await;
     assert!(before > 0, "it has nothing to lose");
     let path = format!("/cluster/members/{}", gone.id);
+    // Of a new disk that nobody has heard of it would give up nothing, and say that it is done.
+    let former = others[0].post(&format!("{path}/former-disk-destroyed"), &json!({})).await;
+    let (status, why) = (former.status, former.json());
+    assert_eq!((status, &why["type"]), (409, &json!("new_disk_unknown")), "{why}");
     until_true("it is removed", async || {
         let asked = others[0].api("DELETE", &path, &headers, "").await;
         asked.is_ok_and(|answer| answer.status == 200)

@@ -1,6 +1,8 @@
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
-use state::command::{Asked, Confirm, Delivery, Fact, Movements, Segment, SkuSettings};
+use state::command::{
+    Asked, Confirm, Delivery, Fact, MovementRequest, Movements, Segment, SkuSettings,
+};
 use state::escrow::told::Held;
 use state::escrow::{Grant, Size};
 use state::ledger::Kind;
@@ -58,21 +60,7 @@ fn held(serial: u64, units: i64) -> Told {
 /// Ten cups, of which six are granted to the holder, whose first serial opened its book.
 fn granted() -> State {
     let mut state = State::default();
-    let receipt = state::command::MovementRequest {
-        key: key(b"r"),
-        body: key(b"r"),
-        id: "r".into(),
-        kind: Kind::Receipt,
-        sku: "CUP".into(),
-        quantity: 10,
-        location: "main".into(),
-        to_location: None,
-        channel: None,
-        reference: None,
-        reason: None,
-        occurred_ms: None,
-        count: None,
-    };
+    let receipt = MovementRequest::new(key(b"r"), "r", Kind::Receipt, "CUP", 10, "main");
     let asked = Asked::Movements(Movements { atomic: false, movements: vec![receipt] });
     apply(&mut state, Command::Request { idempotency: None, asked });
     let settings = SkuSettings { escrow: Some(Size::Units(6)), ..SkuSettings::default() };

@@ -59,21 +59,14 @@ impl Node {
         let index = self.world().index;
         let movement = |n: usize| {
             let id = format!("{kind:?} {n} at {index}");
-            MovementRequest {
-                key: crate::channel::key(id.as_bytes()),
-                body: [0; 16],
+            MovementRequest::new(
+                crate::channel::key(id.as_bytes()),
                 id,
                 kind,
-                sku: sku(n),
+                sku(n),
                 quantity,
-                location: "main".into(),
-                to_location: None,
-                channel: None,
-                reference: None,
-                reason: None,
-                occurred_ms: None,
-                count: None,
-            }
+                "main",
+            )
         };
         let movements: Vec<_> = skus.map(movement).collect();
         for some in movements.chunks(1_000) {
@@ -234,20 +227,7 @@ pub(super) fn sku(n: usize) -> String {
 }
 
 pub(super) fn definition() -> Definition {
-    Definition {
-        kind: "shopify".into(),
-        location: "main".into(),
-        home: Some(1),
-        pushes: true,
-        fetches: true,
-        dedup_window_ms: 86_400_000,
-        rate_milli: 2_000,
-        burst: 4,
-        per_day: 0,
-        compares: true,
-        shadow: false,
-        settings: BTreeMap::new(),
-    }
+    Definition { home: Some(1), burst: 4, ..Definition::new("shopify", "main") }
 }
 
 /// A cluster of so many voters with so many SKUs, of which the shop shows nothing yet.

@@ -73,21 +73,8 @@ impl Log {
     /// Units come, or are found to be missing.
     fn adjust(&self, nth: u64, sku: &str, quantity: i64) {
         let id = format!("{nth}-{sku}");
-        let movement = MovementRequest {
-            key: key(id.as_bytes()),
-            body: key(id.as_bytes()),
-            id,
-            kind: state::ledger::Kind::Adjustment,
-            sku: sku.into(),
-            quantity,
-            location: "main".into(),
-            to_location: None,
-            channel: None,
-            reference: None,
-            reason: Some("a test".into()),
-            occurred_ms: None,
-            count: None,
-        };
+        let kind = state::ledger::Kind::Adjustment;
+        let movement = MovementRequest::new(key(id.as_bytes()), id, kind, sku, quantity, "main");
         let asked = Asked::Movements(Movements { atomic: false, movements: vec![movement] });
         let (_, reply) = self.apply(Command::Request { idempotency: None, asked });
         assert!(matches!(reply, state::Reply::Answered { .. }), "{reply:?}");

@@ -76,21 +76,14 @@ impl Goods {
 
 fn receipt(n: u64, (place, location): (u64, &str)) -> MovementRequest {
     let key = key(n, place);
-    MovementRequest {
+    MovementRequest::new(
         key,
-        body: key,
-        id: format!("receipt-{n}-{location}"),
-        kind: Kind::Receipt,
-        sku: sku(n),
-        quantity: 100,
-        location: location.into(),
-        to_location: None,
-        channel: None,
-        reference: None,
-        reason: None,
-        occurred_ms: None,
-        count: None,
-    }
+        format!("receipt-{n}-{location}"),
+        Kind::Receipt,
+        sku(n),
+        100,
+        location,
+    )
 }
 
 /// The name of a SKU.

@@ -100,20 +100,7 @@ impl Bench {
     }
 
     fn seed(&mut self) {
-        let definition = Definition {
-            kind: "shopify".into(),
-            location: LOCATIONS[0].into(),
-            home: None,
-            pushes: true,
-            fetches: true,
-            dedup_window_ms: limits::DEDUP_WINDOW_DEFAULT_MS,
-            rate_milli: 2_000,
-            burst: 40,
-            per_day: 0,
-            compares: true,
-            shadow: false,
-            settings: BTreeMap::new(),
-        };
+        let definition = Definition::new("shopify", LOCATIONS[0]);
         let channels = CHANNELS.map(|name| (name.to_string(), definition.clone())).into();
         self.apply(Command::Seed { channels, policies: Vec::new(), locations: Vec::new() });
     }

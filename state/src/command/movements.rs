@@ -71,6 +71,35 @@ pub struct MovementRequest {
     pub count: Option<Count>,
 }
 
+impl MovementRequest {
+    /// A movement of which nothing else is said; its body is as good as its key.
+    #[must_use]
+    pub fn new(
+        key: Key,
+        id: impl Into<String>,
+        kind: Kind,
+        sku: impl Into<String>,
+        quantity: i64,
+        location: impl Into<String>,
+    ) -> Self {
+        Self {
+            key,
+            body: key,
+            id: id.into(),
+            kind,
+            sku: sku.into(),
+            quantity,
+            location: location.into(),
+            to_location: None,
+            channel: None,
+            reference: None,
+            reason: None,
+            occurred_ms: None,
+            count: None,
+        }
+    }
+}
+
 /// What was counted at a location.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Count {

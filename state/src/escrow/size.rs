@@ -60,6 +60,14 @@ impl Data {
         }
     }
 
+    /// Units that quotas of a SKU at a location may grow by: no more than there are.
+    pub(super) fn grantable(&self, sku: &str, location: &str) -> i64 {
+        let level = self.stock.get(sku).and_then(|stock| stock.levels.get(location));
+        level.map_or(0, |level| {
+            (self.may_be_in_escrow(sku, location) - level.escrowed).min(level.available())
+        })
+    }
+
     /// Who of these nodes may be granted quotas.
     fn holders(&self, nodes: &[NodeId]) -> Vec<Holder> {
         nodes.iter().filter_map(|node| self.escrow.current(*node)).collect()
@@ -72,10 +80,9 @@ impl Data {
         let mut due = Vec::new();
         for (sku, shares) in self.escrow.skus.iter().filter(|(_, shares)| shares.size.is_on()) {
             let levels = self.stock.get(sku.as_str()).map(|stock| &stock.levels);
-            for (location, level) in levels.into_iter().flatten() {
+            for (location, _) in levels.into_iter().flatten() {
                 let quotas = shares.quotas.get(location.as_str());
-                let room = self.may_be_in_escrow(sku, location) - level.escrowed;
-                if room.min(level.available()) < 1 {
+                if self.grantable(sku, location) < 1 {
                     continue;
                 }
                 for (holder, target) in self.targets(sku, location, &holders) {

@@ -234,7 +234,7 @@ impl State {
             }
             What::Returned { sku, location, units } => {
                 if !again {
-                    self.debit(work, holder, (sku, location), *units);
+                    self.debit(work, holder, (sku, location), *units, None);
                     self.data.escrow.tidy(sku);
                 }
                 Ok(())
@@ -270,7 +270,7 @@ impl State {
         for line in &mut lines {
             let place = (line.sku.as_str(), line.location.as_str());
             // What the quota lacks is taken all the same: it was promised.
-            self.debit(work, holder, place, line.held);
+            self.debit(work, holder, place, line.held, held.channel.as_deref());
             if let Some(quota) = self.data.escrow.quota_mut(holder, place.0, place.1) {
                 quota.ask(line.held, now);
             }
@@ -283,6 +283,11 @@ impl State {
         let kept = reservation.kept_until(now);
         self.escrowed.insert((holder, held.id.clone()));
         self.data.reservations.insert(held.id.clone(), reservation, kept, usize::MAX);
+        let closed = self.data.escrow.holders.get(&holder).is_some_and(|known| known.closed);
+        if closed {
+            // Nobody may be there to let it go.
+            self.adopt(work, &held.id);
+        }
     }
 
     /// Books what was sold, also if it is not held any more: somebody was told that it is theirs.
@@ -344,7 +349,7 @@ impl State {
             let place = (line.sku.as_str(), line.location.as_str());
             let shares = self.data.escrow.skus.get(place.0);
             if own && open && shares.is_some_and(|shares| shares.size.is_on()) {
-                self.credit(work, holder, place, units);
+                self.credit(work, holder, place, units, known.channel.as_deref());
             }
         }
         known.lines = lines;

@@ -15,7 +15,7 @@ use state::command::{
     Settled, SkuSettings,
 };
 use state::ledger::Kind;
-use state::limits::{self, DAY_MS};
+use state::limits::DAY_MS;
 use state::order::{LineImage, Removal, RemovalLine};
 use state::origin::{Lane, Origin};
 use state::policy::{Buffer, Each, Weights};
@@ -81,20 +81,7 @@ impl Node {
 }
 
 pub fn definition(location: &str) -> Definition {
-    Definition {
-        kind: "generic".into(),
-        location: location.into(),
-        home: None,
-        pushes: true,
-        fetches: true,
-        dedup_window_ms: limits::DEDUP_WINDOW_DEFAULT_MS,
-        rate_milli: 2_000,
-        burst: 40,
-        per_day: 0,
-        compares: true,
-        shadow: false,
-        settings: BTreeMap::new(),
-    }
+    Definition::new("generic", location)
 }
 
 pub fn policy(mode: Mode, weights: &[(&str, u32)], buffers: &[(&str, i64)]) -> Policy {
@@ -185,19 +172,8 @@ pub fn segment(node: u64, sequence: u64, deliveries: Vec<Delivery>) -> Segment {
 
 pub fn request(id: &str, kind: Kind, sku: &str, quantity: i64) -> MovementRequest {
     MovementRequest {
-        key: key(id),
         body: key(&format!("{kind:?} {sku} {quantity}")),
-        id: id.into(),
-        kind,
-        sku: sku.into(),
-        quantity,
-        location: "main".into(),
-        to_location: None,
-        channel: None,
-        reference: None,
-        reason: None,
-        occurred_ms: None,
-        count: None,
+        ..MovementRequest::new(key(id), id, kind, sku, quantity, "main")
     }
 }
 

@@ -8,20 +8,50 @@ use state::order::Removal;
 /// `Look` asks what a channel shows, which is agreed on later; `Repeat` tells the last outcome again.
 #[derive(Clone, Copy, Debug)]
 pub enum Op {
-    Polled { at: usize },
-    Sell { at: usize, quantity: i64 },
-    TakeBack { at: usize, sale: usize, removal: Removal },
-    Hear { at: usize, which: usize },
-    Push { at: usize, fate: Fate },
-    Read { at: usize },
-    Look { at: usize },
-    Repeat { at: usize },
-    Land { at: usize },
-    Claim { at: usize },
+    Polled {
+        at: usize,
+    },
+    Sell {
+        at: usize,
+        quantity: i64,
+    },
+    TakeBack {
+        at: usize,
+        sale: usize,
+        removal: Removal,
+    },
+    Hear {
+        at: usize,
+        which: usize,
+    },
+    Push {
+        at: usize,
+        fate: Fate,
+    },
+    Read {
+        at: usize,
+    },
+    Look {
+        at: usize,
+    },
+    Repeat {
+        at: usize,
+    },
+    Land {
+        at: usize,
+    },
+    Claim {
+        at: usize,
+    },
     Lower(i64),
     Receive(i64),
     Weigh([u32; 3]),
     Wait(Millis),
+    /// Its SKU is listed there, or no more.
+    List {
+        at: usize,
+        listed: bool,
+    },
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -59,6 +89,7 @@ pub fn op(channels: usize) -> impl Strategy<Value = Op> {
         1 => (1..6i64).prop_map(Op::Receive),
         1 => [0..4u32, 0..4u32, 1..4u32].prop_map(Op::Weigh),
         2 => at().prop_map(|at| Op::Polled { at }),
+        1 => (at(), any::<bool>()).prop_map(|(at, listed)| Op::List { at, listed }),
         3 => (1..20u64).prop_map(|minutes| Op::Wait(minutes * MINUTE_MS)),
     ]
 }

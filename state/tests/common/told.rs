@@ -85,6 +85,8 @@ fn answered(answer: &Answered) -> String {
         Answered::Refused(refused) => writeln!(told, "refused: {refused:?}").unwrap(),
         Answered::Queue(answer) => writeln!(told, "{answer:?}").unwrap(),
         Answered::Granted(granted) => writeln!(told, "{granted:?}").unwrap(),
+        Answered::Changed(Ok(())) => told += "done\n",
+        Answered::Changed(Err(why)) => writeln!(told, "rejected: {why}").unwrap(),
     }
     told
 }

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use state::Millis;
 use state::allocation::{Mode, Policy};
 use state::command::{
-    Asked, Confirm, Count, Fact, Hold, HoldLine, ListingSpec, Moved, MovementRequest,
+    Asked, Command, Confirm, Count, Fact, Hold, HoldLine, ListingSpec, Moved, MovementRequest,
+    SkuSettings,
 };
 use state::escrow::told::{Held, What};
 use state::escrow::{Holder, Size};
@@ -210,7 +211,7 @@ pub fn what(words: &[&str]) -> What {
             What::Held(Held {
                 id: id(),
                 lines: lines.collect(),
-                channel: None,
+                channel: option(words, "channel").map(Into::into),
                 ttl_ms: duration(option(words, "for").unwrap_or("10m")),
                 reference: None,
             })
@@ -262,6 +263,19 @@ pub fn reservation(what: &str, rest: &[&str]) -> Asked {
         "release" => Asked::Release(id),
         _ => Asked::Extend(id, duration(rest[1])),
     }
+}
+
+/// `ebay shop=another-id abandon`: a SKU's listings, all of them.
+pub fn mapping(sku: &str, words: &[&str]) -> Command {
+    let listed = words.iter().filter(|word| **word != "abandon").map(|word| {
+        let (channel, id) = word.split_once('=').unwrap_or((word, ""));
+        let id = if id.is_empty() { format!("{channel}/{sku}") } else { id.into() };
+        (channel.into(), ListingSpec { id, ..ListingSpec::default() })
+    });
+    let listings = Some(listed.collect());
+    let abandon = words.contains(&"abandon");
+    let settings = SkuSettings { listings, abandon, ..SkuSettings::default() };
+    Command::Map { sku: sku.into(), settings }
 }
 
 pub fn defined(location: &str, more: &[&str]) -> state::channel::Definition {
