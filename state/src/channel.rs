@@ -123,6 +123,8 @@ pub struct Channel {
     pub paused: Option<Paused>,
     /// What of its daily bound is used up.
     pub spent: Spent,
+    /// When it took a quantity last.
+    pub pushed: Option<Millis>,
 }
 
 /// A channel that is being removed.
@@ -149,6 +151,7 @@ impl Channel {
             leaving: None,
             paused: None,
             spent,
+            pushed: None,
         }
     }
 
