@@ -23,6 +23,8 @@ const READS_MAX: usize = 20;
 /// Rows of one push. They wait together until they are shown, and one of them is not kept longer than the
 /// deadline of a sale allows.
 const ROWS_MAX: usize = 10;
+/// Searches that go with them: one before they are set, and some until all of them are shown.
+const SEARCHES: usize = 3;
 /// Messages of a feed: what the API allows.
 const FEED_ROWS_MAX: usize = 25_000;
 /// Calls that each operation allows at once, and then a second.
@@ -260,6 +262,7 @@ impl Quantities for Client {
     fn calls(&self) -> Calls {
         Calls {
             rows_max: ROWS_MAX,
+            calls_a_set: ROWS_MAX + SEARCHES,
             reads_max: READS_MAX,
             feed_rows_max: FEED_ROWS_MAX,
             located: false,

@@ -159,7 +159,13 @@ impl Client {
 
 impl Quantities for Client {
     fn calls(&self) -> Calls {
-        Calls { rows_max: 1, reads_max: 1, feed_rows_max: FEED_ROWS_MAX, located: false }
+        Calls {
+            rows_max: 1,
+            calls_a_set: 2,
+            reads_max: 1,
+            feed_rows_max: FEED_ROWS_MAX,
+            located: false,
+        }
     }
 
     async fn set(&self, rows: &[Row], _key: &str) -> Result<Answered<Vec<RowOutcome>>, PushError> {
