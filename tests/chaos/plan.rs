@@ -27,11 +27,20 @@ pub(crate) enum Cut {
     All,
 }
 
+/// How the node that pushes to the stores is away for longer than its lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Loss {
+    Paused,
+    CutOff,
+}
+
 /// One fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
     Kill(Whom),
     Freeze(Whom),
+    /// Others push meanwhile.
+    Owner(Loss),
     Cut(Cut),
     /// Links lose, repeat and delay far more than usual.
     BadLinks,
@@ -50,12 +59,14 @@ pub(crate) enum Fault {
 }
 
 /// Every kind, in as many ways as it has.
-const DECK: [Fault; 20] = [
+const DECK: [Fault; 22] = [
     Fault::Kill(Whom::Leader),
     Fault::Kill(Whom::Follower),
     Fault::Kill(Whom::All),
     Fault::Freeze(Whom::Leader),
     Fault::Freeze(Whom::Follower),
+    Fault::Owner(Loss::Paused),
+    Fault::Owner(Loss::CutOff),
     Fault::Cut(Cut::Around(Whom::Leader)),
     Fault::Cut(Cut::Around(Whom::Follower)),
     Fault::Cut(Cut::From(Whom::Leader)),
@@ -81,15 +92,18 @@ pub(crate) struct Step {
     pub(crate) choice: u64,
 }
 
-/// Endless: the whole deck shuffled, and shuffled again.
+/// Endless: the whole deck shuffled, and shuffled again. The first one takes longest, and is in the shortest plan
+/// too.
 pub(crate) struct Plan {
     random: u64,
+    first: Option<Fault>,
     left: Vec<Fault>,
 }
 
 impl Plan {
     pub(crate) const fn new(seed: u64) -> Self {
-        Self { random: seed, left: Vec::new() }
+        let loss = if seed.is_multiple_of(2) { Loss::Paused } else { Loss::CutOff };
+        Self { random: seed, first: Some(Fault::Owner(loss)), left: Vec::new() }
     }
 }
 
@@ -102,7 +116,7 @@ impl Iterator for Plan {
         }
         let count = u64::try_from(self.left.len()).unwrap();
         let which = usize::try_from(random(&mut self.random, count)).unwrap();
-        let fault = self.left.swap_remove(which);
+        let fault = self.first.take().unwrap_or_else(|| self.left.swap_remove(which));
         let lasts = Duration::from_millis(1_000 + random(&mut self.random, 2_000));
         Some(Step { fault, lasts, choice: random(&mut self.random, 1 << 30) })
     }

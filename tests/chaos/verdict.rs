@@ -1,5 +1,6 @@
 //! What was promised, held against what the nodes and the stores say, invariant by invariant.
 
+use std::collections::BTreeSet;
 use std::panic::AssertUnwindSafe;
 
 use futures::FutureExt as _;
@@ -15,8 +16,8 @@ use crate::watch::Watched;
 use crate::world::World;
 
 /// When nothing can be on its way any more that was ever sent to a store.
-const LATER_S: i64 = 16 * 60;
-const _: () = assert!(LATER_S.unsigned_abs() * 1000 > state::limits::UNCERTAIN_KEEP_MS);
+const LATER_S: i64 = 31 * 60;
+const _: () = assert!(LATER_S.unsigned_abs() * 1000 > state::limits::FEED_KEEP_MS);
 
 /// What clients and stores know.
 pub(crate) struct Seen {
@@ -55,6 +56,7 @@ pub(crate) async fn give(world: &World, seen: &Seen) -> Vec<String> {
     println!("faults: {:?}; packets: {counts:?}", world.done);
     let mut verdict = Verdict::default();
     judge_stores(world, &mut verdict).await;
+    judge_owners(world, &mut verdict).await;
     verdict
         .judge("replicas: one digest at one index", async {
             agree(&world.member_nodes()).await;
@@ -104,13 +106,31 @@ async fn judge_stores(world: &World, verdict: &mut Verdict) {
     verdict
         .judge("stores: no oversell", async {
             assert_eq!(world.warehouse.oversells(), []);
-            let sold: u64 = world.stores.iter().map(|store| store.stats().units_sold).sum();
-            format!("{sold} units sold")
+            let sold = world.stores.iter().map(|store| (store.name(), store.orders()));
+            format!("orders: {:?}", sold.collect::<Vec<_>>())
         })
         .await;
+    stores::tell_all(world).await;
     verdict
         .judge("pushes: no store shows more than the ledger says", async {
             format!("{} units held back", stores::check_shown(world, node, false).await)
+        })
+        .await;
+}
+
+/// Who pushed, as the stores saw it: nothing of an owner came after something of the next one, so no older quantity
+/// came after a newer one.
+async fn judge_owners(world: &World, verdict: &mut Verdict) {
+    verdict
+        .judge("pushes: no owner sends after the next one", async {
+            let owners = world.stores.iter().map(|store| {
+                let epochs = store.epochs();
+                assert!(epochs.is_sorted(), "{}: {epochs:?}", store.name());
+                let owners: BTreeSet<u64> = epochs.iter().copied().collect();
+                assert!(owners.len() > 1, "{} had one owner alone", store.name());
+                format!("{} {} by {}", store.name(), epochs.len(), owners.len())
+            });
+            format!("calls by owners: {}", owners.collect::<Vec<_>>().join(", "))
         })
         .await;
 }
