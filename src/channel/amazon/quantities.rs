@@ -11,7 +11,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-use super::{Account, Settings};
+use super::{Settings, account};
+use crate::channel::account::Account;
 use crate::channel::api::{Answer, Call};
 use crate::channel::outcome::{Answered, Calls, Place, PushError, Quantities, Row, RowOutcome};
 use crate::channel::pushed::{NO_ID, OneByOne, Patience, is_id, read, wait_of};
@@ -105,18 +106,17 @@ struct ProductType {
 impl Client {
     /// Nobody is asked yet. The error says what is wrong with a URL.
     pub fn new(settings: &Settings) -> Result<Self, String> {
-        let second = Duration::from_secs(1);
         Ok(Self {
-            account: Account::new(settings)?,
+            account: account(settings)?,
             base_url: settings.base_url.clone(),
             seller_id: settings.seller_id.clone(),
             marketplace: settings.marketplaces.first().cloned().unwrap_or_default(),
             applied: Patience {
                 first: settings.applied_within / 20,
-                most: 2 * second,
+                most: Duration::from_secs(2),
                 total: settings.applied_within,
             },
-            feeds: Patience { first: second, most: 30 * second, total: 1_200 * second },
+            feeds: Patience::FEED,
         })
     }
 
