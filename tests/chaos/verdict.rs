@@ -130,9 +130,25 @@ async fn judge_owners(world: &World, verdict: &mut Verdict) {
                 assert!(owners.len() > 1, "{} had one owner alone", store.name());
                 format!("{} {} by {}", store.name(), epochs.len(), owners.len())
             });
-            format!("calls by owners: {}", owners.collect::<Vec<_>>().join(", "))
+            let owners = owners.collect::<Vec<_>>().join(", ");
+            check_rates(world).await;
+            format!("calls by owners: {owners}")
         })
         .await;
+}
+
+/// Whoever pushes to a store tells its rate and when it took a quantity last.
+async fn check_rates(world: &World) {
+    for node in world.member_nodes() {
+        let channels = node.get("/v1/channels").await["items"].clone();
+        for store in &world.stores {
+            let known = channels.as_array().unwrap().iter();
+            let known = known.clone().find(|known| known["name"] == store.name()).unwrap();
+            assert!(known["last_push"].is_string(), "{known}");
+            let pushes = known["owner"] == node.id;
+            assert_eq!(known["rate"]["available"].is_number(), pushes, "{known}");
+        }
+    }
 }
 
 /// What the stores show when nothing can be on its way any more.
