@@ -40,7 +40,7 @@ pub mod propagate;
 pub mod replica;
 pub mod route;
 pub mod sim;
-mod simulated;
+pub mod simulated;
 pub mod sqs;
 pub mod submit;
 pub mod topics;

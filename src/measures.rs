@@ -96,7 +96,11 @@ pub struct Measures {
     windows: Mutex<BTreeMap<(String, Class), Window>>,
     /// The same of the channels that this node pushes to.
     calls: Mutex<BTreeMap<String, Breaker>>,
+    allowances: Mutex<BTreeMap<String, Allowance>>,
 }
+
+/// Says how many calls a channel allows at this moment.
+pub type Allowance = Box<dyn Fn() -> f64 + Send + Sync>;
 
 /// Whether a channel is called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -292,6 +296,7 @@ impl Measures {
             escrow: Escrow::default(),
             windows: Mutex::default(),
             calls: Mutex::default(),
+            allowances: Mutex::default(),
             registry: Mutex::new(Registry::default()),
         };
         measures.register(&mut registry);
@@ -387,6 +392,22 @@ impl Measures {
     #[must_use]
     pub fn breaker_of(&self, channel: &str) -> Option<Breaker> {
         self.calls.lock().unwrap_or_else(PoisonError::into_inner).get(channel).copied()
+    }
+
+    /// What tells how many calls a channel allows; `None` if another node calls it.
+    pub fn allowance(&self, channel: &str, allowance: Option<Allowance>) {
+        let mut allowances = self.allowances.lock().unwrap_or_else(PoisonError::into_inner);
+        match allowance {
+            Some(allowance) => allowances.insert(channel.into(), allowance),
+            None => allowances.remove(channel),
+        };
+    }
+
+    /// Calls that a channel allows now; `None` if another node calls it.
+    #[must_use]
+    pub fn allowed(&self, channel: &str) -> Option<f64> {
+        let allowances = self.allowances.lock().unwrap_or_else(PoisonError::into_inner);
+        allowances.get(channel).map(|allowed| allowed())
     }
 
     /// Counts a webhook's answer.

@@ -14,6 +14,7 @@ mod pace;
 mod send;
 #[cfg(test)]
 mod tests;
+mod turn;
 
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
@@ -57,7 +58,7 @@ pub struct Pusher<Q, A> {
     node: u64,
     cluster: A,
     measures: Arc<Measures>,
-    pace: Pace,
+    pace: Arc<Pace>,
     tiers: Tiers,
     /// Whether the channel rests because of its credentials, as far as this node has said so.
     rests: AtomicBool,
@@ -87,7 +88,7 @@ impl<Q: Quantities, A: Agreed> Pusher<Q, A> {
             node,
             cluster,
             measures,
-            pace: Pace::new(),
+            pace: Arc::new(Pace::new()),
             tiers: Tiers::default(),
             rests: AtomicBool::new(false),
             feeds_from: Mutex::new(Instant::now()),
@@ -100,8 +101,10 @@ impl<Q: Quantities, A: Agreed> Pusher<Q, A> {
             if is_new {
                 self.pace.empty();
             }
-            let epoch = own.epoch;
+            let (epoch, own) = (own.epoch, Arc::new(own));
             tracing::info!(channel = self.channel.name, epoch, "this node pushes to the channel");
+            let pace = Arc::clone(&self.pace);
+            self.measures.allowance(&self.channel.name, Some(Box::new(move || pace.allowed())));
             // Whatever ends first ends all: what is on its way then is read back under the next epoch.
             tokio::select! {
                 biased;
@@ -114,11 +117,12 @@ impl<Q: Quantities, A: Agreed> Pusher<Q, A> {
                 self.give_back(&own).await;
             }
             self.measures.breaker(&self.channel.name, None);
+            self.measures.allowance(&self.channel.name, None);
         }
     }
 
     /// Rounds of one lane, until the channel is another node's.
-    async fn lane(&self, own: &Owned, lane: Lane) {
+    async fn lane(&self, own: &Arc<Owned>, lane: Lane) {
         if lane == Lane::Normal && self.client.calls().feed_rows_max == 0 {
             // There is nothing that this channel takes in bulk.
             std::future::pending::<()>().await;
@@ -136,7 +140,7 @@ impl<Q: Quantities, A: Agreed> Pusher<Q, A> {
     }
 
     /// One intent, what is sent for it, and what came of that.
-    async fn round(&self, own: &Owned) -> Result<(), Lost> {
+    async fn round(&self, own: &Arc<Owned>) -> Result<(), Lost> {
         let Some(urgency) = self.something_is_due(Lane::Urgent).await else { return Ok(()) };
         // The quantities are computed once a call is allowed, so that they do not age while it is not.
         tokio::select! {
@@ -158,7 +162,7 @@ impl<Q: Quantities, A: Agreed> Pusher<Q, A> {
     }
 
     /// As many rows as one feed takes, which may be those of several intents.
-    async fn bulk_round(&self, own: &Owned) -> Result<(), Lost> {
+    async fn bulk_round(&self, own: &Arc<Owned>) -> Result<(), Lost> {
         if self.something_is_due(Lane::Normal).await.is_none() {
             return Ok(());
         }

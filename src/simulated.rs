@@ -6,10 +6,11 @@ use marketplace::sender::{Item, Kind, Sender};
 use marketplace::{Store, amazon, ebay, odoo, sqs};
 
 /// Settings of a listing, as its mapping names them.
-pub(crate) type Settings = Vec<(&'static str, String)>;
+pub type Settings = Vec<(&'static str, String)>;
 
 /// A Shopify store in a node's config, but for the table's head.
-pub(crate) fn store_config(store: &Store) -> String {
+#[must_use]
+pub fn store_config(store: &Store) -> String {
     let options = store.options();
     format!(
         "name = \"{}\"\nkind = \"shopify\"\nsecrets = [\"{}\"]\n\
@@ -23,7 +24,8 @@ pub(crate) fn store_config(store: &Store) -> String {
 }
 
 /// What a Shopify store calls an item, and where it lies.
-pub(crate) fn store_listing(store: &Store, item: &marketplace::Item) -> (String, Settings) {
+#[must_use]
+pub fn store_listing(store: &Store, item: &marketplace::Item) -> (String, Settings) {
     let location = format!("gid://shopify/Location/{}", store.options().location_id);
     let id = format!("gid://shopify/InventoryItem/{}", item.inventory_item_id);
     (id, vec![("location_id", location)])
@@ -31,7 +33,8 @@ pub(crate) fn store_listing(store: &Store, item: &marketplace::Item) -> (String,
 
 /// A channel in a node's config, but for the table's head. `webhooks` is the node's URL, up to the channel's
 /// name.
-pub(crate) fn sender_config(sender: &Sender, webhooks: &str) -> String {
+#[must_use]
+pub fn sender_config(sender: &Sender, webhooks: &str) -> String {
     let options = sender.options();
     let (name, secret, url) = (&options.name, &options.secret, sender.url());
     let (id, key) = (&options.api_id, &options.api_secret);
@@ -66,7 +69,8 @@ pub(crate) fn sender_config(sender: &Sender, webhooks: &str) -> String {
 }
 
 /// An Amazon account and its queue in a node's config, but for the table's head.
-pub(crate) fn account_config(name: &str, of: &amazon::Account, queue: &sqs::Queue) -> String {
+#[must_use]
+pub fn account_config(name: &str, of: &amazon::Account, queue: &sqs::Queue) -> String {
     let (endpoint, account, of_queue) = (of.endpoint(), of.options(), queue.options());
     format!(
         "name = \"{name}\"\nkind = \"amazon\"\n\
@@ -88,7 +92,8 @@ pub(crate) fn account_config(name: &str, of: &amazon::Account, queue: &sqs::Queu
 }
 
 /// The URL at which a channel's webhooks are taken.
-pub(crate) fn sender_target(sender: &Sender, webhooks: &str) -> String {
+#[must_use]
+pub fn sender_target(sender: &Sender, webhooks: &str) -> String {
     let mut url = format!("{webhooks}{}", sender.options().name);
     if sender.options().kind == Kind::Odoo {
         // Writing to a String cannot fail.
@@ -98,7 +103,8 @@ pub(crate) fn sender_target(sender: &Sender, webhooks: &str) -> String {
 }
 
 /// What a channel calls an item.
-pub(crate) fn sender_listing(sender: &Sender, item: &Item) -> (String, Settings) {
+#[must_use]
+pub fn sender_listing(sender: &Sender, item: &Item) -> (String, Settings) {
     let options = sender.options();
     match options.kind {
         Kind::WooCommerce => {

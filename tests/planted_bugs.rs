@@ -113,6 +113,13 @@ static BUGS: &[Bug] = &[
         caught_by: REPLAY,
     },
     Bug {
+        breaks: "what a feed sets over a newer quantity is found",
+        file: "state/src/listing.rs",
+        right: "(self.overtaken, self.fed_at, self.unsure) = (None, stamp.index, true);",
+        wrong: "(self.overtaken, self.fed_at) = (None, stamp.index);",
+        caught_by: SCRIPTS,
+    },
+    Bug {
         breaks: "a request is answered once an idempotency key",
         file: "state/src/request.rs",
         right: "return if known.body == body { known.reply.clone() } else { Reply::KeyReused };",

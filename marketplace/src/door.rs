@@ -1,10 +1,18 @@
 //! A listening port, and what goes wrong with the calls on it: shared by every simulated service.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    io,
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::{Request, Response, body::Incoming, server::conn::http1, service::service_fn};
+use hyper::{
+    HeaderMap, Request, Response, body::Incoming, server::conn::http1, service::service_fn,
+};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
@@ -13,7 +21,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{options::Outage, random::Random};
+use crate::{history::Arrival, options::Outage, random::Random};
 
 const HEADER_READ_MAX: Duration = Duration::from_secs(30);
 const BACKLOG: u32 = 1024;
@@ -59,6 +67,30 @@ pub(crate) enum Refusal {
     Throttled { retry_after: u32 },
 }
 
+/// Calls whose times are remembered.
+const CALLS_MAX: usize = 100_000;
+
+/// When calls came, of whatever kind, and whatever became of them: the newest ones. All clones are one.
+#[derive(Clone, Default)]
+pub(crate) struct Arrivals(Arc<Mutex<VecDeque<Arrival>>>);
+
+impl Arrivals {
+    fn note(&self, headers: &HeaderMap) {
+        let epoch = headers.get("stockraft-epoch").and_then(|epoch| epoch.to_str().ok());
+        let epoch = epoch.and_then(|epoch| epoch.parse().ok());
+        let mut calls = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if calls.len() >= CALLS_MAX {
+            calls.pop_front();
+        }
+        calls.push_back(Arrival { at: Instant::now(), epoch });
+    }
+
+    /// All that are remembered, in order.
+    pub(crate) fn all(&self) -> Vec<Arrival> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect()
+    }
+}
+
 /// One service's port. Cheap to clone; all clones are one door.
 #[derive(Clone)]
 pub(crate) struct Door {
@@ -66,6 +98,7 @@ pub(crate) struct Door {
     pub(crate) outage: watch::Receiver<Outage>,
     pub(crate) stop: CancellationToken,
     pub(crate) tasks: TaskTracker,
+    pub(crate) arrivals: Arrivals,
 }
 
 impl Door {
@@ -189,7 +222,13 @@ impl Door {
         let serving = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEADER_READ_MAX)
-            .serve_connection(TokioIo::new(stream), service_fn(|request| handle(request)));
+            .serve_connection(
+                TokioIo::new(stream),
+                service_fn(|request: Request<Incoming>| {
+                    self.arrivals.note(request.headers());
+                    handle(request)
+                }),
+            );
         tokio::select! {
             biased;
             () = self.stop.cancelled() => {}

@@ -4,7 +4,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use serde::Serialize;
@@ -16,6 +16,15 @@ use crate::{
 
 /// Webhook requests after the first one that failed.
 pub const RETRIES: u32 = 8;
+
+/// A call that came, whatever became of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arrival {
+    /// When.
+    pub at: Instant,
+    /// The epoch of the owner that pushed, if whoever called said one (`stockraft-epoch`).
+    pub epoch: Option<u64>,
+}
 
 /// Everything that happened in one store, oldest first.
 #[derive(Clone, Debug, Default)]

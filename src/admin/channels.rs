@@ -38,6 +38,9 @@ pub(super) struct Channel {
     failing: usize,
     /// Set while nothing is pushed to it.
     paused: Option<Paused>,
+    /// When it took a quantity last; null before the first.
+    last_push: Option<String>,
+    rate: CallRate,
     /// Calls made today, as far as they were told of.
     calls_today: u64,
     /// `closed`, `half-open` or `open`: whether it is called; null where another node does that.
@@ -62,6 +65,17 @@ pub(super) struct Paused {
     /// When it is tried again by itself; null if somebody must resume it.
     until: Option<String>,
     why: String,
+}
+
+/// Calls to a channel's API that set or read quantities.
+#[derive(Serialize, ToSchema)]
+pub(super) struct CallRate {
+    /// In the long run.
+    per_second: f64,
+    /// At once after a pause.
+    burst: u64,
+    /// That may be made now, 0 while the channel wants to be left alone; null where another node pushes to it.
+    available: Option<f64>,
 }
 
 /// Consistency windows, in milliseconds.
@@ -225,6 +239,8 @@ pub(super) fn view(admin: &Admin, replica: &Replica, name: &str) -> Option<Chann
             until: paused.until.map(rfc3339),
             why: paused.why.clone(),
         }),
+        last_push: channel.pushed.map(rfc3339),
+        rate: CallRate::of(&channel.definition, admin.measures.allowed(name)),
         calls_today: channel.spent(now),
         breaker: admin.measures.breaker_of(name).map(Breaker::name),
         pushed: window.count,
@@ -235,10 +251,25 @@ pub(super) fn view(admin: &Admin, replica: &Replica, name: &str) -> Option<Chann
     })
 }
 
+impl CallRate {
+    /// The part of a call that is there says nothing beyond its thousandths.
+    fn of(definition: &Definition, available: Option<f64>) -> Self {
+        Self {
+            per_second: exact(definition.rate_milli) / 1_000.0,
+            burst: definition.burst,
+            available: available.map(|calls| (calls * 1_000.0).floor() / 1_000.0),
+        }
+    }
+}
+
+/// A count as a float, which holds all that are told here.
+fn exact(n: u64) -> f64 {
+    u32::try_from(n).map_or(f64::from(u32::MAX), f64::from)
+}
+
 impl Windows {
     fn of(window: &Window) -> Self {
         let count = window.histogram.len();
-        let exact = |n: u64| u32::try_from(n).map_or(f64::from(u32::MAX), f64::from);
         Self {
             count,
             p50_ms: window.histogram.value_at_quantile(0.5),

@@ -7,6 +7,7 @@ mod call;
 mod change;
 #[cfg(test)]
 pub(crate) mod fake;
+pub mod gate;
 
 use std::fmt;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::Request;
+use hyper::header::HeaderName;
 
 use crate::channel::check_base_url;
 use crate::client::{Https, https, root};
@@ -27,6 +29,10 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes of an answer, if nothing else is said: a page of two hundred orders, with room for shops whose
 /// extensions write much into each.
 const ANSWER_BYTES_MAX: usize = 16 << 20;
+
+/// Under which epoch a push is sent. No channel asks for it; who reads the record of calls sees whose they were, and
+/// whether one came too late.
+const EPOCH: HeaderName = HeaderName::from_static("stockraft-epoch");
 
 /// Why a channel's API gave no answer to work with.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -170,9 +176,12 @@ impl Api {
         self
     }
 
-    /// Sends a call. The answer may have any status: [`Answer::success`] and [`Answer::known`] judge it.
+    /// Sends a call, once the [`gate`] lets it through. The answer may have any status: [`Answer::success`] and [`Answer::known`] judge it.
     pub async fn send(&self, call: Call) -> Result<Answer, Broken> {
-        let request = call.request(&self.base)?;
+        let mut request = call.request(&self.base)?;
+        if let Some(epoch) = gate::pass().await? {
+            request.headers_mut().insert(EPOCH, epoch.into());
+        }
         let late = |_| Broken::Unanswered(format!("no answer in {} s", self.timeout.as_secs_f32()));
         tokio::time::timeout(self.timeout, self.exchange(request)).await.map_err(late)?
     }

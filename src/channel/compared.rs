@@ -60,6 +60,42 @@ impl Compared {
     }
 }
 
+/// A channel that is read right before it is set.
+pub trait ReadFirst: Send + Sync {
+    /// The comparison.
+    fn compared(&self) -> &Compared;
+
+    /// What is shown at places. Nothing is set by that.
+    fn shown(&self, places: &[Place])
+    -> impl Future<Output = Result<Vec<Shown>, PushError>> + Send;
+
+    /// Sets rows, whatever is shown.
+    fn send(
+        &self,
+        rows: &[&Row],
+    ) -> impl Future<Output = Result<Answered<Vec<RowOutcome>>, PushError>> + Send;
+}
+
+/// Sets what is shown as it was believed to be.
+pub async fn set(
+    channel: &impl ReadFirst,
+    rows: &[Row],
+    key: &str,
+) -> Result<Answered<Vec<RowOutcome>>, PushError> {
+    let shown = channel.shown(&places(rows)).await?;
+    let judged = channel.compared().judge(rows, &shown, key);
+    let sent = channel.send(&left(rows, &judged)).await;
+    channel.compared().complete(judged, sent, key)
+}
+
+/// Reads what is shown.
+pub async fn read(
+    channel: &impl ReadFirst,
+    places: &[Place],
+) -> Result<Answered<Vec<Option<i64>>>, PushError> {
+    answered(channel.shown(places).await?)
+}
+
 /// What rows are of.
 #[must_use]
 pub fn places(rows: &[Row]) -> Vec<Place> {

@@ -2,6 +2,7 @@
 //!
 //! How each channel signs and what its payloads mean is the room `channels`.
 
+pub mod account;
 pub mod amazon;
 pub mod api;
 pub mod compared;

@@ -35,8 +35,10 @@ pub trait Quantities: Send + Sync + 'static {
 /// What the calls of a channel take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Calls {
-    /// Rows that one call sets.
+    /// Rows that are set at once.
     pub rows_max: usize,
+    /// Calls that setting so many takes, all in all: what is shown is read first where a channel does not compare.
+    pub calls_a_set: usize,
     /// Places that one call reads.
     pub reads_max: usize,
     /// Rows of one feed; 0 where there are none.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
+use state::limits::{FEED_KEEP_MS, SECOND_MS};
 use tokio::time::{Instant, sleep};
 
 use super::outcome::{Answered, PushError, RowOutcome};
@@ -77,7 +78,19 @@ pub struct Patience {
     pub total: Duration,
 }
 
+const _: () = assert!(
+    Patience::FEED.total.as_secs() * SECOND_MS < FEED_KEEP_MS,
+    "a feed would be waited for when nobody counts with it any more"
+);
+
 impl Patience {
+    /// How long a feed is waited for.
+    pub const FEED: Self = Self {
+        first: Duration::from_secs(1),
+        most: Duration::from_secs(30),
+        total: Duration::from_secs(1_200),
+    };
+
     /// Begins to wait.
     #[must_use]
     pub fn begin(self) -> Pauses {

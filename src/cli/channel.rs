@@ -124,7 +124,7 @@ pub(super) async fn run(command: Command) -> Result<(), Failure> {
     Ok(())
 }
 
-const COLUMNS_OF_STATUS: [&str; 9] = [
+const COLUMNS_OF_STATUS: [&str; 10] = [
     "name",
     "owner",
     "backlog",
@@ -134,6 +134,7 @@ const COLUMNS_OF_STATUS: [&str; 9] = [
     "breaker",
     "calls_today",
     "pushed",
+    "last_push",
 ];
 
 /// A channel, with what it takes no push for.

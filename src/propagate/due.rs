@@ -19,8 +19,8 @@ use crate::channel::Quantities;
 const FEED_ROWS_MIN: usize = 20;
 /// Of the calls of a day, this part is kept for sales: one of so many.
 const RESERVE: u64 = 5;
-/// Rounds that one intent is for, at the most, where a call takes few rows.
-const CALLS_MAX: usize = 4;
+/// Sets that one intent is for, at the most, where few rows are set at once.
+const SETS_MAX: usize = 4;
 /// Those of which fewer are left than this go before all others: the next sale may be one too many.
 const FEW: i64 = 3;
 /// SKUs whose sales are counted. Beyond it all counts are halved, and what is at nothing is forgotten.
@@ -120,11 +120,12 @@ impl<Q: Quantities, A: Agreed> Pusher<Q, A> {
 
     /// What the urgent lane takes next.
     pub(super) fn due(&self, urgency: Urgency) -> Vec<String> {
-        let rows = self.client.calls().rows_max.max(1);
+        let calls = self.client.calls();
+        let (rows, each) = (calls.rows_max.max(1), calls.calls_a_set.max(1));
         if urgency == Urgency::Slow {
             return self.cluster.look(|state| self.slow_due(state, rows.min(INTENT_SKUS_MAX)));
         }
-        let most = (rows * self.pace.at_once().clamp(1, CALLS_MAX)).min(INTENT_SKUS_MAX);
+        let most = (rows * (self.pace.at_once() / each).clamp(1, SETS_MAX)).min(INTENT_SKUS_MAX);
         let mut found = self.cluster.look(|state| {
             let due = state.urgent().of(&self.channel.name).take(2 * most);
             let ranked = due.map(|(deadline, sku)| {
@@ -176,8 +177,10 @@ impl<Q: Quantities, A: Agreed> Pusher<Q, A> {
     fn in_a_window(&self, state: &State) -> usize {
         let known = state.data().channels.get(&self.channel.name);
         let rate_milli = known.map_or(0, |known| known.definition.rate_milli);
-        let calls = usize::try_from(rate_milli.saturating_mul(WINDOW_SALE_MS) / 1_000_000);
-        calls.unwrap_or(usize::MAX).saturating_mul(self.client.calls().rows_max).max(FEED_ROWS_MIN)
+        let in_time = usize::try_from(rate_milli.saturating_mul(WINDOW_SALE_MS) / 1_000_000);
+        let calls = self.client.calls();
+        let rows = in_time.unwrap_or(usize::MAX).saturating_mul(calls.rows_max);
+        (rows / calls.calls_a_set.max(1)).max(FEED_ROWS_MIN)
     }
 
     /// What a feed takes next: what is no sale, and of the sales those of the tail that cannot be told in time

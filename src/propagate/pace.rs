@@ -27,6 +27,13 @@ pub(super) enum Urgency {
     Slow,
 }
 
+/// Which call of one push, or of one reading, it is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Nth {
+    First,
+    Further,
+}
+
 /// The pace of one channel.
 pub(super) struct Pace {
     inner: Mutex<Inner>,
@@ -101,6 +108,13 @@ impl Pace {
         usize::try_from(whole.unwrap_or(0)).unwrap_or(0)
     }
 
+    /// Calls that are allowed now, in whole and in part. None are while the channel wants to be left alone.
+    pub(super) fn allowed(&self) -> f64 {
+        let mut inner = self.inner();
+        inner.fill();
+        if Instant::now() < inner.not_before { 0.0 } else { inner.tokens.max(0.0) }
+    }
+
     /// Waits until a call is allowed.
     pub(super) async fn ready(&self, urgency: Urgency) {
         let waits = Waits::new(self, urgency);
@@ -119,16 +133,25 @@ impl Pace {
     }
 
     fn closed_until(&self, urgency: Urgency) -> Option<Instant> {
-        self.inner().closed_until(urgency)
+        self.inner().closed_until(urgency, Nth::First)
     }
 
     /// Waits until a call is allowed, and takes it.
     pub(super) async fn take(&self, urgency: Urgency) {
+        self.take_as(urgency, Nth::First).await;
+    }
+
+    /// The same of a further call of a push or a reading. If that is a probe, it is the one that was let through.
+    pub(super) async fn more(&self, urgency: Urgency) {
+        self.take_as(urgency, Nth::Further).await;
+    }
+
+    async fn take_as(&self, urgency: Urgency, nth: Nth) {
         let waits = Waits::new(self, urgency);
         loop {
             let until = {
                 let mut inner = waits.pace.inner();
-                match inner.closed_until(urgency) {
+                match inner.closed_until(urgency, nth) {
                     Some(until) => until,
                     None => return inner.take(),
                 }
@@ -220,13 +243,14 @@ impl Inner {
     }
 
     /// Until when no such call may be made; `None` if one may.
-    fn closed_until(&mut self, urgency: Urgency) -> Option<Instant> {
+    fn closed_until(&mut self, urgency: Urgency, nth: Nth) -> Option<Instant> {
         let now = Instant::now();
         if now < self.not_before {
             return Some(self.not_before);
         }
-        if self.failures >= FAILURES_MAX && self.probe.is_some_and(|since| now < since + PROBE_MAX)
-        {
+        let probes = self.failures >= FAILURES_MAX
+            && self.probe.is_some_and(|since| now < since + PROBE_MAX);
+        if probes && nth == Nth::First {
             return Some(now + LOOK);
         }
         self.fill();

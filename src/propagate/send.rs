@@ -1,8 +1,8 @@
 //! What is sent to a channel and read from it, and what its answers mean for the next call.
 
 use std::collections::BTreeMap;
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use state::Command;
@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::own::Owned;
 use super::pace::Urgency;
+use super::turn::Turn;
 use super::{Lost, Pusher, Rows};
 use crate::agreed::Agreed;
 use crate::channel::{Place, PushError, Quantities, Row, RowOutcome};
@@ -52,7 +53,7 @@ impl<Q: Quantities, A: Agreed> Pusher<Q, A> {
             }
             let places: Vec<Place> = part.iter().map(|asked| asked.place.clone()).collect();
             self.pace.take(urgency).await;
-            match self.client.read(&places).await {
+            match Turn::reading(&self.pace, urgency).take(self.client.read(&places)).await {
                 Ok(answered) => {
                     self.answered(answered.wait).await;
                     let shown = part.into_iter().zip(answered.value);
@@ -91,7 +92,7 @@ impl<Q: Quantities, A: Agreed> Pusher<Q, A> {
     /// Sends what was agreed on, and reads back what the channel did not expect.
     pub(super) async fn push(
         &self,
-        own: &Owned,
+        own: &Arc<Owned>,
         rows: Rows,
         urgency: Urgency,
     ) -> Result<Vec<Outcome>, Lost> {
@@ -138,7 +139,7 @@ impl<Q: Quantities, A: Agreed> Pusher<Q, A> {
     /// channel that does not compare would set them twice, and sell between.
     pub(super) async fn set(
         &self,
-        own: &Owned,
+        own: &Arc<Owned>,
         rows: &[(Row, u64)],
         urgency: Urgency,
     ) -> Result<Vec<RowOutcome>, Lost> {
@@ -153,7 +154,8 @@ impl<Q: Quantities, A: Agreed> Pusher<Q, A> {
             if self.is_paused() && !unknown {
                 return all(RowOutcome::Refused);
             }
-            match self.client.set(&plain, &key).await {
+            let turn = Turn::setting(&self.pace, urgency, own);
+            match turn.take(self.client.set(&plain, &key)).await {
                 Ok(answered) => {
                     self.answered(answered.wait).await;
                     return Ok(answered.value);
@@ -185,7 +187,7 @@ impl<Q: Quantities, A: Agreed> Pusher<Q, A> {
     /// Sends many rows as one job; one outcome each.
     pub(super) async fn feed(
         &self,
-        own: &Owned,
+        own: &Arc<Owned>,
         rows: &[(Row, u64)],
     ) -> Result<Vec<RowOutcome>, Lost> {
         let key = idempotency_key(&self.channel.name, rows);
@@ -196,7 +198,8 @@ impl<Q: Quantities, A: Agreed> Pusher<Q, A> {
         if self.is_paused() {
             return all(RowOutcome::Refused);
         }
-        match self.client.feed(&plain, &key).await {
+        let turn = Turn::setting(&self.pace, Urgency::Slow, own);
+        match turn.take(self.client.feed(&plain, &key)).await {
             Ok(answered) if answered.value.len() == rows.len() => {
                 self.answered(answered.wait).await;
                 Ok(answered.value)

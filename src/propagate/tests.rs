@@ -11,6 +11,7 @@ use state::ledger::Kind;
 use tokio::time::{Instant, sleep};
 
 use crate::agreed::Agreed;
+use crate::channel::api::gate;
 use crate::channel::{PushError, Row};
 use crate::measures;
 use world::{BEGAN, CHANNEL, Shop, at_rest, definition, sku, start, world};
@@ -84,6 +85,40 @@ async fn the_many_go_by_feed_and_sales_beside_it() {
     };
     assert!(rows(true) >= 380 && rows(false) < 30, "{} fed, {} set", rows(true), rows(false));
     assert!((0..400).all(|n| shop.shows(n) == 9));
+}
+
+// A sale of a listing that a feed is about to set would wait for the end of the feed, which takes minutes; and once
+// it went ahead, the feed would set the older quantity over it, and nobody know.
+#[tokio::test(start_paused = true)]
+async fn a_sale_goes_ahead_of_the_feed_that_its_listing_is_in() {
+    let node = world(Definition { compares: false, ..definition() }, 1, 100);
+    let shop = Shop::with(1, 10_000);
+    start(&node, 1, &shop);
+    at_rest(&node).await;
+    node.moved(Kind::Receipt, 0..100, 9);
+    let feeds = || shop.sent().iter().filter(|(.., feed)| *feed).count();
+    while feeds() == 0 {
+        sleep(Duration::from_millis(50)).await;
+    }
+    sleep(Duration::from_secs(20)).await;
+    node.moved(Kind::Sale, 50..53, 4);
+    let asked = Instant::now();
+    while (50..53).any(|n| shop.shows(n) != 5) {
+        sleep(Duration::from_millis(50)).await;
+    }
+    assert!(asked.elapsed() < Duration::from_secs(5), "it took {:?}", asked.elapsed());
+    // The feed comes to its rows after that, and ends.
+    while shop.shows(0) != 9 {
+        sleep(Duration::from_millis(50)).await;
+    }
+    let over = Instant::now();
+    assert_eq!(shop.shows(51), 9, "it was not set over, so nothing is shown");
+    while (50..53).any(|n| shop.shows(n) != 5) {
+        sleep(Duration::from_millis(50)).await;
+    }
+    assert!(over.elapsed() < Duration::from_secs(5), "it took {:?}", over.elapsed());
+    at_rest(&node).await;
+    assert_eq!((0..100).filter(|n| shop.shows(*n) == 9).count(), 97);
 }
 
 // A feed that is refused for one row of it would be sent again and again, and none of its rows ever be told.
@@ -255,4 +290,69 @@ async fn after_an_outage_only_the_newest_quantities_go() {
     assert_eq!(shop.sent().len(), 30 + 20);
     assert!(sent_at(&shop, 19, 9).is_none());
     assert_eq!(measures.breaker_of(CHANNEL), Some(measures::Breaker::Closed));
+}
+
+// A push of several calls that counts as one is throttled, or the seller's account is limited for it; and so would
+// be a new owner that begins with a burst, and the rush after an outage.
+#[tokio::test(start_paused = true)]
+async fn no_more_calls_are_made_than_are_allowed() {
+    for feed_rows in [0, 10_000] {
+        let node = world(definition(), 2, 120);
+        let shop = Shop::with(10, feed_rows);
+        shop.0.before.store(4, Ordering::Relaxed);
+        start(&node, 1, &shop);
+        start(&node, 2, &shop);
+        at_rest(&node).await;
+        node.moved(Kind::Receipt, 0..120, 9);
+        sleep(Duration::from_secs(20)).await;
+        node.world().cut.insert(1);
+        node.moved(Kind::Sale, 0..40, 1);
+        sleep(Duration::from_secs(90)).await;
+        node.world().cut.clear();
+        for _ in 0..10 {
+            shop.fails(PushError::Refused("no connection".into()));
+        }
+        for _ in 0..4 {
+            node.moved(Kind::Receipt, 0..120, 1);
+            sleep(Duration::from_secs(20)).await;
+        }
+        at_rest(&node).await;
+        assert!((0..120).all(|n| shop.shows(n) == if n < 40 { 12 } else { 13 }));
+        let arrived = shop.0.arrived.lock().unwrap().clone();
+        let nodes: BTreeSet<u64> = arrived.iter().map(|(_, node)| *node).collect();
+        assert_eq!((nodes, arrived.len() > 100), ([1, 2].into(), true));
+        let times: Vec<Instant> = arrived.into_iter().map(|(at, _)| at).collect();
+        gate::check("the shop", &times, (2.0, 4.0), Duration::ZERO);
+    }
+}
+
+// Whoever is paused between the calls of one push, or waits there for its turn, would set an old quantity over
+// what another node has set since.
+#[tokio::test(start_paused = true)]
+async fn a_push_does_not_outlive_the_lease_that_it_was_begun_under() {
+    for feed_rows in [0, 10_000] {
+        let node = world(Definition { compares: false, ..definition() }, 2, 30);
+        let shop = Shop::with(10, feed_rows);
+        shop.0.before.store(1, Ordering::Relaxed);
+        start(&node, 1, &shop);
+        start(&node, 2, &shop);
+        at_rest(&node).await;
+        node.moved(Kind::Receipt, 0..30, 9);
+        at_rest(&node).await;
+        shop.0.pauses.lock().unwrap().insert(1, Duration::from_secs(300));
+        let calls = shop.0.arrived.lock().unwrap().len();
+        node.moved(Kind::Receipt, 0..30, 1);
+        while shop.0.arrived.lock().unwrap().len() == calls {
+            sleep(Duration::from_millis(50)).await;
+        }
+        let cut = Instant::now();
+        node.world().cut.insert(1);
+        node.moved(Kind::Sale, 0..30, 5);
+        at_rest(&node).await;
+        assert!((0..30).all(|n| shop.shows(n) == 5), "nobody stood in");
+        sleep(Duration::from_secs(600)).await;
+        let late = shop.sent().into_iter().filter(|(at, by, ..)| *by == 1 && *at > cut).count();
+        assert_eq!(late, 0, "something was set without a lease");
+        assert!((0..30).all(|n| shop.shows(n) == 5));
+    }
 }

@@ -218,7 +218,7 @@ impl Shop {
 
 impl Quantities for Shop {
     fn calls(&self) -> Calls {
-        Calls { rows_max: 250, reads_max: 250, feed_rows_max: 0, located: true }
+        Calls { rows_max: 250, calls_a_set: 1, reads_max: 250, feed_rows_max: 0, located: true }
     }
 
     async fn set(&self, rows: &[Row], key: &str) -> Result<Answered<Vec<RowOutcome>>, PushError> {

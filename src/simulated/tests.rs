@@ -1,6 +1,9 @@
 //! The clients of channels' APIs against simulated channels, over real sockets, as a config connects them.
 
+mod nodes;
 mod older;
+mod paced;
+mod wrong;
 
 use std::collections::BTreeSet;
 use std::io::Write as _;

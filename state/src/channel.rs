@@ -153,6 +153,8 @@ pub struct Channel {
     /// Set while all of its listings are to be pushed anew, some with each command: the bucket of the map of all SKUs
     /// where that goes on.
     pub pushes_all: Option<usize>,
+    /// When it took a quantity last.
+    pub pushed: Option<Millis>,
 }
 
 /// A channel that is being removed.
@@ -178,6 +180,7 @@ impl Channel {
             paused: None,
             spent,
             pushes_all: None,
+            pushed: None,
         }
     }
 

@@ -170,6 +170,9 @@ pub const EXPIRED_PER_COMMAND_MAX: usize = 256;
 /// outcome as one that may still be taken. Webhooks and requests take seconds; after this the
 /// difference is left to reconciliation, or a channel would undersell for good.
 pub const UNCERTAIN_KEEP_MS: Millis = 15 * MINUTE_MS;
+/// The same of a push that went by feed, which a channel may work through as late. Whoever sent it waits for
+/// its end for less.
+pub const FEED_KEEP_MS: Millis = 30 * MINUTE_MS;
 
 /// A sale must be on every other channel within this time.
 pub const WINDOW_SALE_MS: Millis = 5 * SECOND_MS;
@@ -202,6 +205,7 @@ const _: () = assert!(
     CLAIM_AFTER_MS > LEASE_MS + AGREED_AHEAD_MS,
     "two owners of a channel would send at once"
 );
+const _: () = assert!(UNCERTAIN_KEEP_MS <= FEED_KEEP_MS, "a feed takes longer than a call");
 const _: () = assert!(
     LISTED_WITHIN_MS < UNCERTAIN_KEEP_MS,
     "a poll would never be what tells that sales are in"

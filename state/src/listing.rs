@@ -19,14 +19,18 @@
 //! channel has been read since. A listing that was never read has no bound, and nothing is raised
 //! beside it.
 
-use alloc::collections::{BTreeMap, BTreeSet};
+mod due;
+
 use alloc::string::String;
 
 use serde::{Deserialize, Serialize};
 
 use crate::command::ListingSpec;
 use crate::velocity::Pace;
-use crate::{Id, Millis, Stamp, limits};
+use crate::{Millis, Stamp, limits};
+
+pub use due::Due;
+pub(crate) use due::Place;
 
 /// One SKU on one channel.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +42,11 @@ pub struct Listing {
     pub shown: Option<i64>,
     /// The push that was agreed on and has no outcome yet.
     pub in_flight: Option<InFlight>,
+    /// The push that went by feed and that a sale did not wait for: the feed may carry it out over what was
+    /// pushed since, until its end is told of. Revision of that push.
+    pub overtaken: Option<u64>,
+    /// Log index at which such an end was told of last: what was read before it says nothing.
+    pub fed_at: u64,
     /// Units that pushes without a known outcome may have added, may yet add, or may not have taken.
     pub unresolved: i64,
     /// Until when the last raise without a known outcome may land.
@@ -98,6 +107,8 @@ pub struct InFlight {
     pub stale: Stale,
     /// Whether the channel sets it whatever it shows.
     pub plain: bool,
+    /// Whether it goes by feed, which takes minutes: a sale does not wait for that.
+    pub fed: bool,
 }
 
 /// How urgent a change is.
@@ -326,15 +337,38 @@ impl Listing {
         let (shown, expected) = (self.shown.unwrap_or(0), expected.unwrap_or(0));
         self.settles = None;
         if lost.quantity > lost.from {
-            self.lands_until = now + limits::UNCERTAIN_KEEP_MS;
+            self.lands_until = self.lands_until.max(lost.lands_until(now));
         } else {
             self.shown = Some(expected.min(shown));
         }
         let doubtful = self.unresolved + (expected - shown).abs();
         self.unresolved = doubtful.min(limits::LEVEL_MAX);
-        self.uncertain_until = now + limits::UNCERTAIN_KEEP_MS;
+        self.uncertain_until = self.uncertain_until.max(lost.lands_until(now));
         self.unsure = true;
         self.stale.get_or_insert(lost.stale);
+    }
+
+    /// A sale does not wait for the feed that the push in flight went by: it is sent by itself, once the channel
+    /// was read. What the feed does counts as what becomes of a push whose outcome nobody will learn, and when its
+    /// end is told of, the channel is read again.
+    pub fn overtake(&mut self, now: Millis) {
+        let overtaken = self.in_flight.map(|push| push.revision);
+        self.abandon(now);
+        self.overtaken = overtaken;
+    }
+
+    /// The feed of a push that was overtaken has come to its end. Whatever it says of the row, it came before or
+    /// after what was pushed since, and only the channel knows.
+    pub fn feed_ended(&mut self, revision: u64, stamp: Stamp) -> bool {
+        if self.overtaken != Some(revision) {
+            return false;
+        }
+        (self.overtaken, self.fed_at, self.unsure) = (None, stamp.index, true);
+        // Nothing of it lands any more, but that channels show late what they took.
+        let soon = stamp.now + limits::UNCERTAIN_KEEP_MS;
+        self.lands_until = self.lands_until.min(soon);
+        self.uncertain_until = self.uncertain_until.min(soon);
+        true
     }
 
     /// The same of a plain set: it may have come at any time since, or come yet, raise or not.
@@ -344,8 +378,8 @@ impl Listing {
         let Some(lost) = self.in_flight.take() else { return };
         let added = (bound - self.shown.unwrap_or(0)).max(0);
         self.unresolved = (self.unresolved + added).min(limits::LEVEL_MAX);
-        self.lands_until = now + limits::UNCERTAIN_KEEP_MS;
-        self.uncertain_until = self.lands_until;
+        self.lands_until = self.lands_until.max(lost.lands_until(now));
+        self.uncertain_until = self.uncertain_until.max(self.lands_until);
         (self.unsure, self.settles) = (true, None);
         self.stale.get_or_insert(lost.stale);
     }
@@ -375,7 +409,7 @@ impl Listing {
         self.unresolved = (self.unresolved + bound - shown).min(limits::LEVEL_MAX);
         self.unsure |= before != push.from;
         self.settles = (certain && before == push.from).then_some(now);
-        self.uncertain_until = now + limits::UNCERTAIN_KEEP_MS;
+        self.uncertain_until = self.uncertain_until.max(now + limits::UNCERTAIN_KEEP_MS);
     }
 
     /// The channel was read and shows `quantity`. Units that should be there and are not are sales on
@@ -388,6 +422,10 @@ impl Listing {
         let quantity = quantity.clamp(-limits::LEVEL_MAX, limits::LEVEL_MAX);
         self.abandon(now);
         self.forget(now);
+        if self.fed_at > intent {
+            self.unsure = true;
+            return;
+        }
         if let Some(shown) = self.shown {
             let bound = shown + self.unheard + self.unresolved;
             let before_a_sale = quantity > bound && self.sold_at > intent;
@@ -406,7 +444,7 @@ impl Listing {
             let doubtful = self.unsure && self.is_uncertain() && !erased;
             // More than was known of may be of a lost push, or put back on sale.
             if doubtful || self.guessed || quantity != shown {
-                self.uncertain_until = now + limits::UNCERTAIN_KEEP_MS;
+                self.uncertain_until = self.uncertain_until.max(now + limits::UNCERTAIN_KEEP_MS);
                 self.settles = None;
             }
         }
@@ -454,62 +492,27 @@ impl Listing {
             || self.unresolved > 0
     }
 
-    /// Whether it waits for its owner to push or to read it.
+    /// Whether it waits for its owner to push or to read it. A sale waits for no feed.
     #[must_use]
     pub const fn is_due(&self) -> bool {
-        self.stale.is_some() && self.in_flight.is_none() && self.fault.is_none()
+        let waits = match (self.stale, self.in_flight) {
+            (Some(stale), Some(push)) => push.fed && matches!(stale.class, Class::Sale),
+            (stale, None) => stale.is_some(),
+            (None, Some(_)) => false,
+        };
+        waits && self.fault.is_none()
     }
 }
 
 impl InFlight {
+    /// Until when it may be carried out, if nobody ever learns what became of it.
+    const fn lands_until(&self, now: Millis) -> Millis {
+        now + if self.fed { limits::FEED_KEEP_MS } else { limits::UNCERTAIN_KEEP_MS }
+    }
+
     /// The most that may be sold there until orders through a plain set are in: what was shown before it, and
     /// what it sets. `shown` is what was shown before it, less what was heard of since.
     fn erases(&self, shown: i64) -> i64 {
         (self.quantity.max(0) + shown - self.from.min(0)).max(0)
-    }
-}
-
-/// Where the listing of a SKU is at home: channel and SKU.
-pub(crate) type Place = (Id, Id);
-
-/// Listings that wait, by channel and time. Derived from the listings, so it is made again after a
-/// restart and is no part of a snapshot.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Due(BTreeMap<Id, BTreeSet<(Millis, Id)>>);
-
-impl Due {
-    /// The listings of a channel, first the one whose time comes first.
-    pub fn of(&self, channel: &str) -> impl Iterator<Item = (Millis, &str)> {
-        let places = self.0.get(channel).into_iter().flatten();
-        places.map(|(time, sku)| (*time, sku.as_str()))
-    }
-
-    /// How many wait.
-    #[must_use]
-    pub fn count(&self, channel: &str) -> usize {
-        self.0.get(channel).map_or(0, BTreeSet::len)
-    }
-
-    /// The first time of all.
-    #[must_use]
-    pub fn first(&self) -> Option<(Millis, &str, &str)> {
-        let firsts = self.0.iter().filter_map(|(channel, places)| {
-            places.first().map(|(time, sku)| (*time, channel.as_str(), sku.as_str()))
-        });
-        firsts.min()
-    }
-
-    pub(crate) fn change(&mut self, place: &Place, before: Option<Millis>, after: Option<Millis>) {
-        if before == after {
-            return;
-        }
-        let (channel, sku) = place;
-        let places = self.0.entry(channel.clone()).or_default();
-        if let Some(deadline) = before {
-            places.remove(&(deadline, sku.clone()));
-        }
-        if let Some(deadline) = after {
-            places.insert((deadline, sku.clone()));
-        }
     }
 }

@@ -8,7 +8,7 @@ use crate::allocation::{Mode, policy_of};
 use crate::command::{Outcome, Settled};
 use crate::ledger::Stock;
 use crate::limits;
-use crate::listing::{InFlight, Listing, Stale};
+use crate::listing::{Class, InFlight, Listing, Stale};
 use crate::machine::{State, Work};
 use crate::origin::Lane;
 use crate::owners::shortened;
@@ -41,6 +41,15 @@ impl State {
                 continue;
             };
             let Some(stale) = listing.stale.filter(|_| listing.is_due()) else { continue };
+            if listing.in_flight.is_some() {
+                if lane == Lane::Urgent {
+                    let place = (channel.into(), sku.as_str().into());
+                    self.change_listing(&place, |listing| listing.overtake(stamp.now));
+                    work.touch(&sku, None);
+                    intended.push(Intended { sku, step: Step::Observe });
+                }
+                continue;
+            }
             let quantity = allocation.desired;
             let old = plain && self.is_guarded(&sku, &listing, quantity);
             let step = match listing.shown.filter(|_| !listing.unsure && !old) {
@@ -56,7 +65,8 @@ impl State {
                 }
                 Some(shown) => {
                     let revision = stamp.index;
-                    let push = InFlight { quantity, from: shown, revision, stale, plain };
+                    let fed = lane == Lane::Normal;
+                    let push = InFlight { quantity, from: shown, revision, stale, plain, fed };
                     let place = (channel.into(), sku.as_str().into());
                     self.change_listing(&place, |listing| listing.intend(push, stamp.now));
                     // What this one may sell, others may not be raised to any more.
@@ -98,6 +108,11 @@ impl State {
         self.spend(now, channel, calls);
         for Outcome { sku, listing: id, revision, result } in outcomes {
             let place = (channel.into(), sku.as_str().into());
+            let ended = |listing: &mut Listing| listing.feed_ended(revision, work.stamp);
+            if self.change_listing(&place, ended) == Some(true) {
+                work.touch(&sku, Some(Stale::new(Class::Sale, now)));
+                continue;
+            }
             let confirmed = self.change_listing(&place, |listing| {
                 if listing.spec.id != id {
                     return None;
@@ -127,6 +142,9 @@ impl State {
                 None
             });
             if let Some(Stale { since, deadline, class }) = confirmed.flatten() {
+                if let Some(known) = self.data.channels.get_mut(channel) {
+                    known.pushed = Some(now);
+                }
                 let (channel, sku) = (channel.to_string(), sku.clone());
                 let confirmed = Confirmed { channel, sku, since, deadline, class };
                 work.effects.confirmed.push(confirmed);

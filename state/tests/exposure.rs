@@ -2,9 +2,10 @@
 //!
 //! Three simulated marketplaces sell one SKU that is split between them, alone or as a part of kits. They sell at random what they
 //! show, cancel and take back (and put the units on sale again by themselves), and say so late and in
-//! any order. Some compare and set; others set whatever they show. Listings are taken out, and put back. Pushes to them are answered, or taken with
-//! the answer lost, or lost, or land minutes late, one after another that was sent later; owners are replaced in
-//! the middle of a push; counts lower the stock.
+//! any order. Some compare and set; others set whatever they show. Listings are taken out, and put back. Pushes to
+//! them are answered, or taken with the answer lost, or lost, or land minutes late, one after another that was sent
+//! later; some go by feed, and sales ahead of them; owners are replaced in the middle of a push; counts lower the
+//! stock.
 //!
 //! What is promised, exactly. Let a channel's *reach* be what it shows plus what it sold and the state
 //! has not heard of (less what it took back and the state has not heard of), counted in units of the SKU. As long as sales arrive,
@@ -35,6 +36,7 @@ use state::command::{Command, Delivery, Fact, ListingSpec, Settled, SkuSettings}
 use state::ledger::{Kind, Movement};
 use state::limits::{LISTED_WITHIN_MS, MINUTE_MS};
 use state::order::Removal;
+use state::origin::Lane;
 use state::reply::{Intended, Step};
 use state::{Millis, Reply, invariant};
 
@@ -42,6 +44,8 @@ const SKU: &str = "MUG";
 const NAMES: [&str; 3] = ["ebay", "shop", "walmart"];
 /// Everything outside arrives within this time; the state counts on `UNCERTAIN_KEEP_MS`.
 const LATEST_MS: Millis = 14 * MINUTE_MS;
+/// A feed ends within this time; the state counts on `FEED_KEEP_MS`.
+const FEED_MS: Millis = 20 * MINUTE_MS;
 
 #[derive(Clone, Copy, Debug)]
 struct Push {
@@ -73,6 +77,8 @@ struct Market {
     sales: Vec<(String, i64)>,
     mail: Vec<(Millis, Delivery)>,
     late: Vec<Push>,
+    /// What a feed is to set there, and whether it did.
+    feed: Option<(Push, bool)>,
     epoch: u64,
     unanswered: Option<u64>,
     /// A push that the channel refused, which the state has not heard of yet.
@@ -147,6 +153,9 @@ impl World {
                 }
             }
             Op::Claim { at } => self.claim(at),
+            Op::Feed { at } => self.feed(at)?,
+            Op::FeedLands { at } => self.feed_lands(at)?,
+            Op::FeedEnds { at } => self.feed_ends(at),
             Op::Lower(units) => {
                 self.lowered += units;
                 self.request(Kind::Adjustment, -units);
@@ -252,6 +261,9 @@ impl World {
         let (reply, _) = self.node.apply(Command::Claim { channel: NAMES[at].into(), node: 1 });
         let Reply::Claimed { epoch } = reply else { panic!("{reply:?}") };
         self.markets[at].epoch = epoch;
+        // Nobody waits for a feed of the owner before.
+        let feed = self.markets[at].feed.take();
+        self.markets[at].late.extend(feed.filter(|(_, landed)| !landed).map(|(push, _)| push));
         self.markets[at].unanswered = None;
         self.markets[at].refused = None;
         self.markets[at].reading = None;
@@ -333,6 +345,58 @@ impl World {
         Ok(())
     }
 
+    /// The next push goes by feed.
+    fn feed(&mut self, at: usize) -> Checked {
+        let (epoch, sku) = (self.markets[at].epoch, sold_as(self.each[at]));
+        if self.markets[at].feed.is_some() {
+            return Ok(());
+        }
+        let (channel, skus) = (NAMES[at].into(), vec![sku.into()]);
+        let intent = Command::Intend { channel, epoch, lane: Lane::Normal, skus };
+        let (reply, _) = self.node.apply(intent);
+        let Reply::Intended(intended) = reply else { panic!("{reply:?}") };
+        let Some(&Step::Push { quantity: to, from, revision }) =
+            intended.first().map(|next| &next.step)
+        else {
+            return Ok(());
+        };
+        if to > from {
+            invariant::exposure_is_covered(self.node.state.data(), SKU)?;
+        }
+        let push = Push { from, to, revision, lowered: self.lowered, sent: self.node.now };
+        self.markets[at].feed = Some((push, false));
+        Ok(())
+    }
+
+    fn feed_lands(&mut self, at: usize) -> Checked {
+        if let Some((push, false)) = self.markets[at].feed {
+            let landed = self.take(at, push)?;
+            self.markets[at].feed = landed.then_some((push, true));
+            if !landed {
+                self.tell_feed(at, push, Settled::Refused);
+            }
+        }
+        Ok(())
+    }
+
+    /// What a feed did not set by its end it never will.
+    fn feed_ends(&mut self, at: usize) {
+        if let Some((push, landed)) = self.markets[at].feed.take() {
+            let result = if landed { Settled::Confirmed } else { Settled::Refused };
+            self.tell_feed(at, push, result);
+        }
+    }
+
+    fn tell_feed(&mut self, at: usize, push: Push, result: Settled) {
+        let ids = (self.markets[at].epoch, push.revision);
+        let told = settle(NAMES[at], ids, sold_as(self.each[at]), push.revision, result);
+        let Command::Settle { channel, epoch, intent, calls, outcomes, .. } = told else {
+            panic!("{told:?}")
+        };
+        let lane = Lane::Normal;
+        self.node.apply(Command::Settle { channel, epoch, lane, intent, calls, outcomes });
+    }
+
     /// A push reaches its channel, which compares and sets.
     fn take(&mut self, at: usize, push: Push) -> Result<bool, String> {
         let market = &mut self.markets[at];
@@ -386,6 +450,11 @@ impl World {
             }
         }
         let until = self.node.now + time;
+        for at in 0..NAMES.len() {
+            if self.markets[at].feed.is_some_and(|(push, _)| push.sent + FEED_MS <= until) {
+                self.feed_ends(at);
+            }
+        }
         while let Some((time, at)) = (0..NAMES.len())
             .flat_map(|at| self.markets[at].mail.iter().map(move |(sent, _)| (*sent, at)))
             .filter(|(sent, _)| sent + LATEST_MS <= until)
@@ -423,6 +492,9 @@ impl World {
     /// Faults stop: everything is heard, pushed and answered, and a channel is read where the state asks for
     /// it, and nowhere else. Then all show what they should.
     fn calm_down(&mut self) -> Checked {
+        for at in 0..NAMES.len() {
+            self.feed_ends(at);
+        }
         for _ in 0..6 {
             self.wait(16 * MINUTE_MS);
             for at in 0..NAMES.len() {

@@ -248,7 +248,8 @@ impl Player {
 
     fn settle(&self, what: &str, channel: &str, sku: &str, rest: &[&str]) -> Command {
         let listing = self.node.state.data().stock.get(sku).unwrap().listings[channel].get();
-        let revision = listing.in_flight.map_or(0, |push| push.revision);
+        let in_flight = listing.in_flight.map_or(0, |push| push.revision);
+        let revision = option(rest, "revision").map_or(in_flight, number);
         let result = match what {
             "confirm" => Settled::Confirmed,
             "observe" => Settled::Observed(rest[0].parse().unwrap()),

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use crate::plan::{Cut, Fault, Step, Whom};
+use crate::plan::{Cut, Fault, Loss, Step, Whom};
+use crate::shops::Shop;
 use crate::support::{until, until_true};
 use crate::world::{KEEP_LOG, World};
 
@@ -18,6 +19,7 @@ impl World {
         match step.fault {
             Fault::Kill(whom) => self.kill(whom, step).await,
             Fault::Freeze(whom) => self.freeze(whom, step).await,
+            Fault::Owner(loss) => self.lose_owner(loss, step).await,
             Fault::Cut(cut) => self.partition(cut, step).await,
             Fault::BadLinks => self.bad_links(step).await,
             Fault::FullDisk => self.full_disk(step).await,
@@ -83,6 +85,42 @@ impl World {
         for n in &victims {
             self.nodes[*n].thaw();
         }
+    }
+
+    /// The node that pushes is away until others push to every store, and a little longer. What it was about to send
+    /// then must not be sent any more.
+    async fn lose_owner(&mut self, loss: Loss, step: Step) {
+        let owners = self.owners(self.members[0]).await;
+        let known = |n: &&usize| owners.contains(&Some(self.nodes[**n].id));
+        let one = *self.members.iter().find(known).expect("somebody pushes");
+        let other = *self.members.iter().find(|n| **n != one).unwrap();
+        let id = self.nodes[one].id;
+        self.tell("owner lost", &format!("{loss:?}, node {id}, which pushes"));
+        match loss {
+            Loss::Paused => self.nodes[one].freeze(),
+            Loss::CutOff => self.cut(|from, to| from == one || to == one),
+        }
+        until_true("others push to every store", async || {
+            let owners = self.owners(other).await;
+            !owners.is_empty() && !owners.contains(&Some(id)) && !owners.contains(&None)
+        })
+        .await;
+        self.say("  others push to every store");
+        sleep(step.lasts).await;
+        match loss {
+            Loss::Paused => self.nodes[one].thaw(),
+            Loss::CutOff => self.calm(),
+        }
+    }
+
+    /// Who pushes to each store, as a node knows it.
+    async fn owners(&self, n: usize) -> Vec<Option<u64>> {
+        let Some(channels) = self.nodes[n].try_get("/v1/channels").await else { return Vec::new() };
+        let owner = |store: &Shop| {
+            let channels = channels["items"].as_array()?;
+            channels.iter().find(|known| known["name"] == store.name())?["owner"].as_u64()
+        };
+        self.stores.iter().map(owner).collect()
     }
 
     async fn partition(&mut self, cut: Cut, step: Step) {

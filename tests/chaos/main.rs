@@ -14,6 +14,7 @@ mod support;
 mod clients;
 mod faults;
 mod plan;
+mod shops;
 mod stores;
 mod verdict;
 mod watch;
@@ -30,7 +31,7 @@ use tokio::time::Instant;
 use world::World;
 
 /// How long faults go on if nobody says: no longer, as this is one of many tests.
-const USUALLY: Duration = Duration::from_secs(60);
+const USUALLY: Duration = Duration::from_secs(80);
 /// How long everything before and after may take.
 const AROUND: Duration = Duration::from_secs(240);
 /// A sender's patience, as Shopify's.

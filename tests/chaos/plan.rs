@@ -27,11 +27,20 @@ pub(crate) enum Cut {
     All,
 }
 
+/// How the node that pushes to the stores is away for longer than its lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Loss {
+    Paused,
+    CutOff,
+}
+
 /// One fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
     Kill(Whom),
     Freeze(Whom),
+    /// Others push meanwhile.
+    Owner(Loss),
     Cut(Cut),
     /// Links lose, repeat and delay far more than usual.
     BadLinks,
@@ -81,15 +90,29 @@ pub(crate) struct Step {
     pub(crate) choice: u64,
 }
 
-/// Endless: the whole deck shuffled, and shuffled again.
+/// Endless: the whole deck shuffled, and shuffled again. Each time it begins with the owner lost, which takes longest,
+/// in the other way than before: so a short plan has one of these, and no more.
 pub(crate) struct Plan {
     random: u64,
+    loss: Loss,
     left: Vec<Fault>,
 }
 
 impl Plan {
-    pub(crate) const fn new(seed: u64) -> Self {
-        Self { random: seed, left: Vec::new() }
+    pub(crate) fn new(seed: u64) -> Self {
+        let loss = if seed.is_multiple_of(2) { Loss::Paused } else { Loss::CutOff };
+        Self { random: seed, loss, left: Vec::new() }
+    }
+
+    fn fault(&mut self) -> Fault {
+        if self.left.is_empty() {
+            self.left = DECK.into();
+            let next = if self.loss == Loss::Paused { Loss::CutOff } else { Loss::Paused };
+            return Fault::Owner(std::mem::replace(&mut self.loss, next));
+        }
+        let count = u64::try_from(self.left.len()).unwrap();
+        let which = usize::try_from(random(&mut self.random, count)).unwrap();
+        self.left.swap_remove(which)
     }
 }
 
@@ -97,12 +120,7 @@ impl Iterator for Plan {
     type Item = Step;
 
     fn next(&mut self) -> Option<Step> {
-        if self.left.is_empty() {
-            self.left = DECK.into();
-        }
-        let count = u64::try_from(self.left.len()).unwrap();
-        let which = usize::try_from(random(&mut self.random, count)).unwrap();
-        let fault = self.left.swap_remove(which);
+        let fault = self.fault();
         let lasts = Duration::from_millis(1_000 + random(&mut self.random, 2_000));
         Some(Step { fault, lasts, choice: random(&mut self.random, 1 << 30) })
     }

@@ -1,26 +1,22 @@
-//! Simulated stores that sell from one warehouse, tell of it, and are pushed to: what they show and what
-//! they sold is the truth that the ledger is held against.
+//! Simulated stores of every kind that sell from one warehouse, tell of it, and are pushed to: what they show and
+//! what they sold is the truth that the ledger is held against.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use marketplace::shopify::sign::Topic;
-use marketplace::{Costs, Faults, Item, Options, Store};
+use marketplace::sender::Kind;
 use serde_json::json;
 
+use crate::shops::{Shop, Units};
 use crate::support::book::lines_of;
-use crate::support::wan::Wan;
 use crate::support::{Node, PATIENCE, until_true};
 use crate::world::World;
 
-const STORES: [&str; 2] = ["east", "west"];
 const SKUS: u64 = 6;
 /// Units of each SKU at first: few, so that the last ones are sold again and again.
-const OPENING: i64 = 20;
-const ORDERS_PER_SECOND: f64 = 1.5;
-/// Shopify's retries take four hours; here half a minute.
-const TIME_SCALE: f64 = 480.0;
+const OPENING: i64 = 42;
+const ORDERS_PER_SECOND: f64 = 0.8;
 
 /// Where a node finds the first store: on its loopback, since it pushes to nobody else without TLS.
 const FIRST_PORT: u16 = 9001;
@@ -35,65 +31,44 @@ pub(crate) fn skus() -> impl Iterator<Item = String> {
 
 /// Opens them, without anything to sell, and names them in the nodes' configs.
 pub(crate) async fn open(world: &mut World, seed: u64) {
-    for (n, name) in (1..).zip(STORES) {
-        let item = |(n, sku): (u64, String)| Item {
-            sku,
-            variant_id: 40_000_000_000_000 + n,
-            inventory_item_id: 9_007_199_254_741_000 + n,
-            available: 0,
-        };
-        let options = Options {
-            listen: (Wan::address(0), 0).into(),
-            secret: format!("hush-this-is-the-secret-of-{name}"),
-            location_id: 24_826_418 + n,
-            items: (0..).zip(skus()).map(item).collect(),
-            seed: seed.wrapping_mul(1000) + n,
-            time_scale: TIME_SCALE,
-            topics: Topic::ALL.into(),
-            costs: Costs { maximum_available: 20_000, restore_rate: 1000, ..Costs::default() },
-            faults: Faults {
-                duplicate: 0.1,
-                delay: 0.1,
-                delay_max: Duration::from_secs(2),
-                cancel: 0.1,
-                refund: 0.1,
-                edit: 0.1,
-                fulfil: 0.3,
-                change_after_max: Duration::from_secs(5),
-                answer_lost: 0.02,
-                server_error: 0.02,
-                ..Faults::default()
-            },
-            ..Options::new(name)
-        };
-        world.stores.push(Store::start(options, world.warehouse.clone()).await.unwrap());
+    let (skus, of): (Vec<String>, _) = (skus().collect(), world.warehouse.clone());
+    let seed = |n: u64| seed.wrapping_mul(1000) + n;
+    let kinds = [Kind::WooCommerce, Kind::Ebay, Kind::Walmart, Kind::Odoo];
+    world.stores.push(Shop::shopify("east", &skus, seed(1), &of).await);
+    world.stores.push(Shop::shopify("west", &skus, seed(2), &of).await);
+    world.stores.push(Shop::amazon(&skus, seed(3), &of).await);
+    for (n, kind) in (4..).zip(kinds) {
+        world.stores.push(Shop::sender(kind, &skus, seed(n), &of).await);
     }
     for node in &mut world.nodes {
         name_in_config(&world.stores, node);
-        for (port, store) in (FIRST_PORT..).zip(&world.stores) {
-            node.network.as_ref().unwrap().forward(port, store.address());
+        for (store, ports) in world.stores.iter().zip(ports()) {
+            for (port, address) in ports.into_iter().zip(store.addresses()) {
+                node.network.as_ref().unwrap().forward(port, address);
+            }
         }
     }
 }
 
+/// Two ports for each store in turn.
+fn ports() -> impl Iterator<Item = [u16; 2]> {
+    (FIRST_PORT..).step_by(2).map(|port| [port, port + 1])
+}
+
 /// Adds the stores' channels to a config; what they sell is split between them.
-pub(crate) fn name_in_config(stores: &[Store], node: &mut Node) {
-    for (port, store) in (FIRST_PORT..).zip(stores) {
-        let options = store.options();
+pub(crate) fn name_in_config(stores: &[Shop], node: &mut Node) {
+    let webhooks = webhooks(node);
+    for (store, ports) in stores.iter().zip(ports()) {
         write!(
             node.more,
-            "\n[[channel]]\nname = \"{}\"\nkind = \"shopify\"\nsecrets = [\"{}\"]\n\
-             rate = {{ per_second = 20, burst = 40 }}\npoll = {{ every = \"5s\", overlap = \"10m\" }}\n\
-             [channel.api]\nbase_url = \"http://127.0.0.1:{port}\"\ntoken = \"{}\"\nversion = \"{}\"\n",
-            options.name,
-            options.secret,
-            options.access_token,
-            options.api_version,
+            "\n[[channel]]\n{}rate = {{ per_second = 40, burst = 40 }}\n\
+             poll = {{ every = \"5s\", overlap = \"10m\" }}\n",
+            store.config(&webhooks, &ports),
         )
         .unwrap();
     }
-    let [east, west] = STORES;
-    let weights = format!("{east} = 1, {west} = 1");
+    let weights: Vec<String> = stores.iter().map(|store| format!("{} = 1", store.name())).collect();
+    let weights = weights.join(", ");
     writeln!(
         node.more,
         "\n[[policy]]\nsku = \"TEE-*\"\nmode = \"split\"\nweights = {{ {weights} }}"
@@ -101,31 +76,43 @@ pub(crate) fn name_in_config(stores: &[Store], node: &mut Node) {
     .unwrap();
 }
 
+/// Where a node takes webhooks, up to the channel's name.
+pub(crate) fn webhooks(node: &Node) -> String {
+    format!("http://{}/webhooks/", node.public().0)
+}
+
 /// Maps all SKUs to all stores, brings the first units, and lets customers in.
 pub(crate) async fn sell(world: &World) {
-    let mut receipts = Vec::new();
-    for (n, sku) in skus().enumerate() {
-        let listing = |store: &Store| {
-            let options = store.options();
-            let id = options.items[n].inventory_item_id;
-            let listing = json!({
-                "id": format!("gid://shopify/InventoryItem/{id}"),
-                "location_id": format!("gid://shopify/Location/{}", options.location_id),
-            });
-            (options.name.clone(), listing)
-        };
-        let listings: serde_json::Map<_, _> = world.stores.iter().map(listing).collect();
+    for sku in skus() {
+        let listings = world.stores.iter();
+        let listings = listings.map(|store| (store.name().to_owned(), store.listing(&sku)));
+        let listings: serde_json::Map<_, _> = listings.collect();
         let mapping = json!({ "listings": listings }).to_string();
         world.ask("PUT", &format!("/v1/skus/{sku}"), &mapping).await;
-        let id = format!("opening-{sku}");
-        receipts.push(json!({ "id": id, "kind": "receipt", "sku": sku, "quantity": OPENING }));
-        world.warehouse.receive(&sku, OPENING);
     }
-    let receipts = json!({ "movements": receipts, "atomic": true }).to_string();
-    world.ask("POST", "/v1/movements", &receipts).await;
+    receive(world, "opening", OPENING).await;
     for store in &world.stores {
         store.set_orders_per_second(ORDERS_PER_SECOND);
     }
+}
+
+/// Units of each SKU come.
+async fn receive(world: &World, what: &str, units: i64) {
+    let mut receipts = Vec::new();
+    for sku in skus() {
+        let id = format!("{what}-{sku}");
+        receipts.push(json!({ "id": id, "kind": "receipt", "sku": sku, "quantity": units }));
+        // The truth is there before anybody is told.
+        world.warehouse.receive(&sku, units);
+    }
+    let receipts = json!({ "movements": receipts, "atomic": true }).to_string();
+    world.ask("POST", "/v1/movements", &receipts).await;
+}
+
+/// One unit more for each store, of each SKU: all are told once more. A channel that cannot compare may have been
+/// told a quantity over a sale of the same moment, which the next push finds.
+pub(crate) async fn tell_all(world: &World) {
+    receive(world, "closing", i64::try_from(world.stores.len()).unwrap()).await;
 }
 
 /// No customer comes any more, and all that was told has arrived or been given up.
@@ -138,23 +125,21 @@ pub(crate) async fn close(world: &World) {
     }
 }
 
-/// Units owed to customers, and units gone, by store and order line.
-type Lines = BTreeMap<(String, String), (i64, i64)>;
+/// By store and order line, or SKU.
+type Lines = BTreeMap<(String, String), Units>;
 
 /// Waits until a node's ledger holds what the stores sold, line by line, and nothing else of theirs: what
 /// no webhook told of is found by asking.
 pub(crate) async fn check_lines(world: &World, node: &Node) -> usize {
     let mut wanted = Lines::new();
     for store in &world.stores {
-        for (line, expected) in store.expected_lines() {
-            let units = (expected.open(), -expected.on_hand());
-            wanted.insert((store.options().name.clone(), line), units);
-        }
+        let lines = store.expected().into_iter();
+        wanted.extend(lines.map(|(line, units)| ((store.name().to_owned(), line), units)));
     }
     wanted.retain(|_, units| *units != (0, 0));
     let mut last = Vec::new();
     let same = until_true("the ledger holds what the stores sold", async || {
-        let booked = booked(node).await;
+        let booked = booked(world, node).await;
         let differs = |(place, units): (_, &(i64, i64))| {
             let other = wanted.get(place).copied().unwrap_or_default();
             (other != *units).then(|| format!("{place:?}: {units:?}, not {other:?}"))
@@ -172,15 +157,15 @@ pub(crate) async fn check_lines(world: &World, node: &Node) -> usize {
     wanted.len()
 }
 
-async fn booked(node: &Node) -> Lines {
+async fn booked(world: &World, node: &Node) -> Lines {
     let mut booked = Lines::new();
     for sku in skus() {
         for line in lines_of(node, &sku).await {
             let text = |name: &str| line[name].as_str().unwrap_or_default().to_string();
-            if !STORES.contains(&text("channel").as_str()) {
-                continue;
-            }
-            let (open, gone) = booked.entry((text("channel"), text("reference"))).or_default();
+            let store = world.stores.iter().find(|store| store.name() == text("channel"));
+            let Some(store) = store else { continue };
+            let place = if store.is_by_sku() { sku.clone() } else { text("reference") };
+            let (open, gone) = booked.entry((text("channel"), place)).or_default();
             let quantity = line["quantity"].as_i64().unwrap();
             match text("kind").as_str() {
                 "sale" => *open += quantity,
@@ -219,7 +204,7 @@ pub(crate) async fn check_shown(world: &World, node: &Node, after_all: bool) -> 
     last.1
 }
 
-type Wrong<'a> = (&'a Store, String, String);
+type Wrong<'a> = (&'a Shop, String, String);
 
 async fn shown_wrongly<'a>(
     world: &'a World,
@@ -230,10 +215,10 @@ async fn shown_wrongly<'a>(
     for sku in skus() {
         let stock = node.get(&format!("/v1/stock/{sku}")).await;
         for store in &world.stores {
-            let name = &store.options().name;
-            let listing = &stock["channels"][name.as_str()];
+            let name = store.name();
+            let listing = &stock["channels"][name];
             let number = |name: &str| listing[name].as_i64();
-            let (shown, desired) = (store.available(&sku), number("desired"));
+            let (shown, desired) = (store.shown().get(&sku).copied(), number("desired"));
             let certain = shown == desired && shown == number("shown");
             if shown > desired || (after_all && !certain) {
                 wrong.push((store, sku.clone(), format!("{name} shows {shown:?} of {stock}")));
@@ -245,16 +230,13 @@ async fn shown_wrongly<'a>(
 }
 
 /// What happened to a listing of late, by the store and by the ledger, for whoever has to find out why.
-async fn tell(store: &Store, sku: &str, node: &Node) {
-    let history = store.history();
+async fn tell(store: &Shop, sku: &str, node: &Node) {
     let time = |ms: i64| stockraft::clock::rfc3339(ms.try_into().unwrap());
-    let moved = history.movements.iter().filter(|moved| moved.sku == sku);
-    let moved = moved.map(|moved| format!("{} store: {moved:?}", time(moved.at_ms)));
-    let pushed = history.pushes.iter().filter(|push| push.sku == sku);
+    let pushed = store.pushes().into_iter().filter(|push| push.sku == sku);
     let pushed = pushed.map(|push| format!("{} store: {push:?}", time(push.at_ms)));
     let lines = lines_of(node, sku).await.into_iter();
     let booked = lines.map(|line| format!("{} ledger: {line}", line["time"].as_str().unwrap()));
-    let mut told: Vec<String> = moved.chain(pushed).chain(booked).collect();
+    let mut told: Vec<String> = pushed.chain(booked).collect();
     told.sort();
     told.iter().rev().take(30).rev().for_each(|told| println!("    {told}"));
 }

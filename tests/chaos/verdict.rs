@@ -1,5 +1,6 @@
 //! What was promised, held against what the nodes and the stores say, invariant by invariant.
 
+use std::collections::BTreeSet;
 use std::panic::AssertUnwindSafe;
 
 use futures::FutureExt as _;
@@ -15,8 +16,8 @@ use crate::watch::Watched;
 use crate::world::World;
 
 /// When nothing can be on its way any more that was ever sent to a store.
-const LATER_S: i64 = 16 * 60;
-const _: () = assert!(LATER_S.unsigned_abs() * 1000 > state::limits::UNCERTAIN_KEEP_MS);
+const LATER_S: i64 = 31 * 60;
+const _: () = assert!(LATER_S.unsigned_abs() * 1000 > state::limits::FEED_KEEP_MS);
 
 /// What clients and stores know.
 pub(crate) struct Seen {
@@ -55,6 +56,7 @@ pub(crate) async fn give(world: &World, seen: &Seen) -> Vec<String> {
     println!("faults: {:?}; packets: {counts:?}", world.done);
     let mut verdict = Verdict::default();
     judge_stores(world, &mut verdict).await;
+    judge_owners(world, &mut verdict).await;
     verdict
         .judge("replicas: one digest at one index", async {
             agree(&world.member_nodes()).await;
@@ -104,15 +106,49 @@ async fn judge_stores(world: &World, verdict: &mut Verdict) {
     verdict
         .judge("stores: no oversell", async {
             assert_eq!(world.warehouse.oversells(), []);
-            let sold: u64 = world.stores.iter().map(|store| store.stats().units_sold).sum();
-            format!("{sold} units sold")
+            let sold = world.stores.iter().map(|store| (store.name(), store.orders()));
+            format!("orders: {:?}", sold.collect::<Vec<_>>())
         })
         .await;
+    stores::tell_all(world).await;
     verdict
         .judge("pushes: no store shows more than the ledger says", async {
             format!("{} units held back", stores::check_shown(world, node, false).await)
         })
         .await;
+}
+
+/// Who pushed, as the stores saw it: nothing of an owner came after something of the next one, so no older quantity
+/// came after a newer one.
+async fn judge_owners(world: &World, verdict: &mut Verdict) {
+    verdict
+        .judge("pushes: no owner sends after the next one", async {
+            let owners = world.stores.iter().map(|store| {
+                let epochs = store.epochs();
+                assert!(epochs.is_sorted(), "{}: {epochs:?}", store.name());
+                let owners: BTreeSet<u64> = epochs.iter().copied().collect();
+                assert!(owners.len() > 1, "{} had one owner alone", store.name());
+                format!("{} {} by {}", store.name(), epochs.len(), owners.len())
+            });
+            let owners = owners.collect::<Vec<_>>().join(", ");
+            check_rates(world).await;
+            format!("calls by owners: {owners}")
+        })
+        .await;
+}
+
+/// Whoever pushes to a store tells its rate and when it took a quantity last.
+async fn check_rates(world: &World) {
+    for node in world.member_nodes() {
+        let channels = node.get("/v1/channels").await["items"].clone();
+        for store in &world.stores {
+            let known = channels.as_array().unwrap().iter();
+            let known = known.clone().find(|known| known["name"] == store.name()).unwrap();
+            assert!(known["last_push"].is_string(), "{known}");
+            let pushes = known["owner"] == node.id;
+            assert_eq!(known["rate"]["available"].is_number(), pushes, "{known}");
+        }
+    }
 }
 
 /// What the stores show when nothing can be on its way any more.

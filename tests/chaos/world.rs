@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use marketplace::{Store, Warehouse};
+use marketplace::Warehouse;
 use tokio::time::Instant;
 
+use crate::shops::Shop;
 use crate::support::certificates::certify;
 use crate::support::http::{Door, Doors};
 use crate::support::power::{Disk, skipped};
@@ -40,7 +41,7 @@ pub(crate) struct World {
     /// Where the members take webhooks, and where their APIs are.
     pub(crate) webhooks: Doors,
     pub(crate) apis: Doors,
-    pub(crate) stores: Vec<Store>,
+    pub(crate) stores: Vec<Shop>,
     pub(crate) warehouse: Warehouse,
     pub(crate) disks: Vec<Disk>,
     /// What sets clocks, if this machine has it.
@@ -149,11 +150,8 @@ impl World {
     /// From now on clients and stores go to these members.
     pub(crate) async fn announce_to(&self, members: &[usize]) {
         let nodes = || members.iter().map(|n| &self.nodes[*n]);
-        for store in &self.stores {
-            let name = &store.options().name;
-            let url = |node: &Node| format!("http://{}/webhooks/{name}", node.public().0);
-            store.set_targets(&nodes().map(url).collect::<Vec<_>>()).unwrap();
-        }
+        let webhooks: Vec<String> = nodes().map(crate::stores::webhooks).collect();
+        self.stores.iter().for_each(|store| store.set_targets(&webhooks));
         self.apis.set(nodes().map(Node::admin).collect()).await;
         self.webhooks.set(nodes().map(Node::public).collect()).await;
     }

@@ -428,6 +428,8 @@ async fn a_node_shows_its_health_and_ends_when_it_is_told_to() {
     }
     let channel = node.get(&format!("/v1/channels/{CHANNEL}")).await;
     assert!(!channel.to_string().contains(SECRET), "a secret is shown: {channel}");
+    let rate = json!({ "per_second": 2.0, "burst": 40, "available": null });
+    assert_eq!((&channel["rate"], &channel["last_push"]), (&rate, &json!(null)), "nobody pushes");
 
     let ended = cluster.nodes[0].stop().await;
     assert_eq!(ended.code(), Some(0), "{}", cluster.nodes[0].log());

@@ -49,8 +49,8 @@ pub use self::{
 use crate::{
     Error, Outage,
     clock::{self, Millis},
-    door::Door,
-    history::{ExpectedByLine, Push},
+    door::{Arrivals, Door},
+    history::{Arrival, ExpectedByLine, Push},
     random::{Random, name_hash},
     sqs::Queue,
 };
@@ -135,6 +135,7 @@ impl Account {
             outage: outage.subscribe(),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
+            arrivals: Arrivals::default(),
         };
         let inner = Arc::new(Inner {
             state: Mutex::new(state),
@@ -224,6 +225,12 @@ impl Account {
     #[must_use]
     pub fn pushes(&self) -> Vec<Push> {
         self.inner.lock().book.pushes.clone()
+    }
+
+    /// Calls of its API, whatever became of them: the newest hundred thousand.
+    #[must_use]
+    pub fn calls(&self) -> Vec<Arrival> {
+        self.inner.door.arrivals.all()
     }
 
     /// What goes wrong by itself now.

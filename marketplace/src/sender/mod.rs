@@ -49,7 +49,8 @@ pub use totals::Totals;
 
 use crate::{
     Error, clock,
-    history::{ExpectedByLine, Push},
+    door::Arrivals,
+    history::{Arrival, ExpectedByLine, Push},
     options::Outage,
     shopify::sign,
     store::courier::client,
@@ -95,6 +96,7 @@ impl Sender {
             outage: watch::Sender::new(Outage::None),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
+            arrivals: Arrivals::default(),
             client: client(),
             permits: Semaphore::new(options.webhooks_in_flight_max.min(Semaphore::MAX_PERMITS)),
             options,
@@ -153,6 +155,12 @@ impl Sender {
             state.book.told.set_faults(&faults);
             state.faults = faults;
         });
+    }
+
+    /// Calls of its API, whatever became of them: the newest hundred thousand.
+    #[must_use]
+    pub fn calls(&self) -> Vec<Arrival> {
+        self.inner.arrivals.all()
     }
 
     /// What goes wrong by itself now.

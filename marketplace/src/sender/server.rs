@@ -26,6 +26,7 @@ pub(super) async fn serve(inner: Arc<Inner>, listener: TcpListener) {
         outage: inner.outage.subscribe(),
         stop: inner.stop.clone(),
         tasks: inner.tasks.clone(),
+        arrivals: inner.arrivals.clone(),
     };
     let answering = door.clone();
     let handle = move |request| {

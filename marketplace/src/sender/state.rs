@@ -24,6 +24,7 @@ use super::{
 use crate::{
     Error,
     clock::{self, Millis},
+    door::Arrivals,
     options::Outage,
     random::{Random, name_hash},
     store::courier::HttpClient,
@@ -44,6 +45,7 @@ pub(super) struct Inner {
     pub(super) outage: watch::Sender<Outage>,
     pub(super) stop: CancellationToken,
     pub(super) tasks: TaskTracker,
+    pub(super) arrivals: Arrivals,
     pub(super) client: HttpClient,
     /// Bounds the webhook requests on the wire.
     pub(super) permits: Semaphore,

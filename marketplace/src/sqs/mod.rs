@@ -36,7 +36,7 @@ pub use self::{
 use crate::{
     Error, Outage,
     clock::Now,
-    door::Door,
+    door::{Arrivals, Door},
     random::{Random, name_hash},
 };
 
@@ -72,6 +72,7 @@ impl Queue {
             outage: outage.subscribe(),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
+            arrivals: Arrivals::default(),
         };
         let inner = Arc::new(Inner {
             state: Mutex::new(state),

@@ -25,7 +25,10 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     Error,
     clock::{self, Millis},
-    history::{Cause, ExpectedByLine, ExpectedBySku, History, Known, Movement, Stats, Webhook},
+    door::Arrivals,
+    history::{
+        Arrival, Cause, ExpectedByLine, ExpectedBySku, History, Known, Movement, Stats, Webhook,
+    },
     options::{Faults, Options, Outage},
     random::{Random, name_hash},
     shop::Shop,
@@ -76,6 +79,7 @@ impl Store {
             pace: watch::Sender::new(options.orders_per_second),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
+            arrivals: Arrivals::default(),
             client: courier::client(),
             permits: Semaphore::new(options.webhooks_in_flight_max.min(Semaphore::MAX_PERMITS)),
             options,
@@ -125,6 +129,12 @@ impl Store {
     /// What the Admin API does to calls from now on. A closed or opened port follows a moment later.
     pub fn set_outage(&self, outage: Outage) {
         self.inner.outage.send_replace(outage);
+    }
+
+    /// Calls of its API, whatever became of them: the newest hundred thousand.
+    #[must_use]
+    pub fn calls(&self) -> Vec<Arrival> {
+        self.inner.arrivals.all()
     }
 
     /// What goes wrong by itself now.
@@ -315,6 +325,7 @@ struct Inner {
     pace: watch::Sender<f64>,
     stop: CancellationToken,
     tasks: TaskTracker,
+    arrivals: Arrivals,
     client: courier::HttpClient,
     /// Bounds the webhook requests on the wire.
     permits: Semaphore,

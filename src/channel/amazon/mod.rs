@@ -7,9 +7,9 @@ mod feed;
 
 use std::time::Duration;
 
-use super::PushError;
-use super::api::{Answer, Api, ApiError, Call, Credential};
-use super::token::{self, ClientIn, Grant, Token};
+use super::account::Account;
+use super::api::{Call, Credential};
+use super::token::{self, ClientIn, Grant};
 use crate::config::{self, Millis};
 
 /// Calls without one are refused. The form is Amazon's.
@@ -56,37 +56,20 @@ impl Settings {
     }
 }
 
-/// A seller's account, as far as calls of all kinds have it in common.
-struct Account {
-    api: Api,
-    token: Token,
+/// A seller's account.
+fn account(settings: &Settings) -> Result<Account, String> {
+    let token = token::Settings {
+        url: settings.token_url.clone(),
+        client_id: settings.client_id.clone(),
+        client_secret: settings.client_secret.clone(),
+        client_in: ClientIn::Form,
+        grant: Grant::RefreshToken { token: settings.refresh_token.clone(), scope: None },
+        dress: std::convert::identity,
+    };
+    Account::new(&settings.base_url, token, dressed)
 }
 
-impl Account {
-    fn new(settings: &Settings) -> Result<Self, String> {
-        let api = Api::new(&settings.base_url)?;
-        let token = Token::new(token::Settings {
-            url: settings.token_url.clone(),
-            client_id: settings.client_id.clone(),
-            client_secret: settings.client_secret.clone(),
-            client_in: ClientIn::Form,
-            grant: Grant::RefreshToken { token: settings.refresh_token.clone(), scope: None },
-            dress: std::convert::identity,
-        })?;
-        Ok(Self { api, token })
-    }
-
-    /// Makes a call with all that Amazon wants to see in each.
-    async fn send(&self, call: impl Fn() -> Call + Send + Sync) -> Result<Answer, ApiError> {
-        self.token.call(&self.api, |token| dressed(call(), token)).await
-    }
-
-    /// The same of a call that changes something.
-    async fn change(&self, call: impl Fn() -> Call + Send + Sync) -> Result<Answer, PushError> {
-        self.token.change(&self.api, |token| dressed(call(), token)).await
-    }
-}
-
+/// All that Amazon wants to see in each call.
 fn dressed(call: Call, token: &str) -> Call {
     call.header("user-agent", USER_AGENT).header("x-amz-access-token", token)
 }

@@ -3,7 +3,8 @@
 use bytes::Bytes;
 use channels::amazon::poll::INCLUDED_DATA;
 
-use super::{Account, Settings};
+use super::{Settings, account};
+use crate::channel::account::Account;
 use crate::channel::api::{Answer, ApiError, Call};
 use crate::clock;
 
@@ -21,7 +22,7 @@ impl Orders {
     /// Nobody is asked yet. The error says what is wrong with a URL.
     pub fn new(settings: &Settings) -> Result<Self, String> {
         let marketplaces = settings.marketplaces.join(",");
-        Ok(Self { account: Account::new(settings)?, marketplaces })
+        Ok(Self { account: account(settings)?, marketplaces })
     }
 
     /// One order; `None` if Amazon does not know it. Allowed twice a second.

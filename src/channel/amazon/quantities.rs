@@ -11,7 +11,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-use super::{Account, Settings};
+use super::{Settings, account};
+use crate::channel::account::Account;
 use crate::channel::api::{Answer, Call};
 use crate::channel::outcome::{Answered, Calls, Place, PushError, Quantities, Row, RowOutcome};
 use crate::channel::pushed::{NO_ID, OneByOne, Patience, is_id, read, wait_of};
@@ -23,6 +24,8 @@ const READS_MAX: usize = 20;
 /// Rows of one push. They wait together until they are shown, and one of them is not kept longer than the
 /// deadline of a sale allows.
 const ROWS_MAX: usize = 10;
+/// Searches that go with them: one before they are set, and some until all of them are shown.
+const SEARCHES: usize = 3;
 /// Messages of a feed: what the API allows.
 const FEED_ROWS_MAX: usize = 25_000;
 /// Calls that each operation allows at once, and then a second.
@@ -103,18 +106,17 @@ struct ProductType {
 impl Client {
     /// Nobody is asked yet. The error says what is wrong with a URL.
     pub fn new(settings: &Settings) -> Result<Self, String> {
-        let second = Duration::from_secs(1);
         Ok(Self {
-            account: Account::new(settings)?,
+            account: account(settings)?,
             base_url: settings.base_url.clone(),
             seller_id: settings.seller_id.clone(),
             marketplace: settings.marketplaces.first().cloned().unwrap_or_default(),
             applied: Patience {
                 first: settings.applied_within / 20,
-                most: 2 * second,
+                most: Duration::from_secs(2),
                 total: settings.applied_within,
             },
-            feeds: Patience { first: second, most: 30 * second, total: 1_200 * second },
+            feeds: Patience::FEED,
         })
     }
 
@@ -260,6 +262,7 @@ impl Quantities for Client {
     fn calls(&self) -> Calls {
         Calls {
             rows_max: ROWS_MAX,
+            calls_a_set: ROWS_MAX + SEARCHES,
             reads_max: READS_MAX,
             feed_rows_max: FEED_ROWS_MAX,
             located: false,

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::{Ebay, Settings};
 use crate::channel::api::Call;
-use crate::channel::compared::{self, Compared, Shown, UNKNOWN};
+use crate::channel::compared::{self, Compared, ReadFirst, Shown, UNKNOWN};
 use crate::channel::outcome::{Answered, Calls, Place, PushError, Quantities, Row, RowOutcome};
 use crate::config;
 
@@ -78,6 +78,12 @@ impl Client {
             answer.map_err(|_| PushError::Unknown("the answer has no responses".into()))?;
         Ok(answer.responses)
     }
+}
+
+impl ReadFirst for Client {
+    fn compared(&self) -> &Compared {
+        &self.compared
+    }
 
     async fn shown(&self, places: &[Place]) -> Result<Vec<Shown>, PushError> {
         let asked = places.iter().map(|place| json!({ "sku": place.listing })).collect();
@@ -123,18 +129,15 @@ impl Client {
 impl Quantities for Client {
     fn calls(&self) -> Calls {
         let rows_max = self.rows_max;
-        Calls { rows_max, reads_max: rows_max, feed_rows_max: 0, located: false }
+        Calls { rows_max, calls_a_set: 2, reads_max: rows_max, feed_rows_max: 0, located: false }
     }
 
     async fn set(&self, rows: &[Row], key: &str) -> Result<Answered<Vec<RowOutcome>>, PushError> {
-        let shown = self.shown(&compared::places(rows)).await?;
-        let judged = self.compared.judge(rows, &shown, key);
-        let sent = self.send(&compared::left(rows, &judged)).await;
-        self.compared.complete(judged, sent, key)
+        compared::set(self, rows, key).await
     }
 
     async fn read(&self, places: &[Place]) -> Result<Answered<Vec<Option<i64>>>, PushError> {
-        compared::answered(self.shown(places).await?)
+        compared::read(self, places).await
     }
 }
 

@@ -171,7 +171,13 @@ impl Client {
 
 impl Quantities for Client {
     fn calls(&self) -> Calls {
-        Calls { rows_max: ROWS_MAX, reads_max: ROWS_MAX, feed_rows_max: 0, located: true }
+        Calls {
+            rows_max: ROWS_MAX,
+            calls_a_set: 4,
+            reads_max: ROWS_MAX,
+            feed_rows_max: 0,
+            located: true,
+        }
     }
 
     async fn set(&self, rows: &[Row], key: &str) -> Result<Answered<Vec<RowOutcome>>, PushError> {

@@ -118,7 +118,13 @@ impl Client {
 
 impl Quantities for Client {
     fn calls(&self) -> Calls {
-        Calls { rows_max: ARRAY_MAX, reads_max: ARRAY_MAX, feed_rows_max: 0, located: true }
+        Calls {
+            rows_max: ARRAY_MAX,
+            calls_a_set: 1,
+            reads_max: ARRAY_MAX,
+            feed_rows_max: 0,
+            located: true,
+        }
     }
 
     async fn set(&self, rows: &[Row], key: &str) -> Result<Answered<Vec<RowOutcome>>, PushError> {

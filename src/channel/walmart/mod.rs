@@ -5,9 +5,9 @@ pub mod quantities;
 
 mod feed;
 
-use super::PushError;
-use super::api::{Answer, Api, ApiError, Call, Credential};
-use super::token::{self, ClientIn, Grant, Token};
+use super::account::Account;
+use super::api::{Call, Credential};
+use super::token::{self, ClientIn, Grant};
 use crate::config;
 
 /// How to reach Walmart.
@@ -72,36 +72,18 @@ impl Settings {
     }
 }
 
-/// A seller, as far as calls of all kinds have it in common.
-struct Seller {
-    api: Api,
-    token: Token,
-}
-
-impl Seller {
-    fn new(settings: &Settings) -> Result<Self, String> {
-        let api = Api::new(&settings.base_url)?;
-        let token = Token::new(token::Settings {
-            url: settings.token_url.clone(),
-            client_id: settings.client_id.clone(),
-            client_secret: settings.client_secret.clone(),
-            client_in: ClientIn::Basic,
-            grant: Grant::ClientCredentials { scope: None },
-            dress: dressed,
-        })?;
-        Ok(Self { api, token })
-    }
-
-    async fn send(&self, call: impl Fn() -> Call + Send + Sync) -> Result<Answer, ApiError> {
-        let dressed = |token: &str| dressed(call()).header("WM_SEC.ACCESS_TOKEN", token);
-        self.token.call(&self.api, dressed).await
-    }
-
-    /// The same of a call that changes something.
-    async fn change(&self, call: impl Fn() -> Call + Send + Sync) -> Result<Answer, PushError> {
-        let dressed = |token: &str| dressed(call()).header("WM_SEC.ACCESS_TOKEN", token);
-        self.token.change(&self.api, dressed).await
-    }
+/// A seller's account.
+fn seller(settings: &Settings) -> Result<Account, String> {
+    let token = token::Settings {
+        url: settings.token_url.clone(),
+        client_id: settings.client_id.clone(),
+        client_secret: settings.client_secret.clone(),
+        client_in: ClientIn::Basic,
+        grant: Grant::ClientCredentials { scope: None },
+        dress: dressed,
+    };
+    let dress = |call, token: &str| dressed(call).header("WM_SEC.ACCESS_TOKEN", token);
+    Account::new(&settings.base_url, token, dress)
 }
 
 /// What Walmart wants in each call, that for a token included. Without `Accept` it answers XML.

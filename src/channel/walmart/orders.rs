@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 
-use super::{Seller, Settings};
+use super::{Settings, seller};
+use crate::channel::account::Account;
 use crate::channel::api::{Answer, ApiError, Call};
 use crate::clock;
 
@@ -15,13 +16,13 @@ const CREATED_MS: u64 = (180 * 24 - 1) * 3_600_000;
 
 /// A seller's orders.
 pub struct Orders {
-    seller: Seller,
+    seller: Account,
 }
 
 impl Orders {
     /// Nobody is asked yet. The error says what is wrong with a URL.
     pub fn new(settings: &Settings) -> Result<Self, String> {
-        Ok(Self { seller: Seller::new(settings)? })
+        Ok(Self { seller: seller(settings)? })
     }
 
     /// One order by its purchase order's id; `None` if Walmart does not know it.
@@ -36,7 +37,7 @@ impl Orders {
         since_ms: u64,
         page: Option<&str>,
     ) -> Result<Option<Bytes>, ApiError> {
-        let next = page.map(|page| self.seller.api.next_query(PATH, page)).transpose()?;
+        let next = page.map(|page| self.seller.next_query(PATH, page)).transpose()?;
         let created_ms = clock::now_ms().saturating_sub(CREATED_MS);
         let first = || {
             Call::get(PATH)

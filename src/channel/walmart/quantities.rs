@@ -9,7 +9,8 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{FeedType, Seller, Settings};
+use super::{FeedType, Settings, seller};
+use crate::channel::account::Account;
 use crate::channel::api::{Answer, Call, retry_after_ms};
 use crate::channel::outcome::{Answered, Calls, Place, PushError, Quantities, Row, RowOutcome};
 use crate::channel::pushed::{NO_ID, OneByOne, Patience, is_id, read};
@@ -28,7 +29,7 @@ pub(super) const NO_NODE: &str = "Walmart has not one ship node for it: set loca
 
 /// A seller's stock.
 pub struct Client {
-    pub(super) seller: Seller,
+    pub(super) seller: Account,
     pub(super) feed_type: FeedType,
     pub(super) adds_reserved: bool,
     /// How long a feed is waited for.
@@ -76,12 +77,11 @@ struct Told {
 impl Client {
     /// Nobody is asked yet. The error says what is wrong with a URL.
     pub fn new(settings: &Settings) -> Result<Self, String> {
-        let second = Duration::from_secs(1);
         Ok(Self {
-            seller: Seller::new(settings)?,
+            seller: seller(settings)?,
             feed_type: settings.feeds,
             adds_reserved: settings.adds_reserved,
-            feeds: Patience { first: second, most: 30 * second, total: 1_200 * second },
+            feeds: Patience::FEED,
         })
     }
 
@@ -159,7 +159,13 @@ impl Client {
 
 impl Quantities for Client {
     fn calls(&self) -> Calls {
-        Calls { rows_max: 1, reads_max: 1, feed_rows_max: FEED_ROWS_MAX, located: false }
+        Calls {
+            rows_max: 1,
+            calls_a_set: 2,
+            reads_max: 1,
+            feed_rows_max: FEED_ROWS_MAX,
+            located: false,
+        }
     }
 
     async fn set(&self, rows: &[Row], _key: &str) -> Result<Answered<Vec<RowOutcome>>, PushError> {

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::Settings;
 use crate::channel::api::{Answer, Api, Call};
-use crate::channel::compared::{self, Compared, Shown, UNKNOWN};
+use crate::channel::compared::{self, Compared, ReadFirst, Shown, UNKNOWN};
 use crate::channel::outcome::{Answered, Calls, Place, PushError, Quantities, Row, RowOutcome};
 use crate::config;
 
@@ -81,6 +81,32 @@ impl Client {
             .map_err(|_| PushError::Unknown("the answer is no JSON".into()))
     }
 
+    async fn batch(
+        &self,
+        parent: Option<u64>,
+        wanted: &[(u64, i64)],
+    ) -> Result<Vec<RowOutcome>, PushError> {
+        let row = |(id, quantity): &(u64, i64)| json!({ "id": id, "manage_stock": true, "stock_quantity": quantity });
+        let rows: Vec<Value> = wanted.iter().map(row).collect();
+        let call = Call::post(&path(parent)).segment("batch").json(&json!({ "update": rows }));
+        let answer = self.call(call).await?;
+        let updated = answer.get("update").and_then(Value::as_array);
+        let updated = updated.ok_or_else(|| PushError::Unknown("the answer has no rows".into()))?;
+        let of = |id: u64| updated.iter().find(|row| row.get("id") == Some(&json!(id)));
+        let outcome = |(id, quantity): &(u64, i64)| {
+            // A row that nothing is said of may have been set.
+            let row = of(*id).and_then(|row| serde_json::from_value::<Product>(row.clone()).ok());
+            row.map_or(RowOutcome::Unknown, |row| row.became(*quantity))
+        };
+        Ok(wanted.iter().map(outcome).collect())
+    }
+}
+
+impl ReadFirst for Client {
+    fn compared(&self) -> &Compared {
+        &self.compared
+    }
+
     async fn shown(&self, places: &[Place]) -> Result<Vec<Shown>, PushError> {
         let (groups, mut shown) = grouped(places);
         for (parent, members) in groups {
@@ -135,43 +161,20 @@ impl Client {
         }
         Ok(Answered { value: outcomes, wait })
     }
-
-    async fn batch(
-        &self,
-        parent: Option<u64>,
-        wanted: &[(u64, i64)],
-    ) -> Result<Vec<RowOutcome>, PushError> {
-        let row = |(id, quantity): &(u64, i64)| json!({ "id": id, "manage_stock": true, "stock_quantity": quantity });
-        let rows: Vec<Value> = wanted.iter().map(row).collect();
-        let call = Call::post(&path(parent)).segment("batch").json(&json!({ "update": rows }));
-        let answer = self.call(call).await?;
-        let updated = answer.get("update").and_then(Value::as_array);
-        let updated = updated.ok_or_else(|| PushError::Unknown("the answer has no rows".into()))?;
-        let of = |id: u64| updated.iter().find(|row| row.get("id") == Some(&json!(id)));
-        let outcome = |(id, quantity): &(u64, i64)| {
-            // A row that nothing is said of may have been set.
-            let row = of(*id).and_then(|row| serde_json::from_value::<Product>(row.clone()).ok());
-            row.map_or(RowOutcome::Unknown, |row| row.became(*quantity))
-        };
-        Ok(wanted.iter().map(outcome).collect())
-    }
 }
 
 impl Quantities for Client {
     fn calls(&self) -> Calls {
         let rows_max = self.rows_max;
-        Calls { rows_max, reads_max: BATCH_MAX, feed_rows_max: 0, located: false }
+        Calls { rows_max, calls_a_set: 2, reads_max: BATCH_MAX, feed_rows_max: 0, located: false }
     }
 
     async fn set(&self, rows: &[Row], key: &str) -> Result<Answered<Vec<RowOutcome>>, PushError> {
-        let shown = self.shown(&compared::places(rows)).await?;
-        let judged = self.compared.judge(rows, &shown, key);
-        let sent = self.send(&compared::left(rows, &judged)).await;
-        self.compared.complete(judged, sent, key)
+        compared::set(self, rows, key).await
     }
 
     async fn read(&self, places: &[Place]) -> Result<Answered<Vec<Option<i64>>>, PushError> {
-        compared::answered(self.shown(places).await?)
+        compared::read(self, places).await
     }
 }
 

@@ -1,7 +1,7 @@
 //! A state without a cluster, a shop without a network, and the nodes between them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::{Pusher, run};
 use crate::agreed::Agreed;
+use crate::channel::api::gate;
 use crate::channel::{Answered, Calls, Place, PushError, Quantities, Row, RowOutcome};
 use crate::config::Channel;
 use crate::measures::Measures;
@@ -147,6 +148,12 @@ pub(super) struct ShopInner {
     pub(super) shown: Mutex<BTreeMap<String, i64>>,
     pub(super) sent: Mutex<Vec<Sent>>,
     pub(super) reads: AtomicU64,
+    /// When each call came, and whose it was.
+    pub(super) arrived: Mutex<Vec<(Instant, u64)>>,
+    /// Calls that are made of one set beside the one that sets.
+    pub(super) before: AtomicUsize,
+    /// How long a node takes between two calls of one set.
+    pub(super) pauses: Mutex<BTreeMap<u64, Duration>>,
     /// Answers that the next calls get.
     pub(super) faults: Mutex<Vec<PushError>>,
 }
@@ -160,7 +167,8 @@ pub(super) struct Caller {
 impl Shop {
     pub(super) fn with(rows_max: usize, feed_rows_max: usize) -> Self {
         let shop = Self::default();
-        let calls = Calls { rows_max, reads_max: 250, feed_rows_max, located: false };
+        let calls =
+            Calls { rows_max, calls_a_set: 1, reads_max: 250, feed_rows_max, located: false };
         *shop.0.calls.lock().unwrap() = Some(calls);
         shop
     }
@@ -179,7 +187,20 @@ impl Shop {
 }
 
 impl Caller {
+    /// A call goes out, as soon as it may.
+    async fn call(&self) -> Result<(), PushError> {
+        gate::pass().await?;
+        self.shop.0.arrived.lock().unwrap().push((Instant::now(), self.node));
+        Ok(())
+    }
+
     pub(super) async fn take(&self, rows: &[Row], feed: bool) -> Answer {
+        for _ in 0..self.shop.0.before.load(Ordering::Relaxed) {
+            self.call().await?;
+            let pause = self.shop.0.pauses.lock().unwrap().get(&self.node).copied();
+            sleep(pause.unwrap_or(Duration::from_millis(20))).await;
+        }
+        self.call().await?;
         let sent = (Instant::now(), self.node, rows.to_vec(), feed);
         self.shop.0.sent.lock().unwrap().push(sent);
         sleep(if feed { Duration::from_secs(120) } else { Duration::from_millis(100) }).await;
@@ -214,6 +235,7 @@ impl Quantities for Caller {
     }
 
     async fn read(&self, places: &[Place]) -> Result<Answered<Vec<Option<i64>>>, PushError> {
+        self.call().await?;
         self.shop.0.reads.fetch_add(1, Ordering::Relaxed);
         sleep(Duration::from_millis(100)).await;
         let shown = self.shop.0.shown.lock().unwrap();

@@ -5,7 +5,8 @@ use state::Millis;
 use state::limits::MINUTE_MS;
 use state::order::Removal;
 
-/// `Look` asks what a channel shows, which is agreed on later; `Repeat` tells the last outcome again.
+/// `Look` asks what a channel shows, which is agreed on later; `Repeat` tells the last outcome again. A feed lands,
+/// and its end is told of; pushes go ahead of it.
 #[derive(Clone, Copy, Debug)]
 pub enum Op {
     Polled {
@@ -41,6 +42,15 @@ pub enum Op {
         at: usize,
     },
     Claim {
+        at: usize,
+    },
+    Feed {
+        at: usize,
+    },
+    FeedLands {
+        at: usize,
+    },
+    FeedEnds {
         at: usize,
     },
     Lower(i64),
@@ -85,6 +95,9 @@ pub fn op(channels: usize) -> impl Strategy<Value = Op> {
         1 => at().prop_map(|at| Op::Repeat { at }),
         2 => at().prop_map(|at| Op::Land { at }),
         1 => at().prop_map(|at| Op::Claim { at }),
+        3 => at().prop_map(|at| Op::Feed { at }),
+        2 => at().prop_map(|at| Op::FeedLands { at }),
+        2 => at().prop_map(|at| Op::FeedEnds { at }),
         1 => (1..4i64).prop_map(Op::Lower),
         1 => (1..6i64).prop_map(Op::Receive),
         1 => [0..4u32, 0..4u32, 1..4u32].prop_map(Op::Weigh),
