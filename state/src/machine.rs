@@ -260,9 +260,12 @@ impl State {
             self.part_with(sku);
             self.share_out(work, sku);
         }
+        // What kits may show hangs on it.
+        for sku in touched.keys() {
+            self.note_overlap(sku);
+        }
         for (sku, cause) in touched {
             self.refresh(&sku, cause);
-            self.note_overlap(&sku);
         }
         if work.walked {
             self.data.walk = None;

@@ -404,7 +404,7 @@ impl World {
     }
 
     /// Faults stop: everything is heard, pushed and answered, and a channel is read where the state asks for
-    /// it, and nowhere else. Then all show what they should.
+    /// it, and nowhere else. Then all show what they should, and together no more than is there.
     fn calm_down(&mut self) -> Checked {
         for _ in 0..6 {
             self.wait(16 * MINUTE_MS);
@@ -432,6 +432,10 @@ impl World {
             if shows != should || !in_share {
                 return Err(format!("{name} shows {shows} for good, not {should} of {most}"));
             }
+        }
+        // What is short has nothing to be covered by.
+        if self.available() >= 0 {
+            invariant::exposure_is_covered(self.node.state.data(), SKU)?;
         }
         Ok(())
     }
