@@ -260,6 +260,9 @@ impl About<'_> {
             Room::Open => (None, "no raise is wanted, or nothing stands against it"),
             Room::Unknown => (None, "another listing of the same stock was never read"),
             Room::To(room) => (Some(room), "available, less what may still be sold elsewhere"),
+            Room::Left(room) => {
+                (Some(room), "what its components' own listings leave of them to kits")
+            }
         };
         step("room", room, why.into());
         step("desired", Some(allocation.desired), "what it should show now".into());

@@ -69,9 +69,8 @@ pub(super) fn everything(world: &mut World) {
     let now = data.now;
     world.check_granted(now);
     for sku in SKUS {
-        // What is short has nothing to be covered by, and nothing of it may be for sale. A kit and its parts
-        // are each lowered to their own share only: that no raise goes beyond what is there is held elsewhere.
-        if data.available(sku, LOCATION) >= 0 && data.kits.related(sku).len() <= 1 {
+        // What is short has nothing to be covered by, and nothing of it may be for sale.
+        if data.available(sku, LOCATION) >= 0 {
             world.holds("I4", invariant::exposure_is_covered(&data, sku));
         }
     }

@@ -8,7 +8,7 @@ use super::clients;
 use super::faults::Fault;
 use super::senders::{self, Webhook};
 use super::shop::{self, How, Order, Removed};
-use super::truth::{Line, LineId, Units};
+use super::truth::{Line, LineId};
 use super::world::{Sim, World};
 use super::{LISTED, SKUS, TILLS, parts};
 
@@ -68,8 +68,7 @@ fn buy(sim: &Sim, world: &mut World, m: usize, dice: &mut Random) {
         for (part, each) in parts(sku) {
             let units = quantity * each;
             world.sold(part, units);
-            let real = Units { sold: units, ..Units::default() };
-            let known = Line { real, changed, ..Line::default() };
+            let known = Line::placed(units, changed);
             world.log.truth.lines.insert(place(&channel, id, line, part), known);
         }
         order.lines.push(shop::Line { id: line, sku, ordered: quantity, edited: 0 });
@@ -155,13 +154,12 @@ fn happened(
         let Some(known) = world.log.truth.lines.get_mut(&place(&channel, order, line, part)) else {
             continue;
         };
-        known.changed = now;
-        match change {
-            Change::Removed(How::Cancelled) => known.real.cancelled += units,
-            Change::Removed(How::Shipped) => known.real.fulfilled += units,
-            Change::Removed(How::Returned) => known.real.returned += units,
-            Change::Edited => known.real.sold -= units,
-        }
+        known.change(now, |real| match change {
+            Change::Removed(How::Cancelled) => real.cancelled += units,
+            Change::Removed(How::Shipped) => real.fulfilled += units,
+            Change::Removed(How::Returned) => real.returned += units,
+            Change::Edited => real.sold -= units,
+        });
         world.log.truth.sku(part).out -= restocked * each;
     }
     let shown = world.market(m).shows(sku);
@@ -184,8 +182,7 @@ fn till(sim: &Sim, world: &mut World, dice: &mut Random) {
     let quantity = 1 + i64::try_from(dice.below(2)).unwrap_or(0);
     let channel = TILLS.get(below(dice, TILLS.len())).copied().unwrap_or_default();
     let place = place(channel, serial, 1, sku);
-    let real = Units { sold: quantity, ..Units::default() };
-    let line = Line { real, changed: world.agreed_now(), ..Line::default() };
+    let line = Line::placed(quantity, world.agreed_now());
     world.log.truth.lines.insert(place.clone(), line);
     world.tally.reach("till sale");
     let webhook = Webhook::of_till(world, (channel, &serial.to_string()), place);

@@ -43,8 +43,29 @@ impl Units {
 pub(super) struct Line {
     pub(super) real: Units,
     pub(super) heard: Units,
-    /// Agreed time at which it changed last.
-    pub(super) changed: u64,
+    /// Agreed time of the first change of which not all was heard.
+    pub(super) since: u64,
+}
+
+impl Line {
+    /// A line as it is placed.
+    pub(super) fn placed(sold: i64, now: u64) -> Self {
+        let real = Units { sold, ..Units::default() };
+        Self { real, heard: Units::default(), since: now }
+    }
+
+    /// Something happens to it.
+    pub(super) fn change(&mut self, now: u64, change: impl FnOnce(&mut Units)) {
+        if self.real.net() == self.heard.net() {
+            self.since = now;
+        }
+        change(&mut self.real);
+    }
+
+    /// Whether something of it comes, or would come, later than the ledger counts on.
+    const fn is_late(&self, now: u64) -> bool {
+        now > self.since + LATE_MS
+    }
 }
 
 /// A push that was agreed on.
@@ -103,7 +124,7 @@ impl Truth {
                 _ => {}
             }
             if !super::is_till(channel) {
-                if now > line.changed + LATE_MS {
+                if line.is_late(now) {
                     self.sku(&movement.sku).late = Some(now);
                 }
                 return;
@@ -145,7 +166,7 @@ impl Truth {
     fn came_late(&self, name: &str, now: u64) -> bool {
         let late = self.skus.get(name).and_then(|sku| sku.late);
         let unheard = |((channel, _, sku), line): (&LineId, &Line)| {
-            let late = now > line.changed + LATE_MS && !super::is_till(channel);
+            let late = line.is_late(now) && !super::is_till(channel);
             late && sku == name && line.real.net() != line.heard.net()
         };
         late.is_some_and(|late| now < late + FAULT_MS) || self.lines.iter().any(unheard)

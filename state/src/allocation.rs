@@ -9,6 +9,7 @@ use crate::data::Data;
 use crate::ledger::Level;
 use crate::listing::Listing;
 pub use crate::policy::{Mode, Policy, policy_of};
+use crate::shares::portion;
 
 /// One channel's part of a SKU.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -20,7 +21,7 @@ pub struct Allocation {
     /// What it may be told: allocated less buffer, not below zero.
     pub available_to_sell: i64,
     /// What it should show now: the same, less units already sold there and not yet heard of, and
-    /// raised no further than what others may still sell allows.
+    /// raised no further than what others may still sell allows; of a kit no more than its components leave.
     pub desired: i64,
     /// What it should show if nothing stood against a raise.
     pub wanted: i64,
@@ -38,6 +39,8 @@ pub enum Room {
     Unknown,
     /// To so many units.
     To(i64),
+    /// A kit shows more than what it is made of leaves, where that is listed too: it must show so much and no more.
+    Left(i64),
 }
 
 /// What may still be sold through a listing that takes of the same stock.
@@ -78,6 +81,15 @@ impl Sum {
     }
 }
 
+/// What a listing takes of stock once it shows no more than its share.
+#[derive(Clone, Copy, Debug, Default)]
+struct Held {
+    /// What it shows, and what is missing there.
+    units: i64,
+    /// What it shows, where that is of a kit and may be lowered.
+    of_kit: i64,
+}
+
 impl Data {
     /// What may still be sold of a SKU at a location: of a kit as often as its scarcest component allows.
     /// Below zero it is a shortfall.
@@ -110,35 +122,106 @@ impl Data {
         listing: &Listing,
         exposures: &mut Exposures,
     ) -> Option<Allocation> {
+        let (mut allocation, is_split) = self.share_of(channel, sku, listing)?;
         let known = self.channels.get(channel)?;
         let location = known.definition.location.as_str();
-        let policy = policy_of(&self.policies, sku);
-        let is_split = policy.is_some_and(|policy| policy.mode == Mode::Split);
-        let allocated =
-            if is_split { listing.allocated } else { self.available(sku, location).max(0) };
-        let auto = listing.pace.buffer;
-        let (buffer, may_show) =
-            policy.map_or((0, allocated), |policy| policy.shown_of(channel, allocated, auto));
-        let leaves = listing.leaves || known.leaving.is_some();
-        let available_to_sell = if leaves { 0 } else { may_show };
-        let unheard = listing.unheard(self.now);
-        let wanted = (available_to_sell - unheard).max(0);
+        let wanted = allocation.wanted;
         let shown = listing.shown.unwrap_or(0).max(0);
-        let (desired, room) = if is_split && wanted > shown {
+        let less = if is_split { self.gives_way(sku, channel, location) } else { 0 };
+        if less > 0 {
+            let left = (listing.expected().unwrap_or(0).clamp(0, wanted) - less).max(0);
+            (allocation.desired, allocation.room) = (left, Room::Left(left));
+        } else if is_split && wanted > shown {
+            let unheard = listing.unheard(self.now);
             let doubtful = unheard + listing.unresolved(self.now);
             // All that is shown may be sold before a plain set, and what that sets after it.
             let erased = if known.definition.compares { 0 } else { shown };
-            match self.room(sku, known, listing, exposures) {
+            (allocation.desired, allocation.room) = match self.room(sku, known, listing, exposures)
+            {
                 None => (shown, Room::Unknown),
                 Some(room) => {
                     let room = room.saturating_sub(doubtful).saturating_sub(erased);
                     (room.clamp(shown, wanted), Room::To(room))
                 }
-            }
-        } else {
-            (wanted, Room::Open)
+            };
+        }
+        Some(allocation)
+    }
+
+    /// A channel's allocation as it is before anybody asks what others show, and whether the SKU is split.
+    fn share_of(&self, channel: &str, sku: &str, listing: &Listing) -> Option<(Allocation, bool)> {
+        let known = self.channels.get(channel)?;
+        let policy = policy_of(&self.policies, sku);
+        let is_split = policy.is_some_and(|policy| policy.mode == Mode::Split);
+        let all = || self.available(sku, &known.definition.location).max(0);
+        let allocated = if is_split { listing.allocated } else { all() };
+        let auto = listing.pace.buffer;
+        let (buffer, may_show) =
+            policy.map_or((0, allocated), |policy| policy.shown_of(channel, allocated, auto));
+        let leaves = listing.leaves || known.leaving.is_some();
+        let available_to_sell = if leaves { 0 } else { may_show };
+        let wanted = (available_to_sell - listing.unheard(self.now)).max(0);
+        let room = Room::Open;
+        let share =
+            Allocation { allocated, buffer, available_to_sell, desired: wanted, wanted, room };
+        Some((share, is_split))
+    }
+
+    /// How many units of a kit a channel must give up. A fact that lowers stock lowers every listing to its own
+    /// share, and shares of kits overlap with those of what they are made of: where both together show more than is
+    /// there, the kits give way.
+    fn gives_way(&self, sku: &str, channel: &str, location: &str) -> i64 {
+        let over = |part: &str| {
+            let policy = policy_of(&self.policies, part);
+            self.stock.get(part).is_some_and(|stock| stock.overlap > 0)
+                && policy.is_some_and(|policy| policy.mode == Mode::Split)
         };
-        Some(Allocation { allocated, buffer, available_to_sell, desired, wanted, room })
+        let parts = self.kits.recipe(sku).into_iter().filter(|(part, _)| over(part));
+        parts.map(|(part, _)| self.gives_way_to(&part, (sku, channel), location)).max().unwrap_or(0)
+    }
+
+    /// The same for one component: what is shown beyond what there is of it is spread over all that show kits of it,
+    /// in proportion to that.
+    fn gives_way_to(&self, part: &str, of: (&str, &str), location: &str) -> i64 {
+        let others = self.others(part, location, None);
+        let held: Vec<Held> = others
+            .iter()
+            .map(|other| self.held(&other.channel, &other.sku).unwrap_or_default())
+            .collect();
+        let with = || others.iter().zip(&held);
+        let all = |(other, held): (&Other, &Held)| held.units.saturating_mul(other.each);
+        let over = with().map(all).fold(0, i64::saturating_add);
+        let over = over.saturating_sub(self.available(part, location).max(0));
+        let kits =
+            |(other, held): (&Other, &Held)| i128::from(held.of_kit) * i128::from(other.each);
+        let kits: Vec<i128> = with().map(kits).collect();
+        let most = i64::try_from(kits.iter().sum::<i128>()).unwrap_or(i64::MAX);
+        let mut owed = 0_i64;
+        for ((other, held), part) in with().zip(portion(over.min(most), &kits)) {
+            owed = owed.saturating_add(part);
+            // One of a kit may take several: what is given too much here nobody else is asked for.
+            let gives = owed.max(0).unsigned_abs().div_ceil(other.each.unsigned_abs().max(1));
+            let gives = i64::try_from(gives).unwrap_or(i64::MAX).min(held.of_kit);
+            if (&*other.sku, &*other.channel) == of {
+                return gives;
+            }
+            owed = owed.saturating_sub(gives.saturating_mul(other.each));
+        }
+        0
+    }
+
+    fn held(&self, channel: &str, sku: &str) -> Option<Held> {
+        let listing = self.stock.get(sku)?.listings.get(channel)?.get();
+        let (share, is_split) = self.share_of(channel, sku, &listing)?;
+        let shows = listing.expected().unwrap_or(0).clamp(0, share.wanted);
+        let pushes = self.channels.get(channel)?.definition.pushes;
+        // What a channel shows that is not pushed to nobody decides here: its share is held back.
+        let least = if pushes { 0 } else { listing.allocated };
+        let gives = pushes && is_split && self.kits.components(sku).is_some();
+        Some(Held {
+            units: shows.max(least) + listing.unheard(self.now),
+            of_kit: if gives { shows } else { 0 },
+        })
     }
 
     /// What a listing may show at the most, so that together with whatever may still be sold elsewhere

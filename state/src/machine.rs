@@ -277,11 +277,13 @@ impl State {
             self.part_with(sku);
             self.share_out(work, sku);
         }
-        // None of what follows changes what may be sold.
+        // None of what follows changes what may be sold; what kits may show hangs on it.
         let mut exposures = Exposures::default();
+        for sku in touched.keys() {
+            self.note_overlap(sku, &mut exposures);
+        }
         for (sku, cause) in touched {
             self.refresh(&sku, cause, &mut exposures);
-            self.note_overlap(&sku, &mut exposures);
         }
         if work.walked {
             self.data.walk = None;

@@ -314,7 +314,7 @@ fn targets(available: i64, parts: &[Part]) -> Vec<i64> {
 
 /// Units in proportion to weights. Largest remainder, so that they add up; of equal remainders the first counts.
 /// Nobody gets more than its weight where the weights add up to at least as much.
-fn portion(units: i64, weights: &[i128]) -> Vec<i64> {
+pub(crate) fn portion(units: i64, weights: &[i128]) -> Vec<i64> {
     let total: i128 = weights.iter().sum();
     if total <= 0 || units <= 0 {
         return alloc::vec![0; weights.len()];
