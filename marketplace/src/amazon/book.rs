@@ -245,8 +245,8 @@ impl Book {
             if let Some(warehouse) = &self.warehouse {
                 warehouse.restock(&line.sku, line.quantity);
             }
-            let shelf = self.shelves.iter_mut().find(|(sku, _)| relisted && *sku == line.sku);
-            if let Some((sku, left)) = shelf {
+            let shown = self.shelves.iter_mut().find(|(sku, _)| relisted && *sku == line.sku);
+            if let Some((sku, left)) = shown {
                 *left += i64::from(line.quantity);
                 change.left.push((sku.clone(), *left));
             }
