@@ -7,7 +7,7 @@ use channels::{Parsed, Understood};
 use state::channel::Definition;
 use state::command::{Command, Delivery, Fact, Moved, Segment};
 use state::ledger;
-use state::limits::{DAY_MS, NAME_LEN_MAX, ORDER_LINES_MAX, QUANTITY_MAX};
+use state::limits::{NAME_LEN_MAX, ORDER_LINES_MAX, QUANTITY_MAX};
 use state::order::{LineImage, RemovalLine};
 use state::origin::{Lane, Origin};
 use state::{Data, Reply, Stamp, State};

@@ -77,3 +77,41 @@ fn leads_to(operation: &str, path: &str) -> bool {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+
+    use super::*;
+
+    // Whoever misspells a filter would be shown, or have deleted, everything.
+    #[test]
+    fn what_is_misspelt_is_named_with_what_there_is() {
+        let operation = |method, path: &str, names: &[&str]| {
+            let names = names.iter().map(ToString::to_string).collect::<Vec<_>>();
+            ((method, path.to_string()), names)
+        };
+        let known: Known = Arc::new(BTreeMap::from([
+            operation("GET", "/v1/topics/{topic}/dead", &["limit", "reason"]),
+            operation("GET", "/v1/topics/all/dead", &["limit"]),
+            operation("DELETE", "/v1/topics/{topic}/dead", &[]),
+        ]));
+        for (method, uri, why) in [
+            ("GET", "/v1/topics/t/dead", None),
+            ("HEAD", "/v1/topics/t/dead?reason=x&limit=1", None),
+            ("GET", "/v1/topics/t/dead?raeson=x", Some("\"raeson\": this takes limit, reason")),
+            ("GET", "/v1/topics/t%2Fu/dead?limit=1&a%20b", Some("\"a b\"")),
+            ("GET", "/v1/topics/all/dead?reason=x", Some("\"reason\": this takes limit")),
+            ("DELETE", "/v1/topics/t/dead?limit=1", Some("this takes none")),
+            ("GET", "/nowhere?raeson=x", None),
+        ] {
+            let request = Request::builder().method(method).uri(uri).body(Body::empty()).unwrap();
+            let said = misspelt(&known, &request).err();
+            let as_wanted = match (&said, why) {
+                (Some(said), Some(why)) => said.contains(why),
+                (said, why) => said.is_none() && why.is_none(),
+            };
+            assert!(as_wanted, "{method} {uri}: {said:?}");
+        }
+    }
+}

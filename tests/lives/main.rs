@@ -16,7 +16,6 @@ use proptest::test_runner::{TestCaseError, TestRunner};
 use state::channel::Definition;
 use state::command::{Command, Delivery, ListingSpec, Segment};
 use state::ledger::Movement;
-use state::limits::DEDUP_WINDOW_DEFAULT_MS;
 use state::origin::{Lane, Origin};
 use state::{Stamp, State, invariant};
 use stockraft::channel::{Meant, deliver};
