@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use serde_json::json;
 use tokio::time::{Instant, sleep};
 
 use crate::plan::{Cut, Fault, Loss, Step, Whom};
 use crate::shops::Shop;
+use crate::stores;
 use crate::support::{until, until_true};
 use crate::world::{KEEP_LOG, World};
 
@@ -96,9 +98,18 @@ impl World {
         let other = *self.members.iter().find(|n| **n != one).unwrap();
         let id = self.nodes[one].id;
         self.tell("owner lost", &format!("{loss:?}, node {id}, which pushes"));
+        // For so long nobody goes on sending to a node of which nothing is heard.
+        let others: Vec<usize> = self.members.iter().copied().filter(|n| *n != one).collect();
+        self.announce_to(&others).await;
         match loss {
             Loss::Paused => self.nodes[one].freeze(),
             Loss::CutOff => self.cut(|from, to| from == one || to == one),
+        }
+        // Nobody takes a store over that nothing waits for.
+        for store in &self.stores {
+            let path = format!("/v1/channels/{}/push", store.name());
+            let asked = json!({ "sku": stores::skus().next() }).to_string();
+            self.ask_of(&[other], "POST", &path, &asked).await;
         }
         until_true("others push to every store", async || {
             let owners = self.owners(other).await;
@@ -111,6 +122,7 @@ impl World {
             Loss::Paused => self.nodes[one].thaw(),
             Loss::CutOff => self.calm(),
         }
+        self.announce().await;
     }
 
     /// Who pushes to each store, as a node knows it.
@@ -250,7 +262,7 @@ impl World {
         self.nodes[old].kill();
         std::fs::remove_dir_all(&self.nodes[old].data_dir).unwrap();
         self.nodes[old] = self.node(old);
-        crate::stores::name_in_config(&self.stores, &mut self.nodes[old]);
+        stores::name_in_config(&self.stores, &mut self.nodes[old]);
     }
 
     async fn snapshot(&mut self, step: Step) {
