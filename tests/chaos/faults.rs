@@ -90,7 +90,7 @@ impl World {
     }
 
     /// The node that pushes is away until others push to every store, and a little longer. What it was about to send
-    /// then must not be sent any more.
+    /// then must not be sent any more. Whoever stood in is killed before it gives anything back.
     async fn lose_owner(&mut self, loss: Loss, step: Step) {
         let owners = self.owners(self.members[0]).await;
         let known = |n: &&usize| owners.contains(&Some(self.nodes[**n].id));
@@ -122,6 +122,12 @@ impl World {
             Loss::Paused => self.nodes[one].thaw(),
             Loss::CutOff => self.calm(),
         }
+        let owners = self.owners(other).await;
+        let stands_in = |n: &&usize| owners.contains(&Some(self.nodes[**n].id));
+        let stands_in: Vec<usize> = others.iter().filter(stands_in).take(1).copied().collect();
+        self.say(&format!("  {}, which stood in, is killed", self.names(&stands_in)));
+        stands_in.iter().for_each(|n| self.nodes[*n].kill());
+        self.start(&stands_in).await;
         self.announce().await;
     }
 
