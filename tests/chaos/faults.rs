@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use serde_json::json;
 use tokio::time::{Instant, sleep};
 
 use crate::plan::{Cut, Fault, Loss, Step, Whom};
 use crate::shops::Shop;
+use crate::stores;
 use crate::support::{until, until_true};
 use crate::world::{KEEP_LOG, World};
 
@@ -88,7 +90,7 @@ impl World {
     }
 
     /// The node that pushes is away until others push to every store, and a little longer. What it was about to send
-    /// then must not be sent any more.
+    /// then must not be sent any more. Whoever stood in is killed before it gives anything back.
     async fn lose_owner(&mut self, loss: Loss, step: Step) {
         let owners = self.owners(self.members[0]).await;
         let known = |n: &&usize| owners.contains(&Some(self.nodes[**n].id));
@@ -96,9 +98,18 @@ impl World {
         let other = *self.members.iter().find(|n| **n != one).unwrap();
         let id = self.nodes[one].id;
         self.tell("owner lost", &format!("{loss:?}, node {id}, which pushes"));
+        // For so long nobody goes on sending to a node of which nothing is heard.
+        let others: Vec<usize> = self.members.iter().copied().filter(|n| *n != one).collect();
+        self.announce_to(&others).await;
         match loss {
             Loss::Paused => self.nodes[one].freeze(),
             Loss::CutOff => self.cut(|from, to| from == one || to == one),
+        }
+        // Nobody takes a store over that nothing waits for.
+        for store in &self.stores {
+            let path = format!("/v1/channels/{}/push", store.name());
+            let asked = json!({ "sku": stores::skus().next() }).to_string();
+            self.ask_of(&[other], "POST", &path, &asked).await;
         }
         until_true("others push to every store", async || {
             let owners = self.owners(other).await;
@@ -111,6 +122,13 @@ impl World {
             Loss::Paused => self.nodes[one].thaw(),
             Loss::CutOff => self.calm(),
         }
+        let owners = self.owners(other).await;
+        let stands_in = |n: &&usize| owners.contains(&Some(self.nodes[**n].id));
+        let stands_in: Vec<usize> = others.iter().filter(stands_in).take(1).copied().collect();
+        self.say(&format!("  {}, which stood in, is killed", self.names(&stands_in)));
+        stands_in.iter().for_each(|n| self.nodes[*n].kill());
+        self.start(&stands_in).await;
+        self.announce().await;
     }
 
     /// Who pushes to each store, as a node knows it.
@@ -250,7 +268,7 @@ impl World {
         self.nodes[old].kill();
         std::fs::remove_dir_all(&self.nodes[old].data_dir).unwrap();
         self.nodes[old] = self.node(old);
-        crate::stores::name_in_config(&self.stores, &mut self.nodes[old]);
+        stores::name_in_config(&self.stores, &mut self.nodes[old]);
     }
 
     async fn snapshot(&mut self, step: Step) {

@@ -226,10 +226,15 @@ impl World {
 
     /// Changes the cluster, or what it holds, by whichever member is able to, again until it is done.
     pub(crate) async fn ask(&self, method: &str, path: &str, body: &str) {
+        self.ask_of(&self.members, method, path, body).await;
+    }
+
+    /// The same by some of them.
+    pub(crate) async fn ask_of(&self, which: &[usize], method: &str, path: &str, body: &str) {
         let authorization = format!("Bearer {TOKEN}");
         let headers =
             [("authorization", authorization.as_str()), ("content-type", "application/json")];
-        let mut turn = self.members.iter().cycle();
+        let mut turn = which.iter().cycle();
         until_true(&format!("{method} {path}"), async || {
             let node = &self.nodes[*turn.next().unwrap()];
             let answer = node.api(method, path, &headers, body.to_string()).await;
