@@ -11,6 +11,7 @@ use std::time::Duration;
 use marketplace::random::Random;
 use state::limits::DAY_MS;
 use state::origin::Lane;
+use state::queue::MessageId;
 use state::queue::ask::{Answer, From, LeaseId, Leased, Publish, Refused, What};
 use state::queue::settings::Settings;
 use state::reply::Kept;
@@ -139,9 +140,7 @@ type Told<T> = Result<Option<T>, String>;
 impl Operator<'_> {
     /// Fills the topic, works on it, takes it away, and looks what is there.
     async fn heap(&self, how: u64) -> Told<&'static str> {
-        let roomy =
-            Settings { replay_ms: 600_000, retention_ms: 60 * DAY_MS, ..Settings::default() };
-        if self.surely(What::Put(roomy)).await.is_none() || !self.fill(MANY).await {
+        if !self.fill(MANY).await {
             return Ok(None);
         }
         let Some(first) = self.lease().await else { return Ok(None) };
@@ -156,7 +155,7 @@ impl Operator<'_> {
         }
         let leases: Vec<LeaseId> = first.iter().map(|leased| leased.lease).collect();
         let (finished, rest) = leases.split_at(leases.len() / 2);
-        if self.once(What::Ack(finished.to_vec())).await.is_none() {
+        if self.surely(What::Ack(finished.to_vec())).await.is_none() {
             return Ok(None);
         }
         let group = GROUP.to_string();
@@ -170,31 +169,33 @@ impl Operator<'_> {
                 (What::Put(old), "heap grown old")
             }
         };
-        let (is_delete, grows_old) = (matches!(what, What::Delete), matches!(what, What::Put(_)));
-        let is_latest = matches!(what, What::Begin { from: From::Latest, .. });
+        let is_delete = matches!(what, What::Delete);
+        // What a group has begun stays its own where only what lies beyond is left behind, or grows old.
+        let stays = matches!(what, What::Put(_) | What::Begin { from: From::Latest, .. });
         if self.surely(what).await.is_none() {
             return Ok(None);
         }
         let late: Vec<LeaseId> =
             rest.iter().copied().chain(second.iter().map(|l| l.lease)).collect();
-        match self.once(What::Ack(late)).await {
-            None => return Ok(None),
-            Some(Answer::Done(counted)) if !grows_old && counted.contains(&true) => {
-                return Err(format!(
-                    "a lease of {} from before it was taken back counted",
-                    self.topic
-                ));
-            }
-            Some(_) => {}
-        }
-        if grows_old {
+        let Some(answer) = self.surely(What::Ack(late.clone())).await else { return Ok(None) };
+        if stays {
             return Ok(Some(done));
         }
-        self.begun_anew((is_delete, is_latest)).await.map(|seen| seen.map(|()| done))
+        if let Answer::Done(counted) = answer {
+            let counted = late.iter().zip(counted).filter(|(_, counted)| *counted);
+            // What is kept only because it was begun stays so where a group begins again.
+            let wrong = counted.filter(|(lease, _)| how < 2 || self.comes_again(lease.message));
+            if let Some((LeaseId { message, token, .. }, _)) = wrong.into_iter().next() {
+                let name = crate::topics::message_id(*message);
+                let topic = self.topic;
+                return Err(format!("{done}: lease {token} of {name} of {topic} counted after it"));
+            }
+        }
+        self.begun_anew(is_delete).await.map(|seen| seen.map(|()| done))
     }
 
     /// What a worker finds after that.
-    async fn begun_anew(&self, (is_delete, is_latest): (bool, bool)) -> Told<()> {
+    async fn begun_anew(&self, is_delete: bool) -> Told<()> {
         if is_delete && !self.fill(3).await {
             return Ok(None);
         }
@@ -203,23 +204,34 @@ impl Operator<'_> {
             let Some(leased) = self.lease().await else { return Ok(None) };
             let Some(first) = leased.first() else { continue };
             let name = crate::topics::message_id(first.lease.message);
-            if is_latest {
-                return Err(format!("{name} of {} comes after all was left behind", self.topic));
-            }
-            let attempts = leased.iter().map(|leased| leased.attempts).max();
-            if attempts != Some(1) {
+            let again = |of: &Leased| of.attempts > 1 && self.comes_again(of.lease.message);
+            if leased.iter().any(again) {
                 return Err(format!("{name} of {} is tried again, and was begun anew", self.topic));
             }
             if is_delete && (name != "n1" || leased.len() > 3) {
                 return Err(format!("{name} of {} comes from before it was deleted", self.topic));
             }
             let leases = leased.iter().map(|leased| leased.lease).collect();
-            return Ok(self.once(What::Ack(leases)).await.map(|_| ()));
+            return Ok(self.surely(What::Ack(leases)).await.map(|_| ()));
         }
         Ok(Some(()))
     }
 
+    /// Whether a message is kept for whoever begins with the earliest.
+    fn comes_again(&self, id: MessageId) -> bool {
+        self.sim.with(|world| {
+            let topic = world.log.head.state.data().queue.topic(self.topic);
+            topic.is_some_and(|topic| topic.lane(id.lane()).floor < id.place())
+        })
+    }
+
     async fn fill(&self, count: u64) -> bool {
+        // What everybody has come to goes before the run ends; the rest does not.
+        let roomy =
+            Settings { replay_ms: 600_000, retention_ms: 60 * DAY_MS, ..Settings::default() };
+        if self.surely(What::Put(roomy)).await.is_none() {
+            return false;
+        }
         let message = |n: u64| {
             let lane = if n % 7 == 6 && count > 9 { Lane::Urgent } else { Lane::Normal };
             // Some wait behind others of their key.
@@ -233,19 +245,11 @@ impl Operator<'_> {
 
     async fn lease(&self) -> Option<Vec<Leased>> {
         let what = What::Lease { group: GROUP.into(), max: LEASED, lease_ms: LEASE_MS };
-        match self.once(what).await? {
+        match self.surely(what).await? {
             Answer::Leased(leased) => Some(leased),
             Answer::Refused(Refused::UnknownTopic) => Some(Vec::new()),
             _ => None,
         }
-    }
-
-    /// Asks once: an answer is of that moment.
-    async fn once(&self, what: What) -> Option<Answer> {
-        self.pause().await;
-        let Self { sim, topic, node, .. } = *self;
-        let client = Client { sim, topic, node, idempotency: None, tries: 1 };
-        client.ask(&what, |_| {}).await.map(|(_, answer)| answer)
     }
 
     /// Asks until there is an answer, under one id.
