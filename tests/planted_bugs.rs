@@ -115,8 +115,8 @@ static BUGS: &[Bug] = &[
     Bug {
         breaks: "what a feed sets over a newer quantity is found",
         file: "state/src/listing.rs",
-        right: "(self.overtaken, self.fed_at, self.unsure) = (None, stamp.index, true);",
-        wrong: "(self.overtaken, self.fed_at) = (None, stamp.index);",
+        right: "(self.overtaken, self.read_after, self.unsure) = (None, stamp.index, true);",
+        wrong: "(self.overtaken, self.read_after) = (None, stamp.index);",
         caught_by: SCRIPTS,
     },
     Bug {

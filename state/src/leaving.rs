@@ -73,11 +73,12 @@ impl State {
 
     /// Takes a listing out of its SKU's: it goes once nothing can be sold from it any more, or at once where that
     /// does not matter.
-    pub(crate) fn unlist(&mut self, place: &Place, abandon: bool) {
+    pub(crate) fn unlist(&mut self, index: u64, place: &Place, abandon: bool) {
         let (channel, sku) = place;
         let id = self.change_listing(place, |listing| {
             // Units may have been put back on sale that were not heard of: it is read before it may go.
             (listing.leaves, listing.unsure, listing.fault) = (true, true, None);
+            listing.read_after = index;
             listing.spec.id.clone()
         });
         let is_its_own = id.is_some_and(|id| self.data.names.is_of(channel, &id, sku));
@@ -92,7 +93,7 @@ impl State {
         let stock = self.data.stock.get(place.1.as_str());
         let listing = stock.and_then(|stock| stock.listings.get(&place.0)).map(Packed::get);
         if listing.is_some_and(|listing| listing.leaves) {
-            self.unlist(place, false);
+            self.unlist(work.stamp.index, place, false);
             work.touch(&place.1, None);
         }
     }

@@ -47,8 +47,8 @@ pub struct Listing {
     /// The push that went by feed and that a sale did not wait for: the feed may carry it out over what was
     /// pushed since, until its end is told of. Revision of that push.
     pub overtaken: Option<u64>,
-    /// Log index at which such an end was told of last: what was read before it says nothing.
-    pub fed_at: u64,
+    /// What was read before this log index says nothing: the end of a feed was told of then, or it began to leave.
+    pub read_after: u64,
     /// Units that pushes without a known outcome may have added, may yet add, or may not have taken.
     pub unresolved: i64,
     /// Until when the last raise without a known outcome may land.
@@ -311,7 +311,7 @@ impl Listing {
         if self.overtaken != Some(revision) {
             return false;
         }
-        (self.overtaken, self.fed_at, self.unsure) = (None, stamp.index, true);
+        (self.overtaken, self.read_after, self.unsure) = (None, stamp.index, true);
         // Nothing of it lands any more, but that channels show late what they took.
         let soon = stamp.now + limits::UNCERTAIN_KEEP_MS;
         self.lands_until = self.lands_until.min(soon);
@@ -370,7 +370,7 @@ impl Listing {
         let quantity = quantity.clamp(-limits::LEVEL_MAX, limits::LEVEL_MAX);
         self.abandon(now);
         self.forget(now);
-        if self.fed_at > intent {
+        if self.read_after > intent {
             self.unsure = true;
             return;
         }

@@ -89,7 +89,7 @@ impl State {
         let gone = self.stock_mut(sku).listings.keys();
         let gone = gone.filter(|name| !listings.contains_key(name.as_str()));
         for channel in gone.cloned().collect::<Vec<Id>>() {
-            self.unlist(&(channel, sku.into()), abandon);
+            self.unlist(work.stamp.index, &(channel, sku.into()), abandon);
             // Its share goes to the others, whatever it still shows.
             work.shares.full.insert(sku.into());
         }
