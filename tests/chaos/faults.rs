@@ -126,7 +126,9 @@ impl World {
         let stands_in = |n: &&usize| owners.contains(&Some(self.nodes[**n].id));
         let stands_in: Vec<usize> = others.iter().filter(stands_in).take(1).copied().collect();
         self.say(&format!("  {}, which stood in, is killed", self.names(&stands_in)));
-        stands_in.iter().for_each(|n| self.nodes[*n].kill());
+        for n in &stands_in {
+            self.nodes[*n].kill();
+        }
         self.start(&stands_in).await;
         self.announce().await;
     }
