@@ -241,6 +241,8 @@ async fn depth(dir: &Path, size: usize) -> Fallible<()> {
             mebibytes(&dir.join("depth-1"))?
         );
     }
+    // Those from before were idle meanwhile, and are closed.
+    shallow = ours::connections(&nodes, "shallow", CONNECTIONS).await?;
     for (batch, count) in WORKED {
         let mut seconds = [0.0; 2];
         for _ in 0..ROUNDS {

@@ -211,8 +211,8 @@ impl Operator<'_> {
             if is_delete && (name != "n1" || leased.len() > 3) {
                 return Err(format!("{name} of {} comes from before it was deleted", self.topic));
             }
-            let held = leased.iter().map(|leased| leased.lease).collect();
-            return Ok(self.surely(What::Ack(held)).await.map(|_| ()));
+            let got = leased.iter().map(|leased| leased.lease).collect();
+            return Ok(self.surely(What::Ack(got)).await.map(|_| ()));
         }
         Ok(Some(()))
     }

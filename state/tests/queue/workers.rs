@@ -160,19 +160,19 @@ fn leases_that_are_asked_for_again_are_the_same() {
     let some = |n: u32| if n.is_multiple_of(2) { publish(&text(n)) } else { keyed(&text(n), "k") };
     desk.publish((0..300).map(some).collect());
     let first = desk.lease_once("a", 100);
-    let Answer::Leased(leased) = &first else { panic!("{first:?}") };
+    let Answer::Leased(granted) = &first else { panic!("{first:?}") };
     // The first of the key, and others around those that wait behind it: two, and then one by one.
-    assert_eq!(leased.len(), GRANTED_RUNS_MAX + 2);
+    assert_eq!(granted.len(), GRANTED_RUNS_MAX + 2);
     desk.restart();
     desk.later(10_000);
     assert_eq!(desk.lease_once("a", 100), first);
     let other = desk.lease_once("b", 100);
     assert!(matches!(&other, Answer::Leased(more) if !more.is_empty()) && other != first);
     assert_eq!(desk.lease_once("a", 99), Answer::Refused(Refused::KeyReused));
-    let held: Vec<_> = leased.iter().map(|leased| leased.lease).collect();
-    assert!(desk.ack(&held).iter().all(|done| *done));
+    let leases: Vec<_> = granted.iter().map(|of| of.lease).collect();
+    assert!(desk.ack(&leases).iter().all(|done| *done));
     assert_eq!(desk.lease_once("a", 100), first);
-    assert!(desk.ack(&held).iter().all(|done| !*done));
+    assert!(desk.ack(&leases).iter().all(|done| !*done));
     // Another topic of the name has other messages under the same numbers.
     desk.ask(What::Delete);
     desk.publish((0..300).map(some).collect());
