@@ -51,7 +51,7 @@ bench-scale: ## what fits, and who waits for it; SIZE=20000 is a look of some se
 	$(CARGO) bench --locked --bench node -- $(SIZE)
 	$(CARGO) bench --locked --bench queue -- $(SIZE)
 
-fuzz: ## any bytes for every parser, every signature and the agreed state: `make fuzz SECONDS=5`; needs a C++ compiler
+fuzz: ## any bytes for every parser, every signature, the agreed state, frames and what is stored: `make fuzz SECONDS=5`; needs a C++ compiler
 	SEED=$(SEED) fuzz/run $(SECONDS)
 
 fuzz-corpus: ## where `make fuzz` begins, made anew of the samples and vectors

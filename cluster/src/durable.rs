@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-mod chunk;
+pub(crate) mod chunk;
 
 const CACHE_BYTES: u64 = 32 * 1024 * 1024;
 const CLOSING_WAIT: Duration = Duration::from_millis(5);

@@ -78,6 +78,8 @@ mod config;
 pub mod durable;
 mod error;
 mod form;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod leader;
 mod log;
 mod machine;

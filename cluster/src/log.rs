@@ -151,11 +151,19 @@ impl Closed {
 
 impl State {
     fn load(db: &Db) -> Result<Self, Error> {
-        let purged = read::<form::LogId>(db, key::PURGED)?.map(types::LogId::from);
+        let vote: Option<form::Vote> = read(db, key::VOTE)?;
+        let committed: Option<form::LogId> = read(db, key::COMMITTED)?;
+        let purged: Option<form::LogId> = read(db, key::PURGED)?;
+        let possible = vote.is_none_or(form::Vote::is_possible)
+            && [committed, purged].into_iter().flatten().all(form::LogId::is_possible);
+        if !possible {
+            return Err(Error::Log("it says that it has come further than a log can".to_owned()));
+        }
+        let purged = purged.map(types::LogId::from);
         let last = last_entry(db, purged)?;
         Ok(Self {
-            vote: read::<form::Vote>(db, key::VOTE)?.map(Into::into),
-            committed: read::<form::LogId>(db, key::COMMITTED)?.map(Into::into),
+            vote: vote.map(Into::into),
+            committed: committed.map(Into::into),
             purged,
             last,
             tail: Tail::starting_at(next(last)),
@@ -200,7 +208,7 @@ fn read<T: serde::de::DeserializeOwned>(db: &Db, key: &[u8]) -> Result<Option<T>
     codec::decode(&bytes).map(Some).map_err(named)
 }
 
-fn decode_entry(bytes: &[u8]) -> io::Result<types::Entry> {
+pub(crate) fn decode_entry(bytes: &[u8]) -> io::Result<types::Entry> {
     let entry: form::Entry = codec::decode(bytes).map_err(io::Error::other)?;
     entry.into_raft().map_err(io::Error::other)
 }

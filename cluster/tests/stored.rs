@@ -145,6 +145,12 @@ async fn a_record_that_cannot_be_is_named_whatever_its_checksum_says() {
         ("an entry that is empty", entry_key(70), Vec::new()),
         ("a vote that claims too much", b"mv".to_vec(), huge.clone()),
         ("a vote with more behind it", b"mv".to_vec(), codec::encode(&(1_u64, 1_u64, true, 9_u64))),
+        (
+            "a vote in the last of all terms",
+            b"mv".to_vec(),
+            codec::encode(&(u64::MAX, 1_u64, true)),
+        ),
+        ("a purge mark behind all logs", b"mp".to_vec(), codec::encode(&(1_u64, u64::MAX))),
         ("a purge mark that is none", b"mp".to_vec(), huge.clone()),
         ("a mark of what is agreed on", b"mc".to_vec(), huge),
         ("a node's id that is none", b"mn".to_vec(), vec![codec::FORMAT]),

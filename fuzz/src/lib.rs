@@ -14,6 +14,7 @@ mod keys;
 pub mod mutate;
 mod parse;
 mod poll;
+mod records;
 pub mod sent;
 mod signature;
 mod signing;
@@ -21,17 +22,28 @@ mod sns;
 mod sound;
 mod time;
 
-#[path = "../../cluster/src/codec.rs"]
-#[allow(dead_code, reason = "the file itself, without the whole of Raft around it")]
-pub mod codec;
+pub use cluster::{codec, fuzzing};
 
 /// Takes any input; panics if a promise does not hold of it.
 pub type Target = fn(&[u8]);
 
+/// The most bytes that a target of so long an input may have in memory at a time, where that is promised: none is
+/// allocated because a length in the input says so.
+#[must_use]
+pub fn memory_max(target: &str, input: usize) -> Option<usize> {
+    // Each byte may be a value of hundreds of bytes, of which lists are made for some more at once.
+    const SMALL: usize = 16 << 20;
+    let reads = ["frame", "history", "inbox", "snapshot", "stored"].contains(&target);
+    reads.then(|| codec::LIMIT + SMALL + 1024 * input)
+}
+
 /// All targets by name.
-pub const TARGETS: [(&str, Target); 19] = [
+pub const TARGETS: [(&str, Target); 24] = [
     ("command", agreed::command),
     ("described", signature::described),
+    ("frame", records::frame),
+    ("history", records::history),
+    ("inbox", records::inbox),
     ("keys", keys::any),
     ("parse_amazon", parse::amazon),
     ("parse_ebay", parse::ebay),
@@ -47,6 +59,8 @@ pub const TARGETS: [(&str, Target); 19] = [
     ("poll_walmart", poll::walmart),
     ("poll_woocommerce", poll::woocommerce),
     ("signature", signature::known),
+    ("snapshot", records::snapshot),
     ("sns", sns::message),
+    ("stored", records::stored),
     ("time", time::any),
 ];

@@ -89,10 +89,15 @@ impl<Q: Quantities, A: Agreed> Pusher<Q, A> {
                     Ok((_, Reply::Claimed { epoch })) => {
                         return (Owned::new(epoch, asked), before != Some(self.node));
                     }
-                    Ok((_, reply)) => tracing::debug!(?reply, "the channel cannot be claimed yet"),
-                    Err(error) => tracing::debug!(%error, "the channel was not claimed"),
+                    Ok((_, reply)) => {
+                        tracing::debug!(?reply, "the channel cannot be claimed yet");
+                        self.wait_for_owner().await;
+                    }
+                    Err(error) => {
+                        tracing::debug!(%error, "the channel was not claimed");
+                        tokio::time::sleep(CLAIM_AGAIN).await;
+                    }
                 }
-                tokio::time::sleep(CLAIM_AGAIN).await;
             } else if silence.lease.is_some() {
                 // Another node has it: there is time.
                 tokio::time::sleep(LOOK).await;
@@ -101,6 +106,23 @@ impl<Q: Quantities, A: Agreed> Pusher<Q, A> {
                 let _ = tokio::time::timeout(LOOK, changed.changed()).await;
             }
         }
+    }
+
+    /// Waits until the owner, which knows that it is wanted, gives the channel back, or its lease may have run out.
+    /// To claim it before would only fill the log.
+    async fn wait_for_owner(&self) {
+        let mut changed = self.cluster.watch();
+        let left = || {
+            self.cluster.look(|state| {
+                let owner = state.data().channels.get(&self.channel.name)?.owner?;
+                let left = owner.lease_until.saturating_sub(state.data().now);
+                (owner.wanted_by == Some(self.node)).then_some(Duration::from_millis(left))
+            })
+        };
+        let until = Instant::now() + left().unwrap_or(CLAIM_AGAIN).clamp(CLAIM_AGAIN, SILENT);
+        while tokio::time::timeout_at(until, changed.changed()).await.is_ok_and(|told| told.is_ok())
+            && left().is_some()
+        {}
     }
 
     /// Whether this node is the channel's home, or is to stand in for it by now: as there is work that nobody

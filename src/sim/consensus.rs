@@ -202,6 +202,7 @@ impl World {
             }
         }
         self.jobs.kept(index, &effects);
+        self.desk.kept(index, &effects);
         if let state::Reply::Queue(answers) = &reply {
             let parts = workers::reached(&asks, answers);
             for part in &parts {

@@ -223,7 +223,10 @@ impl Quantities for Shop {
 
     async fn set(&self, rows: &[Row], key: &str) -> Result<Answered<Vec<RowOutcome>>, PushError> {
         let m = self.market;
-        self.sim.with(|world| sent(world, m, rows));
+        self.sim.with(|world| {
+            world.called(m);
+            sent(world, m, rows);
+        });
         let (rows, key) = (rows.to_vec(), key.to_string());
         let value = self.call(move |world| take(world, m, &rows, &key), true).await?;
         Ok(Answered { value, wait: Duration::ZERO })
@@ -231,6 +234,7 @@ impl Quantities for Shop {
 
     async fn read(&self, places: &[Place]) -> Result<Answered<Vec<Option<i64>>>, PushError> {
         let m = self.market;
+        self.sim.with(|world| world.called(m));
         let listings: Vec<String> = places.iter().map(|place| place.listing.clone()).collect();
         let read = move |world: &mut World| {
             for id in &listings {

@@ -28,6 +28,7 @@ mod market;
 mod names;
 mod nemesis;
 mod node;
+mod operators;
 mod replica;
 mod report;
 mod senders;
@@ -187,6 +188,7 @@ async fn whole(plan: &Plan, config: Config) -> Outcome {
     sim.with(|world| world.story = plan.telling.then(Vec::new));
     open(&sim).await;
     tokio::spawn(nemesis::run(sim.clone()));
+    tokio::spawn(operators::run(sim.clone(), plan.seed));
     workers::start(&sim);
     let began = tokio::time::Instant::now();
     let is_broken = || sim.with(|world| world.broken.is_some());

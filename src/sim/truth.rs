@@ -184,6 +184,8 @@ impl World {
         let now = self.agreed_now();
         match (command, reply) {
             (Command::Intend { channel, .. }, Reply::Intended(intended)) => {
+                let pushes = intended.iter().any(|next| matches!(next.step, Step::Push { .. }));
+                self.in_shadow(channel, pushes);
                 for next in intended {
                     let Step::Push { quantity, from, revision } = next.step else { continue };
                     let parts = parts(&next.sku);
@@ -276,5 +278,24 @@ impl World {
         };
         *self.log.truth.oversold.entry(cause).or_default() += units;
         self.tally.reach("oversell");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_nobody_heard_of_is_not_news_because_more_happened() {
+        // An order that was cancelled in part right now, and whose sale came an hour too late, would be the fault of
+        // whoever did not know of it.
+        let (sold, later) = (1_000, 1_000 + LATE_MS + 1);
+        let mut line = Line::placed(3, sold);
+        line.change(later, |real| real.cancelled += 1);
+        assert!(line.is_late(later));
+        // Once all was heard, the next change is news.
+        line.heard = line.real;
+        line.change(later, |real| real.fulfilled += 1);
+        assert!(!line.is_late(later));
     }
 }

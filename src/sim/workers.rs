@@ -352,7 +352,7 @@ impl World {
     pub(super) fn hold_topics(&mut self) {
         let data = self.log.head.state.data().clone();
         self.holds("I7", state::invariant::queue_is_sound(&data));
-        let kept = self.jobs.at_rest(&data);
+        let kept = self.jobs.at_rest(&data).and_then(|()| self.desk.at_rest(&data));
         self.holds("I7", kept);
         for _ in 0..Jobs::given_up(&data) {
             self.tally.reach("message given up");

@@ -13,6 +13,7 @@ use super::faults::{Fault, Kinds, Tally};
 use super::jobs::Jobs;
 use super::market::Market;
 use super::node::Node;
+use super::operators::Desk;
 use crate::config::Config;
 
 /// True time at the beginning, in milliseconds since the Unix epoch.
@@ -59,6 +60,7 @@ pub(super) struct World {
     pub(super) markets: Vec<Market>,
     pub(super) book: Book,
     pub(super) jobs: Jobs,
+    pub(super) desk: Desk,
     /// What clients were granted in escrow.
     pub(super) granted: Granted,
     pub(super) broken: Option<Broken>,
@@ -86,6 +88,7 @@ impl Sim {
             markets,
             book: Book::default(),
             jobs: Jobs::default(),
+            desk: Desk::default(),
             granted: Granted::default(),
             broken: None,
             events: 0,

@@ -17,7 +17,7 @@ const NUMBER_BYTES: usize = 4;
 const LAST_HEADER_BYTES: usize = 1 + 4 + 4;
 
 /// The record key of chunk `number` of `key`.
-pub(super) fn row(key: &[u8], number: u32) -> Vec<u8> {
+pub(crate) fn row(key: &[u8], number: u32) -> Vec<u8> {
     let mut row = Vec::with_capacity(key.len() + NUMBER_BYTES);
     row.extend_from_slice(key);
     row.extend_from_slice(&number.to_be_bytes());
@@ -25,14 +25,14 @@ pub(super) fn row(key: &[u8], number: u32) -> Vec<u8> {
 }
 
 /// The key and the chunk number that a record key was made of.
-pub(super) fn split_row(row: &[u8]) -> Option<(&[u8], u32)> {
+pub(crate) fn split_row(row: &[u8]) -> Option<(&[u8], u32)> {
     let (key, number) = row.split_last_chunk::<NUMBER_BYTES>()?;
     Some((key, u32::from_be_bytes(*number)))
 }
 
 /// The records of a value, each at most `record_bytes_max` with its key; `None` when the key leaves
 /// no room.
-pub(super) fn split(
+pub(crate) fn split(
     key: &[u8],
     value: &[u8],
     record_bytes_max: usize,
@@ -63,14 +63,14 @@ pub(super) fn split(
 
 /// Puts the chunks of one value together again, in order.
 #[derive(Debug, Default)]
-pub(super) struct Joiner {
+pub(crate) struct Joiner {
     value: Vec<u8>,
     next: u32,
 }
 
 impl Joiner {
     /// Takes the next chunk. The whole value once it was the last, or what is wrong.
-    pub(super) fn push(
+    pub(crate) fn push(
         &mut self,
         number: u32,
         chunk: &[u8],

@@ -138,7 +138,7 @@ impl Installer {
 }
 
 /// A leader sends under its own vote, and nothing that is later than it.
-fn check(vote: Vote, header: &Header, from: u64) -> io::Result<()> {
+pub(crate) fn check(vote: Vote, header: &Header, from: u64) -> io::Result<()> {
     let possible = |id: form::LogId| id.term <= vote.term && id.is_possible();
     let sound = vote.node == from
         && vote.committed

@@ -10,10 +10,10 @@ use channels::Understood;
 use fuzz::codec;
 use fuzz::sent::Sent;
 use serde_json::{Value, json};
-use state::Millis;
 use state::command::{Command, Delivery, Fact, Segment};
 use state::origin::{Lane, Origin};
 use state::queue::ask::Publish;
+use state::{Millis, Stamp, State};
 
 const HERE: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -44,6 +44,7 @@ fn main() {
     seeds.signatures();
     seeds.keys();
     seeds.log();
+    seeds.records();
     seeds.write();
 }
 
@@ -175,11 +176,13 @@ impl Seeds {
         let begin: Vec<Command> = vec![
             from(json!({"PutChannel": {"name": name, "definition": definition}})),
             from(
-                json!({"PutPolicies": [{"sku": "*", "mode": "Split", "weights": {}, "buffers": {"shop": 1}}]}),
+                json!({"PutPolicies": {"replaces": null, "policies": [{"sku": "*", "mode": "Split", "weights": {"Fixed": {}},
+                    "half_life_ms": null, "floor": null, "cap": null, "buffers": {"Named": {"shop": {"Units": 1}}},
+                    "risk": null, "min": {"Named": {}}, "max": {"All": 90}, "end_at": {"Named": {}}, "low_share": null}]}}),
             ),
             from(
                 json!({"Map": {"sku": "TEE-M", "settings": {"listings": {"shop": {"id": "1", "settings": {"variant_id": "2"}}},
-                    "components": null, "backorder": 1, "low_at": 2}}}),
+                    "components": null, "backorder": 1, "low_at": 2, "escrow": null}}}),
             ),
             from(json!({"List": [["TEE-L", "shop", {"id": "3", "settings": {}}]]})),
             from(json!({"Claim": {"channel": "shop", "node": 1}})),
@@ -191,7 +194,7 @@ impl Seeds {
             ),
             from(
                 json!({"Map": {"sku": "SET", "settings": {"listings": null, "components": [["TEE-M", 2]],
-                "backorder": null, "low_at": null}}}),
+                "backorder": null, "low_at": null, "escrow": null}}}),
             ),
             from(json!({"PutLocations": ["main"]})),
             from(
@@ -201,15 +204,27 @@ impl Seeds {
             from(json!({"Request": {"idempotency": null, "asked": {"Extend": ["r", 5000]}}})),
         ];
         let end: Vec<Command> = vec![
-            from(json!({"Intend": {"channel": "shop", "epoch": 1, "skus": ["TEE-M", "TEE-L"]}})),
-            from(json!({"Settle": {"channel": "shop", "epoch": 1, "intent": 9, "outcomes": [
-                {"sku": "TEE-M", "listing": "1", "revision": 1, "result": "Confirmed"},
-                {"sku": "TEE-L", "listing": "3", "revision": 1, "result": {"Observed": 3}}]}})),
+            // The fifth command was the one that claimed, the twelfth is this one: both must be read first.
+            from(
+                json!({"Intend": {"channel": "shop", "epoch": 5, "lane": "Urgent", "skus": ["TEE-M", "TEE-L"]}}),
+            ),
+            from(
+                json!({"Settle": {"channel": "shop", "epoch": 5, "lane": "Urgent", "intent": 12, "calls": 1, "outcomes": [
+                {"sku": "TEE-M", "listing": "1", "revision": 0, "result": {"Observed": 0}},
+                {"sku": "TEE-L", "listing": "3", "revision": 0, "result": {"Observed": 3}}]}}),
+            ),
             from(json!({"Request": {"idempotency": null,
                 "asked": {"Confirm": {"id": "r", "lines": [["SET", 1]], "reference": "o"}}}})),
             from(json!({"Request": {"idempotency": null, "asked": {"Release": "r"}}})),
             Command::Queue(asks().map(from).into()),
             Command::Queue(after().map(from).into()),
+            from(
+                json!({"Intend": {"channel": "shop", "epoch": 5, "lane": "Urgent", "skus": ["TEE-M", "TEE-L"]}}),
+            ),
+            from(
+                json!({"Settle": {"channel": "shop", "epoch": 5, "lane": "Urgent", "intent": 18, "calls": 2, "outcomes": [
+                {"sku": "TEE-M", "listing": "1", "revision": 18, "result": "Confirmed"}]}}),
+            ),
             Command::Checkpoint,
             Command::Tick,
         ];
@@ -233,7 +248,49 @@ impl Seeds {
                 begin.iter().cloned().chain([Command::Segment(segment)]).chain(end.iter().cloned());
             let log: Vec<(Millis, Command)> = (1_795_186_800_000..).zip(commands).collect();
             self.put("command", &n.to_string(), codec::encode(&log));
+            if n.is_multiple_of(4) {
+                self.left_behind(&n.to_string(), log);
+            }
         }
+    }
+
+    /// What a node has on its disk after a log: its state, and the history of each kind.
+    fn left_behind(&mut self, name: &str, log: Vec<(Millis, Command)>) {
+        let mut state = State::default();
+        for (index, (now, command)) in (1..).zip(log) {
+            let segment = match &command {
+                Command::Segment(segment) => Some(segment.clone()),
+                _ => None,
+            };
+            let (_, effects) = state.apply(Stamp { index, now }, command);
+            if let Some(Segment { lane, durable_ms, deliveries, .. }) = segment {
+                let received =
+                    deliveries.iter().map(|of| (of.key, of.received_ms)).collect::<Vec<_>>();
+                self.put(
+                    "history",
+                    &format!("arrivals-{name}"),
+                    codec::encode(&(durable_ms, received)),
+                );
+                self.put("inbox", name, codec::encode(&(lane, durable_ms, deliveries)));
+                let lines = effects.movements.into_iter().map(|of| (of, [7_u8; 32]));
+                let lines = codec::encode(&lines.collect::<Vec<_>>());
+                let framed = Some((vec![1, 0, 0, 0, 0, 0, 0, 0, 9], lines.clone()));
+                self.put("history", &format!("lines-{name}"), lines);
+                self.put("history", &format!("framed-{name}"), codec::encode(&framed));
+            }
+        }
+        self.put("snapshot", name, codec::encode(state.data()));
+    }
+
+    fn records(&mut self) {
+        for (target, inputs) in
+            [("frame", fuzz::fuzzing::frames()), ("stored", fuzz::fuzzing::records())]
+        {
+            for (n, input) in inputs.into_iter().enumerate() {
+                self.put(target, &n.to_string(), input);
+            }
+        }
+        self.put("inbox", "key", [&[1][..], &9_u64.to_be_bytes()].concat());
     }
 
     fn write(self) {
@@ -385,7 +442,8 @@ fn after() -> [Value; 8] {
 
 fn definition() -> Value {
     json!({"kind": "shopify", "location": "main", "home": null, "pushes": true, "fetches": true,
-        "dedup_window_ms": 604_800_000, "rate_milli": 1000, "burst": 1, "settings": {}})
+        "dedup_window_ms": 604_800_000, "rate_milli": 1000, "burst": 1, "per_day": 0, "compares": true,
+        "shadow": false, "settings": {}})
 }
 
 /// What JSON spells of a type of the state's.
