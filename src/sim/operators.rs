@@ -53,7 +53,7 @@ impl Desk {
 
     /// Nothing of a topic that was deleted is left.
     pub(super) fn at_rest(&self, data: &Data) -> Result<(), String> {
-        let depth = data.queue.topic(TOPIC).map_or(0, |topic| topic.depth());
+        let depth = data.queue.topic(TOPIC).map_or(0, state::queue::Topic::depth);
         match self.bodies.len() {
             0 if depth == 0 => Ok(()),
             bodies => {
@@ -204,15 +204,12 @@ impl World {
         let day = now / DAY_MS;
         let beyond = &mut self.desk.beyond;
         let at = beyond.iter().position(|of| (of.0, of.1) == (day, epoch));
-        let count = match at.and_then(|at| beyond.get_mut(at)) {
-            Some(of) => {
-                of.2 += 1;
-                of.2
-            }
-            None => {
-                beyond.push((day, epoch, 1));
-                1
-            }
+        let count = if let Some(of) = at.and_then(|at| beyond.get_mut(at)) {
+            of.2 += 1;
+            of.2
+        } else {
+            beyond.push((day, epoch, 1));
+            1
         };
         self.tally.reach("call beyond a day's bound");
         if count > UNTOLD_MAX {
