@@ -338,7 +338,13 @@ impl Listing {
         if push.plain {
             self.confirm_plain(push, now);
         } else {
+            // Sold beyond what it can have had: units were put back on sale first, and it will be heard why.
+            let beyond = push.from - push.quantity - self.shown.unwrap_or(0).min(push.from);
             self.shown = self.expected();
+            if beyond > 0 {
+                self.put_back = (self.put_back + beyond).min(limits::LEVEL_MAX);
+                self.uncertain_until = self.uncertain_until.max(now + limits::UNCERTAIN_KEEP_MS);
+            }
         }
         self.in_flight = None;
         self.confirmed = Some((push.quantity, now));

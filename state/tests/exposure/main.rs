@@ -397,3 +397,25 @@ proptest! {
         world.calm_down().map_err(TestCaseError::fail)?;
     }
 }
+
+#[test]
+fn what_was_put_back_before_a_lowering_is_not_put_back_twice() {
+    // A sale is heard of while a lowering is on its way, and its cancellation once that is confirmed: a channel that
+    // is believed to show a unit more than it does shows one too few for good.
+    let mut world = World::new(10, [1, 0, 0], [2, 1, 1], [false; 3]);
+    for op in [
+        Op::Push { at: 1, fate: Fate::Answered },
+        Op::Push { at: 2, fate: Fate::Answered },
+        Op::Sell { at: 0, quantity: 1 },
+        Op::Lower(1),
+        Op::Feed { at: 0 },
+        Op::Sell { at: 0, quantity: 1 },
+        Op::TakeBack { at: 0, sale: 0, removal: Removal::Cancelled },
+        Op::FeedLands { at: 0 },
+        Op::Hear { at: 0, which: 2 },
+        Op::List { at: 1, listed: false },
+    ] {
+        world.run(op).unwrap();
+    }
+    world.calm_down().unwrap();
+}
