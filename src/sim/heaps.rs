@@ -30,7 +30,7 @@ const MANY: u64 = 700;
 const LEASED: u32 = 150;
 const LEASE_MS: u64 = 300_000;
 /// Longer than a request may be on its way: what got no answer may still come to the topic.
-const AFTER: Duration = Duration::from_secs(600);
+pub(super) const AFTER: Duration = Duration::from_secs(600);
 /// How a message of a heap begins.
 const MARK: &[u8] = b"heap";
 

@@ -16,6 +16,7 @@ use tokio::time::{sleep, timeout};
 
 use super::consensus;
 use super::faults::Fault;
+use super::heaps::AFTER;
 use super::world::{NODES, Sim, World};
 
 const LIMIT: Duration = Duration::from_secs(10);
@@ -67,30 +68,30 @@ impl Desk {
 pub(super) async fn run(sim: Sim, seed: u64) {
     let mut dice = Random::new(seed ^ 0x6f70_6572_6174_6f72);
     loop {
-        sleep(Duration::from_millis((10 + dice.below(50)) * MINUTE)).await;
+        wait(&sim, 10 + dice.below(50)).await;
         if !sim.with(|world| world.faulty) {
             break;
         }
         let m = usize::try_from(dice.below(8)).unwrap_or(0);
-        let lasts = Duration::from_millis((5 + dice.below(60)) * MINUTE);
+        let lasts = 5 + dice.below(60);
         match dice.below(5) {
             0 => {
                 define(&sim, m, |definition| definition.shadow = true).await;
-                sleep(lasts).await;
+                wait(&sim, lasts).await;
                 define(&sim, m, |definition| definition.shadow = false).await;
             }
             1 | 2 => {
                 let spent = sim.with(|world| spent(world, m));
                 let per_day = spent + 1 + dice.below(40);
                 define(&sim, m, |definition| definition.per_day = per_day).await;
-                sleep(lasts * 4).await;
+                wait(&sim, 4 * lasts).await;
                 define(&sim, m, |definition| definition.per_day = 0).await;
             }
             _ => work(&sim, &mut dice).await,
         }
     }
     // What was sent before, and is late, comes first.
-    sleep(Duration::from_millis(5 * MINUTE)).await;
+    sleep(AFTER).await;
     let markets = sim.with(|world| world.markets.len());
     for m in 0..markets {
         let plainly = |definition: &mut Definition| {
@@ -102,6 +103,16 @@ pub(super) async fn run(sim: Sim, seed: u64) {
     }
     while ask(&sim, What::Delete).await.is_none() {
         sleep(Duration::from_secs(1)).await;
+    }
+}
+
+/// Minutes pass, or faults stop.
+async fn wait(sim: &Sim, minutes: u64) {
+    for _ in 0..minutes {
+        if !sim.with(|world| world.faulty) {
+            break;
+        }
+        sleep(Duration::from_millis(MINUTE)).await;
     }
 }
 
