@@ -16,7 +16,7 @@
 //!    other than sales took from it since that raise was agreed on, and what plain sets that were meant to lower
 //!    added since: their channels had sold more than anybody knew;
 //! 3. after every intent that raises, the sum of exposures is within what is available;
-//! 4. where a listing was taken out and is gone, nothing can be sold that was not heard of.
+//! 4. where a listing was taken out and is gone, it shows nothing; orders that were on their way then count no more.
 
 #![allow(
     clippy::unwrap_used,
@@ -269,6 +269,10 @@ impl World {
     }
 
     fn reach(&self, at: usize) -> i64 {
+        if self.listing(at).is_none() {
+            // Orders that were on their way when it went nobody counts.
+            return self.markets[at].shown * self.each[at];
+        }
         let of_channel = |m: &&Movement| m.channel.as_deref() == Some(NAMES[at]);
         let heard: i64 = (self.node.movements.iter().filter(of_channel))
             .map(|movement| match movement.kind {
