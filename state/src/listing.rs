@@ -47,7 +47,8 @@ pub struct Listing {
     /// The push that went by feed and that a sale did not wait for: the feed may carry it out over what was
     /// pushed since, until its end is told of. Revision of that push.
     pub overtaken: Option<u64>,
-    /// What was read before this log index says nothing: the end of a feed was told of then, or it began to leave.
+    /// What was read before this log index says nothing: it was listed then, or began to leave, or the end of a feed
+    /// was told of.
     pub read_after: u64,
     /// Units that pushes without a known outcome may have added, may yet add, or may not have taken.
     pub unresolved: i64,

@@ -11,7 +11,7 @@ use crate::limits;
 use crate::listing::Listing;
 use crate::machine::{State, Work};
 use crate::velocity::Pace;
-use crate::{Id, Packed, Reply};
+use crate::{Id, Packed, Reply, Stamp};
 
 impl State {
     /// Says what a SKU is. All or nothing.
@@ -177,7 +177,7 @@ impl State {
         }
         let mut old = ListingSpec::default();
         let ids: Vec<String> = spec.ids().map(ToString::to_string).collect();
-        let now = work.stamp.now;
+        let Stamp { now, index } = work.stamp;
         self.change_listing(&place, |listing| {
             if listing.spec.id == spec.id && listing.spec != spec {
                 // Addressed in another way, it may still sell what it did, and what is on its way may come.
@@ -192,6 +192,7 @@ impl State {
                     spec,
                     allocated,
                     pace: Pace { since, ..known },
+                    read_after: index,
                     ..Listing::default()
                 };
                 old = core::mem::replace(listing, new).spec;
