@@ -27,7 +27,7 @@ check: ## format, lints, documentation, licences
 	$(CARGO) fmt $(FUZZ) --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	@if command -v $${CXX:-c++} >/dev/null; then \
-	$(CARGO) clippy $(FUZZ) --target-dir $(FUZZ_DIR) --all-targets --locked -- -D warnings; \
+	$(CARGO) clippy $(FUZZ) --target-dir $(FUZZ_DIR) --lib --bins --locked -- -D warnings; \
 	else echo "skipped: no C++ compiler is installed, so the fuzz targets were not checked"; fi
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked
 	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny check bans licenses sources; \

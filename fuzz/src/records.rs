@@ -4,9 +4,18 @@ use cluster::fuzzing::read;
 use state::reply::Kept;
 use state::{Data, State};
 
-#[path = "../../src/history.rs"]
-#[allow(dead_code, unreachable_pub, reason = "the file itself, without the node around it")]
-mod history;
+use product::history;
+
+#[path = "../../src"]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    unused_imports,
+    reason = "the files themselves, without the node around them"
+)]
+mod product {
+    pub(super) mod history;
+}
 
 #[path = "../../src/inbox/record.rs"]
 #[allow(dead_code, reason = "the file itself, without the node around it")]

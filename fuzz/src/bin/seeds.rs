@@ -172,62 +172,7 @@ impl Seeds {
         let deliveries = self.0.iter().filter(|((target, _), _)| target.starts_with("parse_"));
         let facts: Vec<Vec<Fact>> =
             deliveries.filter_map(|((target, _), input)| facts(target, input)).collect();
-        let (name, definition) = ("shop".to_string(), definition());
-        let begin: Vec<Command> = vec![
-            from(json!({"PutChannel": {"name": name, "definition": definition}})),
-            from(
-                json!({"PutPolicies": {"replaces": null, "policies": [{"sku": "*", "mode": "Split", "weights": {"Fixed": {}},
-                    "half_life_ms": null, "floor": null, "cap": null, "buffers": {"Named": {"shop": {"Units": 1}}},
-                    "risk": null, "min": {"Named": {}}, "max": {"All": 90}, "end_at": {"Named": {}}, "low_share": null}]}}),
-            ),
-            from(
-                json!({"Map": {"sku": "TEE-M", "settings": {"listings": {"shop": {"id": "1", "settings": {"variant_id": "2"}}},
-                    "components": null, "backorder": 1, "low_at": 2, "escrow": null}}}),
-            ),
-            from(json!({"List": [["TEE-L", "shop", {"id": "3", "settings": {}}]]})),
-            from(json!({"Claim": {"channel": "shop", "node": 1}})),
-            from(
-                json!({"Request": {"idempotency": null, "asked": {"Movements": {"atomic": true, "movements": [
-                {"key": [1,2,3,4,5,6,7,8,9,0,1,2,3,4,5,6], "body": [1,2,3,4,5,6,7,8,9,0,1,2,3,4,5,6], "id": "m",
-                 "kind": "Receipt", "sku": "TEE-M", "quantity": 10, "location": "main", "to_location": null,
-                 "channel": null, "reference": null, "reason": null, "occurred_ms": null, "count": null}]}}}}),
-            ),
-            from(
-                json!({"Map": {"sku": "SET", "settings": {"listings": null, "components": [["TEE-M", 2]],
-                "backorder": null, "low_at": null, "escrow": null}}}),
-            ),
-            from(json!({"PutLocations": ["main"]})),
-            from(
-                json!({"Request": {"idempotency": null, "asked": {"Hold": {"id": "r", "channel": null, "ttl_ms": 1000,
-                "lines": [{"sku": "SET", "quantity": 1, "location": null}], "reference": null}}}}),
-            ),
-            from(json!({"Request": {"idempotency": null, "asked": {"Extend": ["r", 5000]}}})),
-        ];
-        let end: Vec<Command> = vec![
-            // The fifth command was the one that claimed, the twelfth is this one: both must be read first.
-            from(
-                json!({"Intend": {"channel": "shop", "epoch": 5, "lane": "Urgent", "skus": ["TEE-M", "TEE-L"]}}),
-            ),
-            from(
-                json!({"Settle": {"channel": "shop", "epoch": 5, "lane": "Urgent", "intent": 12, "calls": 1, "outcomes": [
-                {"sku": "TEE-M", "listing": "1", "revision": 0, "result": {"Observed": 0}},
-                {"sku": "TEE-L", "listing": "3", "revision": 0, "result": {"Observed": 3}}]}}),
-            ),
-            from(json!({"Request": {"idempotency": null,
-                "asked": {"Confirm": {"id": "r", "lines": [["SET", 1]], "reference": "o"}}}})),
-            from(json!({"Request": {"idempotency": null, "asked": {"Release": "r"}}})),
-            Command::Queue(asks().map(from).into()),
-            Command::Queue(after().map(from).into()),
-            from(
-                json!({"Intend": {"channel": "shop", "epoch": 5, "lane": "Urgent", "skus": ["TEE-M", "TEE-L"]}}),
-            ),
-            from(
-                json!({"Settle": {"channel": "shop", "epoch": 5, "lane": "Urgent", "intent": 18, "calls": 2, "outcomes": [
-                {"sku": "TEE-M", "listing": "1", "revision": 18, "result": "Confirmed"}]}}),
-            ),
-            Command::Checkpoint,
-            Command::Tick,
-        ];
+        let (begin, end) = (begin(), end());
         for (n, facts) in facts.into_iter().enumerate() {
             let delivery = |key: u8| Delivery {
                 key: [key; 16],
@@ -449,4 +394,68 @@ fn definition() -> Value {
 /// What JSON spells of a type of the state's.
 fn from<T: serde::de::DeserializeOwned>(value: Value) -> T {
     serde_json::from_value(value).expect("it spells it")
+}
+
+/// What is set up, asked and held before a delivery comes.
+fn begin() -> Vec<Command> {
+    let (name, definition) = ("shop".to_string(), definition());
+    vec![
+        from(json!({"PutChannel": {"name": name, "definition": definition}})),
+        from(
+            json!({"PutPolicies": {"replaces": null, "policies": [{"sku": "*", "mode": "Split", "weights": {"Fixed": {}},
+                    "half_life_ms": null, "floor": null, "cap": null, "buffers": {"Named": {"shop": {"Units": 1}}},
+                    "risk": null, "min": {"Named": {}}, "max": {"All": 90}, "end_at": {"Named": {}}, "low_share": null}]}}),
+        ),
+        from(
+            json!({"Map": {"sku": "TEE-M", "settings": {"listings": {"shop": {"id": "1", "settings": {"variant_id": "2"}}},
+                    "components": null, "backorder": 1, "low_at": 2, "escrow": null}}}),
+        ),
+        from(json!({"List": [["TEE-L", "shop", {"id": "3", "settings": {}}]]})),
+        from(json!({"Claim": {"channel": "shop", "node": 1}})),
+        from(
+            json!({"Request": {"idempotency": null, "asked": {"Movements": {"atomic": true, "movements": [
+                {"key": [1,2,3,4,5,6,7,8,9,0,1,2,3,4,5,6], "body": [1,2,3,4,5,6,7,8,9,0,1,2,3,4,5,6], "id": "m",
+                 "kind": "Receipt", "sku": "TEE-M", "quantity": 10, "location": "main", "to_location": null,
+                 "channel": null, "reference": null, "reason": null, "occurred_ms": null, "count": null}]}}}}),
+        ),
+        from(
+            json!({"Map": {"sku": "SET", "settings": {"listings": null, "components": [["TEE-M", 2]],
+                "backorder": null, "low_at": null, "escrow": null}}}),
+        ),
+        from(json!({"PutLocations": ["main"]})),
+        from(
+            json!({"Request": {"idempotency": null, "asked": {"Hold": {"id": "r", "channel": null, "ttl_ms": 1000,
+                "lines": [{"sku": "SET", "quantity": 1, "location": null}], "reference": null}}}}),
+        ),
+        from(json!({"Request": {"idempotency": null, "asked": {"Extend": ["r", 5000]}}})),
+    ]
+}
+
+/// What is pushed, sold and told after it.
+fn end() -> Vec<Command> {
+    vec![
+        // The fifth command was the one that claimed, the twelfth is this one: both must be read first.
+        from(
+            json!({"Intend": {"channel": "shop", "epoch": 5, "lane": "Urgent", "skus": ["TEE-M", "TEE-L"]}}),
+        ),
+        from(
+            json!({"Settle": {"channel": "shop", "epoch": 5, "lane": "Urgent", "intent": 12, "calls": 1, "outcomes": [
+                {"sku": "TEE-M", "listing": "1", "revision": 0, "result": {"Observed": 0}},
+                {"sku": "TEE-L", "listing": "3", "revision": 0, "result": {"Observed": 3}}]}}),
+        ),
+        from(json!({"Request": {"idempotency": null,
+                "asked": {"Confirm": {"id": "r", "lines": [["SET", 1]], "reference": "o"}}}})),
+        from(json!({"Request": {"idempotency": null, "asked": {"Release": "r"}}})),
+        Command::Queue(asks().map(from).into()),
+        Command::Queue(after().map(from).into()),
+        from(
+            json!({"Intend": {"channel": "shop", "epoch": 5, "lane": "Urgent", "skus": ["TEE-M", "TEE-L"]}}),
+        ),
+        from(
+            json!({"Settle": {"channel": "shop", "epoch": 5, "lane": "Urgent", "intent": 18, "calls": 2, "outcomes": [
+                {"sku": "TEE-M", "listing": "1", "revision": 18, "result": "Confirmed"}]}}),
+        ),
+        Command::Checkpoint,
+        Command::Tick,
+    ]
 }
