@@ -261,7 +261,8 @@ impl Listing {
         if doubtful > 0 {
             self.shown = before;
             self.unresolved = (self.unresolved + doubtful).min(limits::LEVEL_MAX);
-            self.uncertain_until = stamp.now + limits::UNCERTAIN_KEEP_MS;
+            let until = stamp.now + limits::UNCERTAIN_KEEP_MS;
+            self.uncertain_until = self.uncertain_until.max(until);
             self.unsure = true;
         }
     }

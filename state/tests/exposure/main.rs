@@ -423,3 +423,22 @@ fn what_was_put_back_before_a_lowering_is_not_put_back_twice() {
     }
     world.calm_down().unwrap();
 }
+
+#[test]
+fn a_cancellation_does_not_shorten_what_a_feed_may_do() {
+    // What a feed may still land counts for longer than a cancellation that is heard of meanwhile.
+    let mut world = World::new(8, [0, 0, 3], [1; 3], [false, false, true]);
+    for op in [
+        Op::Sell { at: 2, quantity: 3 },
+        Op::Feed { at: 2 },
+        Op::FeedLands { at: 2 },
+        Op::Claim { at: 2 },
+        Op::TakeBack { at: 2, sale: 0, removal: Removal::Cancelled },
+        Op::Hear { at: 2, which: 0 },
+        Op::Hear { at: 2, which: 0 },
+        Op::Push { at: 2, fate: Fate::Answered },
+    ] {
+        world.run(op).unwrap();
+    }
+    world.calm_down().unwrap();
+}
