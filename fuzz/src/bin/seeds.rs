@@ -408,7 +408,7 @@ fn begin() -> Vec<Command> {
         ),
         from(
             json!({"Map": {"sku": "TEE-M", "settings": {"listings": {"shop": {"id": "1", "settings": {"variant_id": "2"}}},
-                    "components": null, "backorder": 1, "low_at": 2, "escrow": null}}}),
+                    "components": null, "backorder": 1, "low_at": 2, "escrow": null, "abandon": false}}}),
         ),
         from(json!({"List": [["TEE-L", "shop", {"id": "3", "settings": {}}]]})),
         from(json!({"Claim": {"channel": "shop", "node": 1}})),
@@ -420,7 +420,7 @@ fn begin() -> Vec<Command> {
         ),
         from(
             json!({"Map": {"sku": "SET", "settings": {"listings": null, "components": [["TEE-M", 2]],
-                "backorder": null, "low_at": null, "escrow": null}}}),
+                "backorder": null, "low_at": null, "escrow": null, "abandon": false}}}),
         ),
         from(json!({"PutLocations": ["main"]})),
         from(
