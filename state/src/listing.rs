@@ -378,7 +378,8 @@ impl Listing {
         let quantity = quantity.clamp(-limits::LEVEL_MAX, limits::LEVEL_MAX);
         self.abandon(now);
         self.forget(now);
-        if self.read_after > intent {
+        // So does what was read first, where units were put back on sale since.
+        if self.read_after > intent || self.shown.is_none() && self.restocked_at > intent {
             self.unsure = true;
             return;
         }
