@@ -3,6 +3,7 @@
 use axum::http::HeaderMap;
 use state::command::{Asked, Change};
 use state::limits::NAME_LEN_MAX;
+use state::queue::ask::Answer;
 use state::reply::{Answered, Lacking, Refused};
 use state::{Command, Key, Reply};
 
@@ -18,7 +19,15 @@ impl Admin {
         body: &[u8],
         asked: Asked,
     ) -> Result<(u64, Answered), Problem> {
-        let idempotency = idempotency(headers, body)?;
+        self.asked(idempotency(headers, body)?, asked).await
+    }
+
+    /// The same, with what it is to be asked for under.
+    pub(super) async fn asked(
+        &self,
+        idempotency: Option<(Key, Key)>,
+        asked: Asked,
+    ) -> Result<(u64, Answered), Problem> {
         let (here, reply) = self.propose(&Command::Request { idempotency, asked }).await?;
         // Whoever asks this node next finds what it was just told.
         self.caught_up(here).await?;
@@ -74,6 +83,79 @@ impl Admin {
     }
 }
 
+/// What is redriven in pieces: under an `Idempotency-Key` each piece has a key of its own, and their end too. Sent
+/// again, what was done counts as it did, and the rest is done unless the end was reached.
+pub(super) struct Pieces<'a> {
+    topic: &'a str,
+    under: Option<(Key, Key)>,
+    next: u64,
+    /// How many the pieces concerned.
+    pub(super) count: u64,
+    /// Whether all of them were done before.
+    pub(super) ended: bool,
+}
+
+impl Pieces<'_> {
+    /// What the next piece is to be asked for under.
+    fn key(&self) -> Option<(Key, Key)> {
+        let (own, sent) = self.under?;
+        Some((key(&[&own[..], &self.next.to_be_bytes()].concat()), sent))
+    }
+
+    /// The same as it is kept.
+    fn kept(&self) -> Option<(Key, Key)> {
+        self.key().map(|once| of_topic(once, self.topic, "redrive"))
+    }
+
+    /// What a piece is asked for under, now.
+    pub(super) fn take(&mut self) -> Option<(Key, Key)> {
+        let taken = self.key();
+        self.next += 1;
+        taken
+    }
+}
+
+impl Admin {
+    /// What is known of pieces that were done under this key.
+    pub(super) async fn pieces<'a>(
+        &self,
+        topic: &'a str,
+        under: Option<(Key, Key)>,
+    ) -> Result<Pieces<'a>, Problem> {
+        let mut pieces = Pieces { topic, under, next: 0, count: 0, ended: false };
+        if under.is_some() {
+            self.barrier().await?;
+        }
+        let replica = self.read();
+        let answers = &replica.state().data().answers;
+        while let Some((key, sent)) = pieces.kept()
+            && let Some(known) = answers.get(&key)
+        {
+            match &known.reply {
+                _ if known.body != sent => return Err(Problem::key_reused()),
+                Reply::Answered { answer: Answered::Queue(Answer::Count(count)), .. } => {
+                    pieces.count += count;
+                    pieces.next += 1;
+                }
+                _ => {
+                    pieces.ended = true;
+                    break;
+                }
+            }
+        }
+        Ok(pieces)
+    }
+
+    /// Says that there are no more pieces; how many they concerned.
+    pub(super) async fn end(&self, pieces: Pieces<'_>) -> Result<u64, Problem> {
+        if let Some(idempotency) = pieces.kept().filter(|_| !pieces.ended) {
+            let asked = Asked::Change(Change::Noted);
+            self.propose(&Command::Request { idempotency: Some(idempotency), asked }).await?;
+        }
+        Ok(pieces.count)
+    }
+}
+
 /// Hashes of the caller's key and of what was sent under it.
 pub(super) fn idempotency(headers: &HeaderMap, body: &[u8]) -> Result<Option<(Key, Key)>, Problem> {
     let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
@@ -82,6 +164,11 @@ pub(super) fn idempotency(headers: &HeaderMap, body: &[u8]) -> Result<Option<(Ke
         Problem::bad_request(format!("Idempotency-Key: 1 to {NAME_LEN_MAX} printable characters"))
     })?;
     Ok(Some((key(format!("idempotency\0{text}").as_bytes()), key(body))))
+}
+
+/// One key may be sent with the same body to another topic, or with another verb: that is another request.
+pub(super) fn of_topic((own, sent): (Key, Key), topic: &str, verb: &str) -> (Key, Key) {
+    (own, key(&[&sent[..], verb.as_bytes(), b"\0", topic.as_bytes()].concat()))
 }
 
 impl From<Refused> for Problem {

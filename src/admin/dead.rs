@@ -17,7 +17,6 @@ use super::messages::{GROUP, unknown};
 use super::topics::Concerned;
 use super::view::{Page, Paging};
 use super::{Admin, Problem, ask};
-use crate::channel::key;
 use crate::clock::{now_ms, rfc3339};
 use crate::history::History;
 use crate::topics::{message_id, parse_message_id};
@@ -228,7 +227,7 @@ pub(super) async fn redrive(
     let asked: Redrive =
         if body.0.is_empty() { Redrive::default() } else { body.json_of(&REDRIVE)? };
     if topic == deliveries::TOPIC {
-        let messages = deliveries::redrive(&admin, &asked).await?;
+        let messages = deliveries::redrive(&admin, &asked, idempotency).await?;
         return Ok(Json(Concerned { messages }));
     }
     let group = asked.which.group.clone().unwrap_or_else(|| GROUP.into());
@@ -245,8 +244,7 @@ pub(super) async fn redrive(
 }
 
 impl Admin {
-    /// Tries again, page by page, what a filter takes. Under an `Idempotency-Key` each page has one of its own, and an
-    /// empty page ends them: the second time, when other pages would be found, each is answered as the first time.
+    /// Tries again, page by page, what a filter takes.
     async fn redrive(
         &self,
         topic: &str,
@@ -254,33 +252,19 @@ impl Admin {
         asked: &Redrive,
         idempotency: Option<(Key, Key)>,
     ) -> Result<u64, Problem> {
-        let (mut redriven, mut after) = (0, Some(0));
-        for n in 0_u64.. {
-            let mut messages = Vec::new();
-            if let Some(from) = after {
-                let page = self.dead(topic, asked, from).await?;
-                messages.extend(page.items.iter().filter_map(|dead| parse_message_id(&dead.id)));
-                after = page.next.and_then(|next| parse_message_id(&next)).map(|next| next.0 + 1);
-            }
-            let own =
-                idempotency.map(|(own, sent)| (key(&[&own[..], &n.to_be_bytes()].concat()), sent));
-            let mut done = 0;
-            if !messages.is_empty() || (own.is_some() && self.has_group(topic, group)) {
+        let mut pieces = self.pieces(topic, idempotency).await?;
+        let mut after = (!pieces.ended).then_some(0);
+        while let Some(from) = after {
+            let page = self.dead(topic, asked, from).await?;
+            after = page.next.and_then(|next| parse_message_id(&next)).map(|next| next.0 + 1);
+            let messages: Vec<_> =
+                page.items.iter().filter_map(|dead| parse_message_id(&dead.id)).collect();
+            if !messages.is_empty() {
                 let what = What::Redrive { group: group.into(), messages };
-                done = self.count_once(topic, own, what).await?;
-            }
-            redriven += done;
-            if after.is_none() && (done == 0 || own.is_none()) {
-                break;
+                pieces.count += self.count_once(topic, pieces.take(), what).await?;
             }
         }
-        Ok(redriven)
-    }
-
-    fn has_group(&self, topic: &str, group: &str) -> bool {
-        let replica = self.read();
-        let topic = replica.state().data().queue.topic(topic);
-        topic.is_some_and(|topic| topic.groups.contains_key(group))
+        self.end(pieces).await
     }
 
     /// What was given up and is asked for, from a number on.

@@ -7,19 +7,19 @@ use axum::extract::State;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
-use state::command::Letter;
+use state::Key;
+use state::command::{Asked, Letter};
 use state::data::DeadLetter;
 use state::order::Removal;
 use state::queue::ask::Answer;
-use state::reply::Kept;
-use state::{Command, Reply};
+use state::reply::{Answered, Kept};
 use utoipa::ToSchema;
 
 use super::bodies::Filter;
 use super::dead::{Redrive, Which};
 use super::extract::{Json, Path};
 use super::view::{self, Page, Paging};
-use super::{Admin, Problem};
+use super::{Admin, Problem, ask};
 use crate::channel::parse_again;
 use crate::clock::rfc3339;
 use crate::history::{Bodies, History};
@@ -192,13 +192,29 @@ fn body(
 
 /// Applies dead letters again by what was understood of them, or is now, of the body as it was kept. Those of which
 /// nothing is understood, or that cannot be applied now either, stay.
-pub(super) async fn redrive(admin: &Admin, asked: &Redrive) -> Result<u64, Problem> {
+pub(super) async fn redrive(
+    admin: &Admin,
+    asked: &Redrive,
+    idempotency: Option<(Key, Key)>,
+) -> Result<u64, Problem> {
+    let mut pieces = admin.pieces(TOPIC, idempotency).await?;
+    if pieces.ended {
+        return Ok(pieces.count);
+    }
+    for some in understood(admin, asked).await?.chunks(LETTERS) {
+        pieces.count += concerned(admin, pieces.take(), some.to_vec()).await?;
+    }
+    admin.end(pieces).await
+}
+
+/// The letters that are asked for and of which something is understood.
+async fn understood(admin: &Admin, asked: &Redrive) -> Result<Vec<Letter>, Problem> {
     let wrong = || Problem::unprocessable("invalid", "ids: ids of dead letters");
     let ids = asked.ids.as_ref().map(|ids| ids.iter().map(|id| view::place(id)).collect());
     let ids: Option<Vec<(u64, u32)>> = ids.transpose().map_err(|_: Problem| wrong())?;
     let (which, filter) = (asked.which.clone(), asked.filter.clone());
     let config = Arc::clone(&admin.config);
-    let letters = admin.look(move |frozen, history| {
+    let found = admin.look(move |frozen, history| {
         let known = frozen.data.dead.entries().iter();
         let wanted = known.filter(|(id, letter)| match &ids {
             Some(ids) => ids.contains(id),
@@ -219,29 +235,24 @@ pub(super) async fn redrive(admin: &Admin, asked: &Redrive) -> Result<u64, Probl
         letters.sort_unstable_by_key(|(place, _)| *place);
         Ok(letters)
     });
-    let letters = letters.await?;
-    let mut redriven = 0;
-    for some in letters.chunks(LETTERS) {
-        redriven += concerned(admin, some.to_vec()).await?;
-    }
-    Ok(redriven)
+    found.await
 }
 
 /// Forgets a dead letter.
 pub(super) async fn forget(admin: &Admin, id: &str) -> Result<u64, Problem> {
     let place = view::place(id);
     let place = place.map_err(|_| Problem::missing(format!("there is no dead letter {id:?}")))?;
-    concerned(admin, vec![(place, None)]).await
+    concerned(admin, None, vec![(place, None)]).await
 }
 
-async fn concerned(admin: &Admin, letters: Vec<Letter>) -> Result<u64, Problem> {
-    let (index, reply) = admin.propose(&Command::Letters(letters)).await?;
-    admin.caught_up(index).await?;
-    match reply {
-        Reply::Queue(answers) => match answers.first() {
-            Some(Answer::Count(count)) => Ok(*count),
-            other => Err(Problem::internal(format!("unexpected answer {other:?}"))),
-        },
-        other => Err(Problem::internal(format!("unexpected reply {other:?}"))),
+async fn concerned(
+    admin: &Admin,
+    once: Option<(Key, Key)>,
+    letters: Vec<Letter>,
+) -> Result<u64, Problem> {
+    let idempotency = once.map(|once| ask::of_topic(once, TOPIC, "redrive"));
+    match admin.asked(idempotency, Asked::Letters(letters)).await?.1 {
+        Answered::Queue(Answer::Count(count)) => Ok(count),
+        other => Err(Problem::internal(format!("unexpected answer {other:?}"))),
     }
 }

@@ -333,11 +333,7 @@ impl Admin {
         idempotency: Option<(Key, Key)>,
         what: What,
     ) -> Result<(u64, Answer), Problem> {
-        // One key may be sent with the same body to another topic, or with another verb: that is another request.
-        let idempotency = idempotency.map(|(own, body)| {
-            let sent = [&body[..], what.verb().as_bytes(), b"\0", topic.as_bytes()];
-            (own, key(&sent.concat()))
-        });
+        let idempotency = idempotency.map(|once| ask::of_topic(once, topic, what.verb()));
         let ask = Ask { idempotency, topic: topic.into(), what };
         let (index, answer) = self.topics.ask(ask).await?;
         self.caught_up(index).await?;

@@ -22,7 +22,6 @@ pub(super) const fn of_command(command: &Command) -> &'static str {
         Command::Checkpoint => "command checkpoint",
         Command::Report { .. } => "command report",
         Command::Queue(_) => "command queue",
-        Command::Letters(_) => "command letters",
         Command::Rebalance(_) => "command rebalance",
         Command::RemoveChannel { .. } => "command remove channel",
         Command::Measured(_) => "command measured",

@@ -119,8 +119,6 @@ pub enum Command {
     },
     /// What was asked of topics, by many at once.
     Queue(Vec<Ask>),
-    /// Applies dead letters again, by what was understood of them, or forgets them where nothing is said.
-    Letters(Vec<Letter>),
     /// Brings shares to their targets: of these SKUs, or of all.
     Rebalance(Option<Vec<String>>),
     /// Removes a channel, once it shows nothing any more, or at once and whatever it shows.
@@ -207,6 +205,8 @@ pub enum Asked {
     Extend(String, Millis),
     /// To change something else.
     Change(Change),
+    /// To apply dead letters again, by what was understood of them, or to forget them where nothing is said.
+    Letters(Vec<Letter>),
 }
 
 /// Units to be held, all or none.

@@ -14,7 +14,7 @@ use crate::machine::{Stamp, State, Work};
 use crate::names::Waiter;
 use crate::origin::Turn;
 use crate::queue::ask::Answer;
-use crate::reply::{Body, Kept};
+use crate::reply::{Answered, Body, Kept, Refused};
 use crate::{Millis, Reply, limits};
 
 /// The delivery that says it: what a movement names as its cause, and when it was received.
@@ -235,9 +235,10 @@ impl State {
     }
 
     /// Applies dead letters again, or forgets them. One that cannot be applied now either stays where it is.
-    pub(crate) fn letters(&mut self, work: &mut Work, letters: Vec<Letter>) -> Reply {
+    pub(crate) fn letters(&mut self, work: &mut Work, letters: Vec<Letter>) -> Answered {
         if letters.len() > limits::REQUEST_MESSAGES_MAX {
-            return Reply::Rejected("too many dead letters in one request".into());
+            let why = "too many dead letters in one request".into();
+            return Answered::Refused(Refused::Invalid(why));
         }
         let mut concerned = 0;
         for (place, facts) in letters {
@@ -257,7 +258,7 @@ impl State {
                 letter.attempts = letter.attempts.saturating_add(1);
             }
         }
-        Reply::Queue(alloc::vec![Answer::Count(concerned)])
+        Answered::Queue(Answer::Count(concerned))
     }
 
     /// Moves what waited for a mapping and has one now, a bounded number with each command.

@@ -246,7 +246,6 @@ impl State {
             Command::Checkpoint => self.checkpoint(work.stamp),
             Command::Report { checkpoint, node, report } => self.report(checkpoint, node, report),
             Command::Queue(asks) => self.ask_queue(work, asks),
-            Command::Letters(letters) => self.letters(work, letters),
             Command::Rebalance(skus) => self.rebalance(work, skus),
             Command::RemoveChannel { channel, abandon } => {
                 self.remove_channel(work, &channel, abandon)

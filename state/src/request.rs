@@ -47,6 +47,7 @@ impl State {
                 Reply::Rejected(why) => Err(why),
                 other => Err(alloc::format!("{other:?}")),
             }),
+            Asked::Letters(letters) => self.letters(work, letters),
         }
     }
 

@@ -213,12 +213,17 @@ fn a_dead_letter_says_how_often_it_was_tried() {
     };
     let place = letters(&node)[0].0;
     assert_eq!(letters(&node), [(place, 1)]);
-    let again = Command::Letters(vec![(place, Some(facts))]);
-    assert_eq!(node.apply(again.clone()).0, Reply::Queue(vec![Answer::Count(0)]));
+    let asked = Asked::Letters(vec![(place, Some(facts))]);
+    let again = Command::Request { idempotency: None, asked };
+    let count = |reply: Reply| match reply {
+        Reply::Answered { answer: Answered::Queue(Answer::Count(count)), .. } => count,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(count(node.apply(again.clone()).0), 0);
     assert_eq!(letters(&node), [(place, 2)]);
     node.apply(Command::PutChannel { name: "bazaar".into(), definition: definition("main") });
     let (reply, effects) = node.apply(again);
-    assert_eq!((reply, letters(&node)), (Reply::Queue(vec![Answer::Count(1)]), vec![]));
+    assert_eq!((count(reply), letters(&node)), (1, vec![]));
     assert_eq!(effects.dropped, [place]);
 }
 
