@@ -6,7 +6,10 @@ SECONDS ?= 60
 FUZZ = --manifest-path fuzz/Cargo.toml
 FUZZ_DIR = $(or $(CARGO_TARGET_DIR),target)/fuzz
 
-.PHONY: run test chaos check fix bench bench-scale cluster fuzz fuzz-corpus
+# Most tests wait for sockets and clocks: more of them at once than there are processors.
+test: export RUST_TEST_THREADS ?= $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
+
+.PHONY: run test chaos check fix bench bench-scale cluster fuzz fuzz-build fuzz-corpus
 
 run: ## a whole cluster on loopback with simulated stores; Ctrl-C ends it with a verdict
 	$(CARGO) run --release --locked -- demo
@@ -30,7 +33,8 @@ check: ## format, lints, documentation, licences
 	$(CARGO) clippy $(FUZZ) --target-dir $(FUZZ_DIR) --lib --bins --locked -- -D warnings; \
 	else echo "skipped: no C++ compiler is installed, so the fuzz targets were not checked"; fi
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked
-	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny check bans licenses sources; \
+	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny --locked check bans licenses sources && \
+	$(CARGO) deny --locked --manifest-path fuzz/Cargo.toml --config deny.toml check bans licenses sources; \
 	else echo "skipped: cargo deny is not installed, so licences and sources were not checked"; fi
 
 fix: ## formats, and applies what clippy can mend
@@ -53,6 +57,9 @@ bench-scale: ## what fits, and who waits for it; SIZE=20000 is a look of some se
 
 fuzz: ## any bytes for every parser, every signature, the agreed state, frames and what is stored: `make fuzz SECONDS=5`; needs a C++ compiler
 	SEED=$(SEED) fuzz/run $(SECONDS)
+
+fuzz-build: ## builds them, and runs nothing
+	fuzz/run 0
 
 fuzz-corpus: ## where `make fuzz` begins, made anew of the samples and vectors
 	$(CARGO) run $(FUZZ) --target-dir $(FUZZ_DIR) --locked --bin seeds
