@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use cluster::{Member, MemberStatus, ProposeError, Role, Status, codec};
+use cluster::{ProposeError, Role, Status, codec};
 use state::allocation::Policy;
 use state::channel::Definition;
 use state::command::{Asked as Request, ListingSpec, MovementRequest, Movements};
@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::super::{Pusher, run};
-use crate::agreed::Agreed;
+use crate::agreed::{Agreed, status_at_once};
 use crate::channel::api::gate;
 use crate::channel::{Answered, Calls, Place, PushError, Quantities, Row, RowOutcome};
 use crate::config::Channel;
@@ -95,27 +95,7 @@ impl Agreed for Node {
     }
 
     fn status(&self) -> Status {
-        let member = |id: u64| MemberStatus {
-            member: Member { id, region: String::new(), peer: String::new(), admin: String::new() },
-            voter: true,
-            matched: None,
-            lag: None,
-            reachable: true,
-        };
-        Status {
-            id: self.id,
-            region: String::new(),
-            role: Role::Follower,
-            leader: None,
-            term: 1,
-            last_log: None,
-            committed: None,
-            applied: None,
-            snapshot: None,
-            purged: None,
-            removed: false,
-            members: (1..=self.world().voters).map(member).collect(),
-        }
+        status_at_once(self.id, Role::Follower, 1..=self.world().voters)
     }
 
     async fn applied(&self, _: u64) {}
