@@ -128,6 +128,8 @@ pub(super) struct ShopInner {
     pub(super) shown: Mutex<BTreeMap<String, i64>>,
     pub(super) sent: Mutex<Vec<Sent>>,
     pub(super) reads: AtomicU64,
+    /// SKUs that it cannot be read for: whatever a reading is of beside them, it fails.
+    pub(super) unreadable: Mutex<BTreeSet<String>>,
     /// When each call came, and whose it was.
     pub(super) arrived: Mutex<Vec<(Instant, u64)>>,
     /// Calls that are made of one set beside the one that sets.
@@ -218,6 +220,10 @@ impl Quantities for Caller {
         self.call().await?;
         self.shop.0.reads.fetch_add(1, Ordering::Relaxed);
         sleep(Duration::from_millis(100)).await;
+        let unreadable = self.shop.0.unreadable.lock().unwrap();
+        if places.iter().any(|place| unreadable.contains(&place.sku)) {
+            return Err(PushError::Unknown("500".into()));
+        }
         let shown = self.shop.0.shown.lock().unwrap();
         let value = places.iter().map(|place| Some(shown.get(&place.sku).copied().unwrap_or(0)));
         Ok(Answered { value: value.collect(), wait: Duration::ZERO })
