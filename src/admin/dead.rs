@@ -135,7 +135,8 @@ pub(super) struct Dead {
 
 /// What was given up, with the body as it was published. The topic `deliveries` is that of webhooks that
 /// could not be applied: its items say what is known of those, and it can be searched by `reason`, `older_than_s`,
-/// `channel` and `delivery`; what else is asked for none of them has.
+/// `channel` and `delivery`; what else is asked for none of them has. A page may be short, or empty, though more
+/// follows.
 #[utoipa::path(get, path = "/v1/topics/{topic}/dead", operation_id = "list_dead",
     tag = "queue", params(("topic" = String, Path), Paging, Which, Filter),
     responses((status = 200, body = Page<Dead>), (status = 404, body = Problem)))]
