@@ -61,3 +61,34 @@ impl Agreed for Member {
         self.raft.propose(command, timeout).await
     }
 }
+
+/// What a node tells of a cluster whose log applies at once what is proposed: all members answer.
+#[cfg(test)]
+pub fn status_at_once(id: u64, role: cluster::Role, voters: impl Iterator<Item = u64>) -> Status {
+    let member = |id: u64| cluster::MemberStatus {
+        member: cluster::Member {
+            id,
+            region: String::new(),
+            peer: String::new(),
+            admin: String::new(),
+        },
+        voter: true,
+        matched: None,
+        lag: None,
+        reachable: true,
+    };
+    Status {
+        id,
+        region: String::new(),
+        role,
+        leader: (role == cluster::Role::Leader).then_some(id),
+        term: 1,
+        last_log: None,
+        committed: None,
+        applied: None,
+        snapshot: None,
+        purged: None,
+        removed: false,
+        members: voters.map(member).collect(),
+    }
+}

@@ -16,6 +16,7 @@ mod send;
 mod tests;
 mod turn;
 
+use std::collections::BTreeSet;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -66,11 +67,18 @@ pub struct Pusher<Q, A> {
     feeds_from: Mutex<Instant>,
 }
 
-/// The epoch is no longer ours, or nobody knows whether an intent was agreed on.
+/// The epoch is no longer ours, or nobody knows whether an intent was agreed on, or what became of a push: under the
+/// next epoch that is found out listing by listing, beside what else is due.
 struct Lost;
 
 /// Rows of one intent, each with the revision of its push.
 type Rows = Vec<(Row, u64)>;
+
+/// Whether it is known of each row what became of it.
+fn are_known(rows: &[(Row, u64)], outcomes: &[Outcome]) -> bool {
+    let known: BTreeSet<&str> = outcomes.iter().map(|outcome| outcome.sku.as_str()).collect();
+    rows.iter().all(|(row, _)| known.contains(row.place.sku.as_str()))
+}
 
 impl<Q: Quantities, A: Agreed> Pusher<Q, A> {
     /// What pushes to a channel through its API, from a node by its id; intents and outcomes are proposed to
@@ -155,10 +163,13 @@ impl<Q: Quantities, A: Agreed> Pusher<Q, A> {
         let unknown = intended.iter().filter(|next| next.step == Step::Observe);
         let unknown = unknown.map(|next| self.ask(&next.sku, 0));
         let mut outcomes = self.read_back(unknown.collect(), urgency).await;
-        for rows in self.rows(&intended).chunks(self.client.calls().rows_max.max(1)) {
+        let rows = self.rows(&intended);
+        for rows in rows.chunks(self.client.calls().rows_max.max(1)) {
             outcomes.extend(self.push(own, rows.to_vec(), urgency).await?);
         }
-        self.settle(own, Lane::Urgent, intent, outcomes).await
+        let known = are_known(&rows, &outcomes);
+        self.settle(own, Lane::Urgent, intent, outcomes).await?;
+        if known { Ok(()) } else { Err(Lost) }
     }
 
     /// As many rows as one feed takes, which may be those of several intents.
@@ -191,6 +202,7 @@ impl<Q: Quantities, A: Agreed> Pusher<Q, A> {
             return Ok(());
         }
         let results = self.feed(own, &rows).await?;
+        let mut known = true;
         let mut became = rows.into_iter().zip(results);
         for (intent, count) in intents {
             let (mut outcomes, mut unread) = (Vec::new(), Vec::new());
@@ -201,10 +213,13 @@ impl<Q: Quantities, A: Agreed> Pusher<Q, A> {
                     None => unread.push(asked),
                 }
             }
-            outcomes.extend(self.read_all(unread, Urgency::Slow).await);
+            let unknown = unread.len();
+            let read = self.read_all(unread, Urgency::Slow).await;
+            known &= read.len() == unknown;
+            outcomes.extend(read);
             self.settle(own, Lane::Normal, intent, outcomes).await?;
         }
-        Ok(())
+        if known { Ok(()) } else { Err(Lost) }
     }
 
     /// Agrees on what is pushed next; nothing if that cannot be agreed on now.

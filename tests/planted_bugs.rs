@@ -155,6 +155,13 @@ static BUGS: &[Bug] = &[
         caught_by: EXPOSURE,
     },
     Bug {
+        breaks: "a kit and its components together show no more than is there",
+        file: "state/src/allocation.rs",
+        right: "let over = over.saturating_sub(self.available(part, location).max(0));",
+        wrong: "let over = over.min(0);",
+        caught_by: SCRIPTS,
+    },
+    Bug {
         breaks: "a sale comes off the share of its channel, and nobody else's",
         file: "state/src/shares.rs",
         right: "Kind::Sale | Kind::Hold | Kind::Grant => -1,",

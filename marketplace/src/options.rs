@@ -8,6 +8,9 @@ use std::{
 
 use crate::{Error, shopify::sign::Topic};
 
+/// Retries that take hours on the real channels, here take as many seconds as a demo or a test has.
+pub(crate) const LIVELY_TIME_SCALE: f64 = 480.0;
+
 /// One thing that the store sells.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Item {
@@ -88,6 +91,18 @@ impl Options {
         }
     }
 
+    /// A store as busy as the demo and the tests want one: all goes wrong that can be found out, all webhooks are
+    /// subscribed, and its API does not hold pushes up.
+    pub fn lively(name: impl Into<String>) -> Self {
+        Self {
+            time_scale: LIVELY_TIME_SCALE,
+            topics: Topic::ALL.into(),
+            costs: Costs { maximum_available: 20_000, restore_rate: 1000, ..Costs::default() },
+            faults: Faults::lively(),
+            ..Self::new(name)
+        }
+    }
+
     /// The shop domain that webhooks name.
     #[must_use]
     pub fn domain(&self) -> String {
@@ -165,6 +180,26 @@ impl Default for Faults {
             change_after_max: Duration::from_secs(2),
             answer_lost: 0.0,
             server_error: 0.0,
+        }
+    }
+}
+
+impl Faults {
+    /// What goes wrong in [`Options::lively`].
+    #[must_use]
+    pub fn lively() -> Self {
+        Self {
+            duplicate: 0.1,
+            delay: 0.1,
+            delay_max: Duration::from_secs(2),
+            cancel: 0.1,
+            refund: 0.1,
+            edit: 0.1,
+            fulfil: 0.3,
+            change_after_max: Duration::from_secs(5),
+            answer_lost: 0.02,
+            server_error: 0.02,
+            ..Self::default()
         }
     }
 }

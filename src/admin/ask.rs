@@ -19,21 +19,22 @@ impl Admin {
         body: &[u8],
         asked: Asked,
     ) -> Result<(u64, Answered), Problem> {
-        self.asked(idempotency(headers, body)?, asked).await
+        let ((_, first), answer) = self.asked(idempotency(headers, body)?, asked).await?;
+        Ok((first, answer))
     }
 
-    /// The same, with what it is to be asked for under.
+    /// The same, with what it is to be asked for under. The log indices are those of this time and of the first one.
     pub(super) async fn asked(
         &self,
         idempotency: Option<(Key, Key)>,
         asked: Asked,
-    ) -> Result<(u64, Answered), Problem> {
+    ) -> Result<((u64, u64), Answered), Problem> {
         let (here, reply) = self.propose(&Command::Request { idempotency, asked }).await?;
         // Whoever asks this node next finds what it was just told.
         self.caught_up(here).await?;
         match reply {
             Reply::Answered { answer: Answered::Refused(refused), .. } => Err(refused.into()),
-            Reply::Answered { index, answer } => Ok((index, answer)),
+            Reply::Answered { index, answer } => Ok(((here, index), answer)),
             Reply::KeyReused => Err(Problem::key_reused()),
             other => Err(Problem::internal(format!("unexpected reply {other:?}"))),
         }

@@ -24,6 +24,9 @@ use crate::topics::{message_id, parse_message_id};
 /// Messages that one request looks through.
 const LOOKS_MAX: usize = 10_000;
 
+/// Bytes of bodies after which a page ends.
+const PAGE_BYTES_MAX: u64 = 8 << 20;
+
 /// A message that is kept.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Waiting {
@@ -56,7 +59,8 @@ pub(super) async fn messages(
             let (key, body) = bodies::read(&mut bodies, &message)?.unwrap_or_default();
             let taken = filter.takes(key.as_deref(), &body);
             let enqueued_at = rfc3339(message.time);
-            Ok(taken.then(|| Waiting { id: message_id(id), key, body, enqueued_at }))
+            let waiting = || Waiting { id: message_id(id), key, body, enqueued_at };
+            Ok(taken.then(|| (waiting(), message.bytes)))
         })
     });
     page.await.map(Json)
@@ -67,22 +71,26 @@ fn after(paging: &Paging) -> Result<u64, Problem> {
     let Some(cursor) = &paging.cursor else { return Ok(0) };
     let id = parse_message_id(cursor);
     let id = id.ok_or_else(|| Problem::bad_request("cursor: send `next` of the page before"))?;
-    Ok(id.0 + 1)
+    Ok(id.0.saturating_add(1))
 }
 
-/// The first messages that `take` takes. The cursor goes on after the last one that was looked at.
+/// The first messages that `take` takes, as many as are wanted, or fewer where their bodies are large: it says how many
+/// bytes it keeps of each. The cursor goes on after the last one that was looked at.
 fn search<M, T>(
     messages: impl Iterator<Item = (MessageId, M)>,
     limit: usize,
-    mut take: impl FnMut(MessageId, M) -> Result<Option<T>, Problem>,
+    mut take: impl FnMut(MessageId, M) -> Result<Option<(T, u32)>, Problem>,
 ) -> Result<Page<T>, Problem> {
     let mut items = Vec::new();
-    let mut last = None;
+    let (mut last, mut kept) = (None, 0_u64);
     let mut messages = messages.peekable();
     for (id, message) in messages.by_ref().take(LOOKS_MAX) {
-        items.extend(take(id, message)?);
+        if let Some((item, bytes)) = take(id, message)? {
+            items.push(item);
+            kept += u64::from(bytes);
+        }
         last = Some(id);
-        if items.len() == limit {
+        if items.len() == limit || kept >= PAGE_BYTES_MAX {
             break;
         }
     }
@@ -127,7 +135,8 @@ pub(super) struct Dead {
 
 /// What was given up, with the body as it was published. The topic `deliveries` is that of webhooks that
 /// could not be applied: its items say what is known of those, and it can be searched by `reason`, `older_than_s`,
-/// `channel` and `delivery`; what else is asked for none of them has.
+/// `channel` and `delivery`; what else is asked for none of them has. A page may be short, or empty, though more
+/// follows.
 #[utoipa::path(get, path = "/v1/topics/{topic}/dead", operation_id = "list_dead",
     tag = "queue", params(("topic" = String, Path), Paging, Which, Filter),
     responses((status = 200, body = Page<Dead>), (status = 404, body = Problem)))]
@@ -145,18 +154,39 @@ pub(super) async fn dead(
     let after = after(&paging)?;
     let page = admin.look(move |frozen, history| {
         let known = frozen.data.queue.topic(&topic).ok_or_else(|| unknown(&topic))?;
-        found(history, known, (&which, &filter), after, paging.limit())
+        found(history, known, (&which, &filter), (after, paging.limit()), |found| {
+            let Found { id, dead, message, key, body } = found;
+            let item = Dead {
+                id: message_id(id),
+                reason: dead.reason.to_string(),
+                attempts: dead.attempts,
+                time: rfc3339(dead.time),
+                enqueued_at: rfc3339(message.time),
+                key,
+                body,
+            };
+            (item, message.bytes)
+        })
     });
     Ok(page.await.map(Json)?.into_response())
 }
 
-fn found(
+/// One of what was given up, as it is read.
+struct Found<'a> {
+    id: MessageId,
+    dead: &'a queue::Dead,
+    message: &'a queue::Message,
+    key: Option<String>,
+    body: Value,
+}
+
+fn found<T>(
     history: &History,
     topic: &queue::Topic,
     (which, filter): (&Which, &Filter),
-    after: u64,
-    limit: usize,
-) -> Result<Page<Dead>, Problem> {
+    (after, limit): (u64, usize),
+    made: impl Fn(Found<'_>) -> (T, u32),
+) -> Result<Page<T>, Problem> {
     let group = topic.groups.get(which.group.as_deref().unwrap_or(GROUP));
     // Nobody may have worked without naming a group yet.
     let named = which.group.as_deref().filter(|name| *name != GROUP);
@@ -171,15 +201,7 @@ fn found(
         let Some(message) = message else { return Ok(None) };
         let (key, body) = bodies::read(&mut bodies, message)?.unwrap_or_default();
         let taken = filter.takes(key.as_deref(), &body);
-        Ok(taken.then(|| Dead {
-            id: message_id(id),
-            reason: dead.reason.to_string(),
-            attempts: dead.attempts,
-            time: rfc3339(dead.time),
-            enqueued_at: rfc3339(message.time),
-            key,
-            body,
-        }))
+        Ok(taken.then(|| made(Found { id, dead, message, key, body })))
     })
 }
 
@@ -256,9 +278,9 @@ impl Admin {
         let mut after = (!pieces.ended).then_some(0);
         while let Some(from) = after {
             let page = self.dead(topic, asked, from).await?;
-            after = page.next.and_then(|next| parse_message_id(&next)).map(|next| next.0 + 1);
-            let messages: Vec<_> =
-                page.items.iter().filter_map(|dead| parse_message_id(&dead.id)).collect();
+            let next = page.next.and_then(|next| parse_message_id(&next));
+            after = next.map(|next| next.0.saturating_add(1));
+            let messages = page.items;
             if !messages.is_empty() {
                 let what = What::Redrive { group: group.into(), messages };
                 pieces.count += self.count_once(topic, pieces.take(), what).await?;
@@ -268,11 +290,17 @@ impl Admin {
     }
 
     /// What was given up and is asked for, from a number on.
-    async fn dead(&self, topic: &str, asked: &Redrive, from: u64) -> Result<Page<Dead>, Problem> {
+    async fn dead(
+        &self,
+        topic: &str,
+        asked: &Redrive,
+        from: u64,
+    ) -> Result<Page<MessageId>, Problem> {
         let (topic, which, filter) = (topic.to_string(), asked.which.clone(), asked.filter.clone());
         self.look(move |frozen, history| {
             let known = frozen.data.queue.topic(&topic).ok_or_else(|| unknown(&topic))?;
-            found(history, known, (&which, &filter), from, REQUEST_MESSAGES_MAX)
+            let page = (from, REQUEST_MESSAGES_MAX);
+            found(history, known, (&which, &filter), page, |found| (found.id, 0))
         })
         .await
     }
@@ -314,5 +342,31 @@ pub(super) async fn remove(
     match admin.count(&topic, What::Remove(vec![message])).await? {
         0 => Err(missing()),
         messages => Ok(Json(Concerned { messages })),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // A number that has none after it would stop the node of whoever sends it.
+    #[test]
+    fn a_cursor_may_be_any_id() {
+        let after = |cursor: &str| {
+            after(&serde_json::from_value(serde_json::json!({ "cursor": cursor })).unwrap())
+        };
+        assert_eq!(after("u7").unwrap(), 8);
+        assert_eq!(after("n9223372036854775807").unwrap(), u64::MAX);
+        assert!(after("n9223372036854775808").is_err());
+    }
+
+    // A thousand bodies of a quarter of a megabyte would be in memory at once, as JSON.
+    #[test]
+    fn a_page_ends_where_its_bodies_are_large() {
+        let messages = || (1..=100).map(|n| (MessageId(n), ()));
+        let page = |bytes| search(messages(), 50, |id, ()| Ok(Some((id, bytes)))).unwrap();
+        assert_eq!((page(10).items.len(), page(10).next), (50, Some("u50".into())));
+        let large = page(1 << 20);
+        assert_eq!((large.items.len(), large.next), (8, Some("u8".into())));
     }
 }

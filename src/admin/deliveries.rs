@@ -1,6 +1,6 @@
 //! What became of deliveries: orders as the ledger believes them, and dead letters.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use axum::extract::State;
@@ -201,28 +201,53 @@ pub(super) async fn redrive(
     if pieces.ended {
         return Ok(pieces.count);
     }
-    for some in understood(admin, asked).await?.chunks(LETTERS) {
-        pieces.count += concerned(admin, pieces.take(), some.to_vec()).await?;
+    for some in wanted(admin, asked).await?.chunks(LETTERS) {
+        loop {
+            let letters = understood(admin, some.to_vec()).await?;
+            if letters.is_empty() {
+                break;
+            }
+            match concerned(admin, pieces.take(), letters).await? {
+                Became::Done(count) => {
+                    pieces.count += count;
+                    break;
+                }
+                // What another request did under this key is not what this one was about to do.
+                Became::DoneBefore(count) => pieces.count += count,
+                Became::Ended => return Ok(pieces.count),
+            }
+        }
     }
     admin.end(pieces).await
 }
 
-/// The letters that are asked for and of which something is understood.
-async fn understood(admin: &Admin, asked: &Redrive) -> Result<Vec<Letter>, Problem> {
+/// The letters that are asked for, oldest first.
+async fn wanted(admin: &Admin, asked: &Redrive) -> Result<Vec<(u64, u32)>, Problem> {
     let wrong = || Problem::unprocessable("invalid", "ids: ids of dead letters");
     let ids = asked.ids.as_ref().map(|ids| ids.iter().map(|id| view::place(id)).collect());
-    let ids: Option<Vec<(u64, u32)>> = ids.transpose().map_err(|_: Problem| wrong())?;
+    let ids: Option<BTreeSet<(u64, u32)>> = ids.transpose().map_err(|_: Problem| wrong())?;
     let (which, filter) = (asked.which.clone(), asked.filter.clone());
-    let config = Arc::clone(&admin.config);
-    let found = admin.look(move |frozen, history| {
+    let found = admin.look(move |frozen, _| {
         let known = frozen.data.dead.entries().iter();
         let wanted = known.filter(|(id, letter)| match &ids {
             Some(ids) => ids.contains(id),
             None => takes(&which, &filter, letter),
         });
+        let mut places: Vec<_> = wanted.map(|(id, _)| *id).collect();
+        places.sort_unstable();
+        Ok(places)
+    });
+    found.await
+}
+
+/// Of some letters those that are there still and of which something is understood.
+async fn understood(admin: &Admin, places: Vec<(u64, u32)>) -> Result<Vec<Letter>, Problem> {
+    let config = Arc::clone(&admin.config);
+    let found = admin.look(move |frozen, history| {
         let (mut letters, mut bodies) = (Vec::new(), history.bodies());
-        for ((index, n), letter) in wanted {
-            let kept = bodies.get(*index, *n);
+        for place in places {
+            let Some(letter) = frozen.data.dead.get(&place) else { continue };
+            let kept = bodies.get(place.0, place.1);
             let facts = match kept.map_err(|error| Problem::internal(error.to_string()))? {
                 Some(Kept::Facts(facts)) => Some(facts),
                 Some(Kept::Body(body)) => config
@@ -230,9 +255,8 @@ async fn understood(admin: &Admin, asked: &Redrive) -> Result<Vec<Letter>, Probl
                     .and_then(|channel| parse_again(channel, &letter.topic, &body)),
                 None | Some(Kept::Message { .. } | Kept::Notice(_)) => None,
             };
-            letters.extend(facts.map(|facts| ((*index, *n), Some(facts))));
+            letters.extend(facts.map(|facts| (place, Some(facts))));
         }
-        letters.sort_unstable_by_key(|(place, _)| *place);
         Ok(letters)
     });
     found.await
@@ -242,17 +266,34 @@ async fn understood(admin: &Admin, asked: &Redrive) -> Result<Vec<Letter>, Probl
 pub(super) async fn forget(admin: &Admin, id: &str) -> Result<u64, Problem> {
     let place = view::place(id);
     let place = place.map_err(|_| Problem::missing(format!("there is no dead letter {id:?}")))?;
-    concerned(admin, None, vec![(place, None)]).await
+    match concerned(admin, None, vec![(place, None)]).await? {
+        Became::Done(count) | Became::DoneBefore(count) => Ok(count),
+        Became::Ended => Ok(0),
+    }
+}
+
+/// What became of letters that something was asked for.
+enum Became {
+    /// So many it concerned.
+    Done(u64),
+    /// Something was done under this key before, and so many that concerned.
+    DoneBefore(u64),
+    /// Another request under this key has come to the end.
+    Ended,
 }
 
 async fn concerned(
     admin: &Admin,
     once: Option<(Key, Key)>,
     letters: Vec<Letter>,
-) -> Result<u64, Problem> {
+) -> Result<Became, Problem> {
     let idempotency = once.map(|once| ask::of_topic(once, TOPIC, "redrive"));
-    match admin.asked(idempotency, Asked::Letters(letters)).await?.1 {
-        Answered::Queue(Answer::Count(count)) => Ok(count),
-        other => Err(Problem::internal(format!("unexpected answer {other:?}"))),
+    match admin.asked(idempotency, Asked::Letters(letters)).await? {
+        ((here, first), Answered::Queue(Answer::Count(count))) if here == first => {
+            Ok(Became::Done(count))
+        }
+        (_, Answered::Queue(Answer::Count(count))) => Ok(Became::DoneBefore(count)),
+        (_, Answered::Changed(_)) => Ok(Became::Ended),
+        (_, other) => Err(Problem::internal(format!("unexpected answer {other:?}"))),
     }
 }

@@ -211,7 +211,8 @@ pub(super) async fn lease(
             let what = What::Lease { group: group.clone(), max, lease_ms };
             let (_, answer) = admin.ask_topic(&topic, idempotency, what).await?;
             let Answer::Leased(leased) = answer else { return Err(unexpected(&answer)) };
-            if !leased.is_empty() {
+            // What was leased under this key before, and is gone, is not waited for.
+            if !leased.is_empty() || idempotency.is_some_and(|(key, _)| admin.has_answered(&key)) {
                 return admin.leased(&topic, leased).await.map(Json);
             }
         }
@@ -349,6 +350,11 @@ impl Admin {
         let replica = self.read();
         let topic = replica.state().data().queue.topic(topic)?;
         Some(replica.state().queue().is_ready(topic, group, now_ms()))
+    }
+
+    /// Whether something asked for under this key was answered, and the answer is kept.
+    fn has_answered(&self, key: &Key) -> bool {
+        self.read().state().data().answers.get(key).is_some()
     }
 
     /// Leased messages with their bodies. One that is gone by now, or unreadable, is left to its lease's end.

@@ -1,13 +1,11 @@
 //! The demo's Amazon account: it notifies a queue, from which every node takes what it can, and shows what it is
 //! told.
 
-use std::time::Duration;
-
 use marketplace::amazon::{Account, Faults, Item, Options};
 use marketplace::{Warehouse, sqs};
 
 use super::nodes::POLL;
-use super::{SKUS, TIME_SCALE, sku};
+use super::{SKUS, sku};
 use crate::simulated::account_config;
 
 /// Its channel.
@@ -36,28 +34,17 @@ impl Amazon {
             items: (0..SKUS).map(|n| Item { sku: sku(n), units: 0 }).collect(),
             warehouse: Some(warehouse.clone()),
             seed,
-            time_scale: TIME_SCALE,
-            // Changes of an order come faster here than any merchant makes them.
-            whole_seconds: false,
             faults: Faults {
-                duplicate: 0.1,
-                delay: 0.1,
-                delay_max: Duration::from_secs(2),
                 dropped: 0.02,
                 item_level: 0.2,
                 amazon_fulfilled: 0.05,
-                cancel: 0.1,
                 relisted: 0.5,
                 cancel_request: 0.05,
-                ship: 0.3,
                 partial: 0.3,
                 feed: 0.05,
-                throttled: 0.01,
-                server_error: 0.01,
-                answer_lost: 0.01,
-                ..Faults::default()
+                ..Faults::lively()
             },
-            ..Options::new("A0SELLER")
+            ..Options::lively("A0SELLER")
         };
         let account = Account::start(options, queue.clone()).await.map_err(failed)?;
         Ok(Self { account, queue })

@@ -9,14 +9,12 @@ mod summary;
 mod verdict;
 
 use std::io::IsTerminal;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
 use hyper::Method;
-use marketplace::shopify::sign::Topic;
-use marketplace::{Costs, Faults, Item, Options as StoreOptions, Store, Warehouse};
+use marketplace::{Faults, Item, Options as StoreOptions, Store, Warehouse};
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -35,8 +33,6 @@ const KILL_AFTER: Duration = Duration::from_secs(20);
 const BACK_AFTER: Duration = Duration::from_secs(3);
 /// How long everything may take to come to rest at the end.
 const SETTLE: Duration = Duration::from_secs(90);
-/// Shopify's retries take four hours; here they take as many seconds as fit a demo.
-const TIME_SCALE: f64 = 480.0;
 
 /// What the demo is to do.
 #[derive(Args)]
@@ -111,30 +107,14 @@ async fn open_stores(options: &Options, warehouse: &Warehouse) -> Result<Vec<Sto
             available: 0,
         });
         let store = StoreOptions {
-            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             secret: format!("hush_{region}_0f1e2d3c4b5a6978"),
             access_token: format!("shpat_{region}_8796a5b4c3d2e1f0"),
             location_id: 24_826_418 + n,
             items: items.collect(),
             seed: options.seed.wrapping_mul(1000) + n,
-            time_scale: TIME_SCALE,
-            topics: Topic::ALL.into(),
-            costs: Costs { maximum_available: 20_000, restore_rate: 1000, ..Costs::default() },
-            faults: Faults {
-                duplicate: 0.1,
-                delay: 0.1,
-                delay_max: Duration::from_secs(2),
-                drop: 0.02,
-                cancel: 0.08,
-                refund: 0.08,
-                edit: 0.08,
-                fulfil: 0.3,
-                change_after_max: Duration::from_secs(5),
-                answer_lost: 0.01,
-                server_error: 0.01,
-                ..Faults::default()
-            },
-            ..StoreOptions::new(format!("shopify-{region}"))
+            // What was never told of, a poll finds.
+            faults: Faults { drop: 0.02, ..Faults::lively() },
+            ..StoreOptions::lively(format!("shopify-{region}"))
         };
         let started = Store::start(store, warehouse.clone()).await;
         stores.push(started.map_err(|error| format!("a simulated store: {error}"))?);

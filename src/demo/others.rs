@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use marketplace::Warehouse;
 use marketplace::history::ExpectedByLine;
-use marketplace::sender::{Faults, Item, Kind, Options, Sender};
+use marketplace::sender::{Item, Kind, Options, Sender};
 use serde_json::{Value, json};
 
 use super::amazon::{self, Amazon};
 use super::nodes::{Nodes, POLL};
-use super::{SKUS, TIME_SCALE, sku};
+use super::{SKUS, sku};
 use crate::channel::target::is_pushed;
 use crate::simulated::{sender_config, sender_listing, sender_target};
 
@@ -79,25 +79,7 @@ impl Others {
                 items: items.collect(),
                 warehouse: is_pushed(name).then(|| warehouse.clone()),
                 seed,
-                time_scale: TIME_SCALE,
-                faults: Faults {
-                    duplicate: 0.1,
-                    delay: 0.1,
-                    delay_max: Duration::from_secs(2),
-                    cancel: 0.1,
-                    ship: 0.2,
-                    answer_lost: 0.02,
-                    api_error: 0.01,
-                    api_answer_lost: 0.01,
-                    push_answer_lost: 0.02,
-                    row_error: 0.002,
-                    conflict: 0.01,
-                    // Some channels tell the time of a change in whole seconds.
-                    change_after_min: Duration::from_millis(2_100),
-                    change_after_max: Duration::from_secs(5),
-                    ..Faults::default()
-                },
-                ..Options::new(name.clone(), kind)
+                ..Options::lively(name.clone(), kind)
             };
             let sender = Sender::start(options).await;
             others.senders.push(sender.map_err(|error| format!("a simulated {name}: {error}"))?);

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use state::State;
+use state::allocation::Exposures;
 use state::limits::{INTENT_SKUS_MAX, WINDOW_SALE_MS};
 use state::origin::Lane;
 
@@ -127,9 +128,14 @@ impl<Q: Quantities, A: Agreed> Pusher<Q, A> {
         }
         let most = (rows * (self.pace.at_once() / each).clamp(1, SETS_MAX)).min(INTENT_SKUS_MAX);
         let mut found = self.cluster.look(|state| {
-            let due = state.urgent().of(&self.channel.name).take(2 * most);
+            let (data, name) = (state.data(), self.channel.name.as_str());
+            let mut exposures = Exposures::default();
+            let due = state.urgent().of(name).take(2 * most);
             let ranked = due.map(|(deadline, sku)| {
-                let allocation = state.data().allocation(&self.channel.name, sku);
+                let listing = data.stock.get(sku).and_then(|stock| stock.listings.get(name));
+                let allocation = listing.and_then(|listing| {
+                    data.allocation_of(name, sku, &listing.get(), &mut exposures)
+                });
                 let left = allocation.map_or(0, |allocation| allocation.available_to_sell);
                 (left >= FEW, !self.tiers.is_fast(sku), deadline, sku.to_string())
             });

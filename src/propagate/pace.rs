@@ -5,6 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 use tokio::time::Instant;
 
 use crate::measures::Breaker;
@@ -118,17 +119,11 @@ impl Pace {
     /// Waits until a call is allowed.
     pub(super) async fn ready(&self, urgency: Urgency) {
         let waits = Waits::new(self, urgency);
-        while let Some(until) = waits.pace.closed_until(urgency) {
-            self.rest_until(until).await;
-        }
-    }
-
-    /// Waits until a time, or until that may have changed.
-    async fn rest_until(&self, until: Instant) {
-        tokio::select! {
-            biased;
-            () = self.opened.notified() => {}
-            () = tokio::time::sleep_until(until) => {}
+        loop {
+            // From before the look: what changes right after it is heard of too.
+            let opened = self.opened.notified();
+            let Some(until) = waits.pace.closed_until(urgency) else { return };
+            rest_until(until, opened).await;
         }
     }
 
@@ -149,6 +144,7 @@ impl Pace {
     async fn take_as(&self, urgency: Urgency, nth: Nth) {
         let waits = Waits::new(self, urgency);
         loop {
+            let opened = self.opened.notified();
             let until = {
                 let mut inner = waits.pace.inner();
                 match inner.closed_until(urgency, nth) {
@@ -156,7 +152,7 @@ impl Pace {
                     None => return inner.take(),
                 }
             };
-            self.rest_until(until).await;
+            rest_until(until, opened).await;
         }
     }
 
@@ -226,6 +222,15 @@ impl Pace {
     /// How many those are by now.
     pub(super) fn untold_calls(&self) -> u64 {
         self.inner().calls
+    }
+}
+
+/// Waits until a time, or until that may have changed.
+async fn rest_until(until: Instant, opened: Notified<'_>) {
+    tokio::select! {
+        biased;
+        () = opened => {}
+        () = tokio::time::sleep_until(until) => {}
     }
 }
 

@@ -24,6 +24,8 @@ const NO_LOCATION: &str =
     "no location: set location_id in the channel's api or in the SKU's listing";
 /// How often a push without an answer is sent, where the channel takes it once only.
 const SEND_TRIES: u32 = 3;
+/// How often what became of a push is read in vain before it is left to the next epoch.
+const READ_TRIES: u32 = 5;
 /// How long nothing goes by feed after one was refused as a whole.
 const FEED_AGAIN: Duration = Duration::from_secs(600);
 /// How long a channel rests whose credentials are not accepted, unless somebody resumes it.
@@ -78,11 +80,14 @@ impl<Q: Quantities, A: Agreed> Pusher<Q, A> {
         outcomes
     }
 
-    /// Reads until everything is known.
+    /// Reads until everything is known, or none of it is any more: one listing that cannot be read must not hold up
+    /// all others.
     pub(super) async fn read_all(&self, mut unread: Vec<Asked>, urgency: Urgency) -> Vec<Outcome> {
         let mut outcomes = Vec::new();
-        while !unread.is_empty() {
+        let mut in_vain = 0;
+        while !unread.is_empty() && in_vain < READ_TRIES {
             let known = self.read_back(unread.clone(), urgency).await;
+            in_vain = if known.is_empty() { in_vain + 1 } else { 0 };
             unread.retain(|asked| !known.iter().any(|outcome| outcome.sku == asked.place.sku));
             outcomes.extend(known);
         }
@@ -151,8 +156,8 @@ impl<Q: Quantities, A: Agreed> Pusher<Q, A> {
         for _ in 0..tries {
             self.pace.take(urgency).await;
             self.hold(own).await?;
-            if self.is_paused() && !unknown {
-                return all(RowOutcome::Refused);
+            if self.is_paused() {
+                return all(if unknown { RowOutcome::Unknown } else { RowOutcome::Refused });
             }
             let turn = Turn::setting(&self.pace, urgency, own);
             match turn.take(self.client.set(&plain, &key)).await {

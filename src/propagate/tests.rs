@@ -151,6 +151,52 @@ async fn what_is_set_plainly_is_sent_once() {
     }
 }
 
+// One listing that the channel has lost its mind about would keep all others from being told, for as long as it does.
+#[tokio::test(start_paused = true)]
+async fn a_listing_that_cannot_be_read_back_holds_up_no_other() {
+    let node = world(definition(), 1, 3);
+    let shop = Shop::with(10, 0);
+    start(&node, 1, &shop);
+    at_rest(&node).await;
+    node.moved(Kind::Receipt, 0..3, 9);
+    at_rest(&node).await;
+    shop.0.unreadable.lock().unwrap().insert(sku(0));
+    for _ in 0..3 {
+        shop.fails(PushError::Unknown("500".into()));
+    }
+    node.moved(Kind::Sale, 0..1, 1);
+    while !shop.0.faults.lock().unwrap().is_empty() {
+        sleep(Duration::from_millis(50)).await;
+    }
+    node.moved(Kind::Sale, 1..2, 1);
+    sleep(Duration::from_secs(300)).await;
+    assert_eq!((shop.shows(1), node.listing(1).shown), (8, Some(8)));
+    // It is asked for again and again, and told of as soon as it answers.
+    assert!(node.listing(0).unsure);
+    shop.0.unreadable.lock().unwrap().clear();
+    at_rest(&node).await;
+    assert_eq!((shop.shows(0), node.listing(0).shown), (8, Some(8)));
+}
+
+// Somebody counts in the shop, and what was not answered before the count is set once more in the middle of it.
+#[tokio::test(start_paused = true)]
+async fn what_had_no_answer_is_not_sent_again_to_a_channel_that_is_paused() {
+    let node = world(definition(), 1, 1);
+    let shop = Shop::with(10, 0);
+    start(&node, 1, &shop);
+    at_rest(&node).await;
+    shop.fails(PushError::Unknown("no answer".into()));
+    node.moved(Kind::Receipt, 0..1, 9);
+    while shop.sent().is_empty() {
+        sleep(Duration::from_millis(10)).await;
+    }
+    let why = "stocktaking".into();
+    node.apply(Command::Pause { channel: CHANNEL.into(), why, for_ms: None });
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(shop.sent().len(), 1);
+    assert_eq!(node.listing(0).shown, Some(9));
+}
+
 // The tail would use the day up in the morning, and in the evening a sale could not be told; and another node
 // that takes over would begin the day anew.
 #[tokio::test(start_paused = true)]

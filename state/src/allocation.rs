@@ -56,10 +56,16 @@ pub struct Other {
     pub exposure: Option<i64>,
 }
 
-/// What all listings that take a SKU out of stock at a location may still sell of it, by SKU and location: looked up
-/// once, for questions between which nothing of it changes. Each listing asked anew would be the square of them.
+/// What all listings that take a SKU out of stock at a location may still sell of it, and what kits give up to it:
+/// looked up once, for questions between which nothing of it changes. Each listing asked anew would be the square of
+/// them.
 #[derive(Debug, Default)]
-pub struct Exposures(BTreeMap<(Id, Id), Sum>);
+pub struct Exposures {
+    /// By SKU and location.
+    sums: BTreeMap<(Id, Id), Sum>,
+    /// By component and location: units of a kit on a channel.
+    given: BTreeMap<(Id, Id), BTreeMap<(Id, Id), i64>>,
+}
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Sum {
@@ -127,7 +133,7 @@ impl Data {
         let location = known.definition.location.as_str();
         let wanted = allocation.wanted;
         let shown = listing.shown.unwrap_or(0).max(0);
-        let less = if is_split { self.gives_way(sku, channel, location) } else { 0 };
+        let less = if is_split { self.gives_way((sku, channel), location, exposures) } else { 0 };
         if less > 0 {
             let left = (listing.expected().unwrap_or(0).clamp(0, wanted) - less).max(0);
             (allocation.desired, allocation.room) = (left, Room::Left(left));
@@ -170,19 +176,26 @@ impl Data {
     /// How many units of a kit a channel must give up. A fact that lowers stock lowers every listing to its own
     /// share, and shares of kits overlap with those of what they are made of: where both together show more than is
     /// there, the kits give way.
-    fn gives_way(&self, sku: &str, channel: &str, location: &str) -> i64 {
+    fn gives_way(&self, of: (&str, &str), location: &str, exposures: &mut Exposures) -> i64 {
         let over = |part: &str| {
             let policy = policy_of(&self.policies, part);
             self.stock.get(part).is_some_and(|stock| stock.overlap > 0)
                 && policy.is_some_and(|policy| policy.mode == Mode::Split)
         };
-        let parts = self.kits.recipe(sku).into_iter().filter(|(part, _)| over(part));
-        parts.map(|(part, _)| self.gives_way_to(&part, (sku, channel), location)).max().unwrap_or(0)
+        let parts = self.kits.recipe(of.0).into_iter().filter(|(part, _)| over(part));
+        let of: (Id, Id) = (of.0.into(), of.1.into());
+        let gives = parts.map(|(part, _)| {
+            let place = (part.as_str().into(), location.into());
+            let given = exposures.given.entry(place);
+            let given = given.or_insert_with(|| self.given_to(&part, location));
+            given.get(&of).copied().unwrap_or(0)
+        });
+        gives.max().unwrap_or(0)
     }
 
-    /// The same for one component: what is shown beyond what there is of it is spread over all that show kits of it,
-    /// in proportion to that.
-    fn gives_way_to(&self, part: &str, of: (&str, &str), location: &str) -> i64 {
+    /// What each gives up to one component, by SKU and channel: what is shown beyond what there is of it is spread
+    /// over all that show kits of it, in proportion to that.
+    fn given_to(&self, part: &str, location: &str) -> BTreeMap<(Id, Id), i64> {
         let others = self.others(part, location, None);
         let held: Vec<Held> = others
             .iter()
@@ -197,17 +210,16 @@ impl Data {
         let kits: Vec<i128> = with().map(kits).collect();
         let most = i64::try_from(kits.iter().sum::<i128>()).unwrap_or(i64::MAX);
         let mut owed = 0_i64;
+        let mut given = BTreeMap::new();
         for ((other, held), part) in with().zip(portion(over.min(most), &kits)) {
             owed = owed.saturating_add(part);
             // One of a kit may take several: what is given too much here nobody else is asked for.
             let gives = owed.max(0).unsigned_abs().div_ceil(other.each.unsigned_abs().max(1));
             let gives = i64::try_from(gives).unwrap_or(i64::MAX).min(held.of_kit);
-            if (&*other.sku, &*other.channel) == of {
-                return gives;
-            }
+            given.insert((other.sku.clone(), other.channel.clone()), gives);
             owed = owed.saturating_sub(gives.saturating_mul(other.each));
         }
-        0
+        given
     }
 
     fn held(&self, channel: &str, sku: &str) -> Option<Held> {
@@ -254,7 +266,7 @@ impl Data {
     /// What may still be sold of a SKU at a location, through all listings that take it out of stock.
     fn exposed(&self, part: &str, location: &str, exposures: &mut Exposures) -> Sum {
         let place = (part.into(), location.into());
-        *exposures.0.entry(place).or_insert_with(|| {
+        *exposures.sums.entry(place).or_insert_with(|| {
             let mut sum = Sum::default();
             for other in self.others(part, location, None) {
                 sum.add(Sum::of(other.exposure, other.each));

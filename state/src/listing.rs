@@ -241,30 +241,33 @@ impl Listing {
     /// The channel put units back on sale by itself: a cancellation or a return that it restocked. It
     /// explains units that a reading showed too many first, then raises what is shown.
     pub fn restocked(&mut self, quantity: i64, stamp: Stamp) {
-        self.forget(stamp.now);
-        self.restocked_at = stamp.index;
-        // Of units put back before a plain set nothing is left, and it may have been that.
-        self.settles = None;
-        let explained = self.put_back.min(quantity);
-        self.put_back -= explained;
-        let rest = quantity - explained;
+        let rest = self.unexplained(quantity, stamp);
         self.shown = self.shown.map(|shown| shown.saturating_add(rest).min(limits::LEVEL_MAX));
     }
 
     /// A cancellation or a return there of which nobody says whether the channel put its units back on sale:
     /// on some it depends on the reason. They count as if it had, until a reading tells.
     pub fn may_be_restocked(&mut self, quantity: i64, stamp: Stamp) {
-        let before = self.shown;
-        self.restocked(quantity, stamp);
-        let (Some(shown), Some(after)) = (before, self.shown) else { return };
-        let doubtful = after - shown;
+        let rest = self.unexplained(quantity, stamp);
+        let Some(shown) = self.shown else { return };
+        let doubtful = rest.min(limits::LEVEL_MAX - shown);
         if doubtful > 0 {
-            self.shown = before;
             self.unresolved = (self.unresolved + doubtful).min(limits::LEVEL_MAX);
             let until = stamp.now + limits::UNCERTAIN_KEEP_MS;
             self.uncertain_until = self.uncertain_until.max(until);
             self.unsure = true;
         }
+    }
+
+    /// Of units put back on sale there, how many no reading showed yet.
+    fn unexplained(&mut self, quantity: i64, stamp: Stamp) -> i64 {
+        self.forget(stamp.now);
+        self.restocked_at = stamp.index;
+        // Of units put back before a plain set nothing is left, and it may have been that.
+        self.settles = None;
+        let explained = self.put_back.min(quantity);
+        self.put_back -= explained;
+        quantity - explained
     }
 
     /// A push is about to be sent.
@@ -336,7 +339,9 @@ impl Listing {
 
     /// The channel took the push. Earlier pushes without a known outcome go on counting: when the
     /// channel shows again what they compared with, they may still be taken.
-    pub fn confirm(&mut self, push: InFlight, now: Millis) {
+    pub fn confirm(&mut self, push: InFlight, stamp: Stamp) {
+        let now = stamp.now;
+        self.fed(push, stamp);
         if push.plain {
             self.confirm_plain(push, now);
         } else {
@@ -351,6 +356,13 @@ impl Listing {
         self.in_flight = None;
         self.confirmed = Some((push.quantity, now));
         (self.fault, self.inferred) = (None, false);
+    }
+
+    /// The other lane may have read what a feed set while that was on its way.
+    const fn fed(&mut self, push: InFlight, stamp: Stamp) {
+        if push.fed {
+            self.read_after = stamp.index;
+        }
     }
 
     /// A plain set was taken: as much as was shown before it may have been sold until then, and be on its way.
@@ -374,12 +386,16 @@ impl Listing {
     ///
     /// Nobody read before log index `intent`. If what was heard since may be just what the reading did not
     /// know yet, it says nothing, and the channel is read again.
-    pub fn observe(&mut self, quantity: i64, intent: u64, now: Millis) {
+    pub fn observe(&mut self, quantity: i64, intent: u64, stamp: Stamp) {
+        let (now, read_after) = (stamp.now, self.read_after);
         let quantity = quantity.clamp(-limits::LEVEL_MAX, limits::LEVEL_MAX);
+        if let Some(push) = self.in_flight {
+            self.fed(push, stamp);
+        }
         self.abandon(now);
         self.forget(now);
         // So does what was read first, where units were put back on sale since.
-        if self.read_after > intent || self.shown.is_none() && self.restocked_at > intent {
+        if read_after > intent || self.shown.is_none() && self.restocked_at > intent {
             self.unsure = true;
             return;
         }

@@ -118,20 +118,16 @@ impl State {
                     return None;
                 }
                 let push = listing.in_flight.filter(|push| push.revision == revision);
-                // The other lane may have read it while the feed was on its way.
-                let fed = push.is_some_and(|push| push.fed).then_some(work.stamp.index);
                 match (result, push) {
                     (Settled::Confirmed, Some(push)) => {
-                        listing.confirm(push, now);
-                        listing.read_after = fed.unwrap_or(listing.read_after);
+                        listing.confirm(push, work.stamp);
                         return Some(push.stale);
                     }
                     (Settled::Observed(quantity), _)
                         if push.is_some() || listing.in_flight.is_none() =>
                     {
                         let stale = push.filter(|push| push.quantity == quantity);
-                        listing.observe(quantity, intent, now);
-                        listing.read_after = fed.unwrap_or(listing.read_after);
+                        listing.observe(quantity, intent, work.stamp);
                         return stale.map(|push| push.stale);
                     }
                     (Settled::Refused, Some(push)) => listing.refuse(push),

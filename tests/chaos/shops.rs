@@ -2,14 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use marketplace::amazon::{self, Account};
 use marketplace::history::Push;
 use marketplace::sender::{self, Kind, Sender};
-use marketplace::shopify::sign::Topic;
 use marketplace::sqs::{self, Queue};
-use marketplace::{Costs, Faults, Item, Options, Store, Warehouse};
+use marketplace::{Item, Options, Store, Warehouse};
 use serde_json::{Value, json};
 use stockraft::simulated::{
     Settings, account_config, sender_config, sender_listing, sender_target, store_config,
@@ -17,12 +15,6 @@ use stockraft::simulated::{
 };
 
 use crate::support::wan::Wan;
-
-/// Shopify's retries take four hours; here half a minute.
-const TIME_SCALE: f64 = 480.0;
-/// How late what becomes of an order comes: some channels tell of changes in whole seconds.
-const CHANGE_AFTER: [Duration; 2] = [Duration::from_millis(2_100), Duration::from_secs(5)];
-const LATE: Duration = Duration::from_secs(2);
 
 pub(crate) enum Shop {
     Shopify(Store),
@@ -47,23 +39,7 @@ impl Shop {
             location_id: 24_826_418 + seed,
             items: (0..).zip(skus).map(item).collect(),
             seed,
-            time_scale: TIME_SCALE,
-            topics: Topic::ALL.into(),
-            costs: Costs { maximum_available: 20_000, restore_rate: 1000, ..Costs::default() },
-            faults: Faults {
-                duplicate: 0.1,
-                delay: 0.1,
-                delay_max: LATE,
-                cancel: 0.1,
-                refund: 0.1,
-                edit: 0.1,
-                fulfil: 0.3,
-                change_after_max: CHANGE_AFTER[1],
-                answer_lost: 0.02,
-                server_error: 0.02,
-                ..Faults::default()
-            },
-            ..Options::new(name)
+            ..Options::lively(name)
         };
         Self::Shopify(Store::start(options, of.clone()).await.unwrap())
     }
@@ -79,24 +55,7 @@ impl Shop {
             items: (0..).zip(skus).map(item).collect(),
             warehouse: Some(of.clone()),
             seed,
-            time_scale: TIME_SCALE,
-            faults: sender::Faults {
-                duplicate: 0.1,
-                delay: 0.1,
-                delay_max: LATE,
-                cancel: 0.1,
-                ship: 0.2,
-                answer_lost: 0.02,
-                api_error: 0.01,
-                api_answer_lost: 0.01,
-                push_answer_lost: 0.02,
-                row_error: 0.002,
-                conflict: 0.01,
-                change_after_min: CHANGE_AFTER[0],
-                change_after_max: CHANGE_AFTER[1],
-                ..sender::Faults::default()
-            },
-            ..sender::Options::new(format!("{kind:?}").to_lowercase(), kind)
+            ..sender::Options::lively(format!("{kind:?}").to_lowercase(), kind)
         };
         Self::Sender(Sender::start(options).await.unwrap())
     }
@@ -112,21 +71,7 @@ impl Shop {
             items: skus.iter().map(|sku| amazon::Item { sku: sku.clone(), units: 0 }).collect(),
             warehouse: Some(of.clone()),
             seed,
-            time_scale: TIME_SCALE,
-            // Changes of an order come faster here than any merchant makes them.
-            whole_seconds: false,
-            faults: amazon::Faults {
-                duplicate: 0.1,
-                delay: 0.1,
-                delay_max: LATE,
-                cancel: 0.1,
-                ship: 0.3,
-                throttled: 0.01,
-                server_error: 0.01,
-                answer_lost: 0.01,
-                ..amazon::Faults::default()
-            },
-            ..amazon::Options::new("A0SELLER")
+            ..amazon::Options::lively("A0SELLER")
         };
         let account = Account::start(options, queue.clone()).await.unwrap();
         Self::Amazon(account, queue)

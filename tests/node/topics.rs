@@ -2,6 +2,7 @@
 //! meanwhile, and the API says what it did.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use crate::support::orders::{self, Webhook};
 use crate::support::{Cluster, Node, TOKEN, unique, until};
@@ -129,6 +130,19 @@ async fn a_lease_is_asked_for_again() {
     assert_eq!(more.0, 422, "{}", more.1);
     let done = post(node, &path("/ack"), &json!({"leases": leases(&first.1)})).await;
     assert_eq!(outcomes(&done.1), ["done", "done"]);
+    // What was given and is gone is not waited for, nor asked for again and again, though there is something else.
+    let patient = json!({"max": 1, "wait_s": 20});
+    let lease = async || post_once(node, &path("/lease"), "c", &patient).await;
+    let publish = async |body| post(node, &path("/messages"), &json!({"messages": [body]})).await;
+    publish(json!({"body": "4"})).await;
+    let id = lease().await.1["messages"][0]["id"].as_str().unwrap().to_owned();
+    assert_eq!(
+        ask(node, "DELETE", &path(&format!("/messages/{id}")), &json!({})).await.unwrap().0,
+        200
+    );
+    publish(json!({"body": "5"})).await;
+    let answered = tokio::time::timeout(Duration::from_secs(10), lease()).await;
+    assert_eq!(texts(&answered.expect("it waits").1), [""; 0]);
 }
 
 // A job that always fails would be tried for ever; one that was given up could not be found again.

@@ -6,6 +6,7 @@ use std::{
 };
 
 use super::sns::Topic;
+use crate::options::LIVELY_TIME_SCALE;
 use crate::{Error, Warehouse};
 
 /// One thing that the seller sells and ships himself.
@@ -149,6 +150,17 @@ impl Options {
         }
     }
 
+    /// An account as busy as the demo and the tests want one.
+    pub fn lively(seller_id: impl Into<String>) -> Self {
+        Self {
+            time_scale: LIVELY_TIME_SCALE,
+            // Changes of an order come faster here than any merchant makes them.
+            whole_seconds: false,
+            faults: Faults::lively(),
+            ..Self::new(seller_id)
+        }
+    }
+
     pub(crate) fn check(&self) -> Result<(), Error> {
         let wrong = |field, reason: &str| Err(Error::Options { field, reason: reason.to_owned() });
         if self.seller_id.is_empty() {
@@ -217,6 +229,24 @@ pub struct Faults {
     pub server_error: f64,
     /// A call is carried out, and then the connection drops without an answer.
     pub answer_lost: f64,
+}
+
+impl Faults {
+    /// What goes wrong in [`Options::lively`].
+    #[must_use]
+    pub fn lively() -> Self {
+        Self {
+            duplicate: 0.1,
+            delay: 0.1,
+            delay_max: Duration::from_secs(2),
+            cancel: 0.1,
+            ship: 0.3,
+            throttled: 0.01,
+            server_error: 0.01,
+            answer_lost: 0.01,
+            ..Self::default()
+        }
+    }
 }
 
 impl Default for Faults {

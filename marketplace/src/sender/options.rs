@@ -8,6 +8,7 @@ use std::{
 
 use serde::Serialize;
 
+use crate::options::LIVELY_TIME_SCALE;
 use crate::{Error, Warehouse};
 
 /// Whose manners a sender has.
@@ -165,6 +166,12 @@ impl Options {
         }
     }
 
+    /// A sender as busy as the demo and the tests want one: all goes wrong that can be found out.
+    pub fn lively(name: impl Into<String>, kind: Kind) -> Self {
+        let (time_scale, faults) = (LIVELY_TIME_SCALE, Faults::lively());
+        Self { time_scale, faults, ..Self::new(name, kind) }
+    }
+
     pub(crate) fn check(&self) -> Result<(), Error> {
         let wrong = |field, reason: &str| Err(Error::Options { field, reason: reason.to_owned() });
         if self.name.is_empty() {
@@ -237,6 +244,30 @@ pub struct Faults {
     pub feed_error: f64,
     /// Something moves between a count and the moment at which it is applied, so that it is not (Odoo).
     pub conflict: f64,
+}
+
+impl Faults {
+    /// What goes wrong in [`Options::lively`].
+    #[must_use]
+    pub fn lively() -> Self {
+        Self {
+            duplicate: 0.1,
+            delay: 0.1,
+            delay_max: Duration::from_secs(2),
+            cancel: 0.1,
+            ship: 0.2,
+            answer_lost: 0.02,
+            api_error: 0.01,
+            api_answer_lost: 0.01,
+            push_answer_lost: 0.02,
+            row_error: 0.002,
+            conflict: 0.01,
+            // Some channels tell the time of a change in whole seconds.
+            change_after_min: Duration::from_millis(2_100),
+            change_after_max: Duration::from_secs(5),
+            ..Self::default()
+        }
+    }
 }
 
 impl Default for Faults {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use cluster::{Member, MemberStatus, ProposeError, Role, Status, codec};
+use cluster::{ProposeError, Role, Status, codec};
 use state::allocation::Policy;
 use state::channel::Definition;
 use state::command::{Asked as Request, ListingSpec, MovementRequest, Movements};
@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::super::{Pusher, run};
-use crate::agreed::Agreed;
+use crate::agreed::{Agreed, status_at_once};
 use crate::channel::api::gate;
 use crate::channel::{Answered, Calls, Place, PushError, Quantities, Row, RowOutcome};
 use crate::config::Channel;
@@ -95,27 +95,7 @@ impl Agreed for Node {
     }
 
     fn status(&self) -> Status {
-        let member = |id: u64| MemberStatus {
-            member: Member { id, region: String::new(), peer: String::new(), admin: String::new() },
-            voter: true,
-            matched: None,
-            lag: None,
-            reachable: true,
-        };
-        Status {
-            id: self.id,
-            region: String::new(),
-            role: Role::Follower,
-            leader: None,
-            term: 1,
-            last_log: None,
-            committed: None,
-            applied: None,
-            snapshot: None,
-            purged: None,
-            removed: false,
-            members: (1..=self.world().voters).map(member).collect(),
-        }
+        status_at_once(self.id, Role::Follower, 1..=self.world().voters)
     }
 
     async fn applied(&self, _: u64) {}
@@ -148,6 +128,8 @@ pub(super) struct ShopInner {
     pub(super) shown: Mutex<BTreeMap<String, i64>>,
     pub(super) sent: Mutex<Vec<Sent>>,
     pub(super) reads: AtomicU64,
+    /// SKUs that it cannot be read for: whatever a reading is of beside them, it fails.
+    pub(super) unreadable: Mutex<BTreeSet<String>>,
     /// When each call came, and whose it was.
     pub(super) arrived: Mutex<Vec<(Instant, u64)>>,
     /// Calls that are made of one set beside the one that sets.
@@ -238,6 +220,10 @@ impl Quantities for Caller {
         self.call().await?;
         self.shop.0.reads.fetch_add(1, Ordering::Relaxed);
         sleep(Duration::from_millis(100)).await;
+        let unreadable = self.shop.0.unreadable.lock().unwrap();
+        if places.iter().any(|place| unreadable.contains(&place.sku)) {
+            return Err(PushError::Unknown("500".into()));
+        }
         let shown = self.shop.0.shown.lock().unwrap();
         let value = places.iter().map(|place| Some(shown.get(&place.sku).copied().unwrap_or(0)));
         Ok(Answered { value: value.collect(), wait: Duration::ZERO })

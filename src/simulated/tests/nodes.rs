@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use cluster::{Member, MemberStatus, ProposeError, Reply, Role, Status, codec};
+use cluster::{ProposeError, Reply, Role, Status, codec};
 use marketplace::amazon::{self, Account};
 use marketplace::history::Arrival;
 use marketplace::sqs::{self, Queue};
@@ -19,7 +19,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::agreed::Agreed;
+use crate::agreed::{Agreed, status_at_once};
 use crate::channel::key;
 use crate::clock;
 use crate::measures::Measures;
@@ -109,23 +109,7 @@ impl Agreed for Log {
 
     fn status(&self) -> Status {
         let id = self.home.load(Ordering::SeqCst);
-        let (region, peer, admin) = (String::new(), String::new(), String::new());
-        let member = Member { id, region: region.clone(), peer, admin };
-        let home = MemberStatus { member, voter: true, matched: None, lag: None, reachable: true };
-        Status {
-            id,
-            region,
-            role: Role::Leader,
-            leader: Some(id),
-            term: 1,
-            last_log: None,
-            committed: None,
-            applied: None,
-            snapshot: None,
-            purged: None,
-            removed: false,
-            members: vec![home],
-        }
+        status_at_once(id, Role::Leader, std::iter::once(id))
     }
 
     async fn applied(&self, _index: u64) {}

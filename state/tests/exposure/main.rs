@@ -32,7 +32,7 @@ mod pushes;
 use common::ops::{Fate, Op, op};
 use common::{Node, definition, delivery, image, movements, policy, refund, request, settle};
 use proptest::prelude::*;
-use state::allocation::Mode;
+use state::allocation::{Exposures, Mode};
 use state::channel::Definition;
 use state::command::{Command, Delivery, Fact, ListingSpec, Settled, SkuSettings};
 use state::ledger::{Kind, Movement};
@@ -317,6 +317,7 @@ impl World {
         if self.node.index.is_multiple_of(16) {
             self.node.check()?;
             invariant::committed_is_orders(self.node.state.data())?;
+            self.same_together()?;
         }
         for (at, name) in NAMES.iter().enumerate() {
             let listing = self.listing(at);
@@ -326,6 +327,21 @@ impl World {
                 return Err(format!(
                     "{name} can sell {reach}, exposure is {exposure:?}: {listing:?}",
                 ));
+            }
+        }
+        Ok(())
+    }
+
+    /// What is looked up once for all listings is no other answer than what each of them gets alone.
+    fn same_together(&self) -> Checked {
+        let (data, mut exposures) = (self.node.state.data(), Exposures::default());
+        for (at, name) in NAMES.iter().enumerate() {
+            let Some(listing) = self.listing(at) else { continue };
+            let sku = sold_as(self.each[at]);
+            let asked = data.allocation_of(name, sku, &listing, &mut exposures);
+            let alone = data.allocation(name, sku);
+            if asked != alone {
+                return Err(format!("{name}: {asked:?} together, {alone:?} alone"));
             }
         }
         Ok(())
