@@ -214,10 +214,10 @@ impl Data {
         for ((other, held), part) in with().zip(portion(over.min(most), &kits)) {
             owed = owed.saturating_add(part);
             // One of a kit may take several: what is given too much here nobody else is asked for.
-            let gives = owed.max(0).unsigned_abs().div_ceil(other.each.unsigned_abs().max(1));
-            let gives = i64::try_from(gives).unwrap_or(i64::MAX).min(held.of_kit);
-            given.insert((other.sku.clone(), other.channel.clone()), gives);
-            owed = owed.saturating_sub(gives.saturating_mul(other.each));
+            let units = owed.max(0).unsigned_abs().div_ceil(other.each.unsigned_abs().max(1));
+            let units = i64::try_from(units).unwrap_or(i64::MAX).min(held.of_kit);
+            given.insert((other.sku.clone(), other.channel.clone()), units);
+            owed = owed.saturating_sub(units.saturating_mul(other.each));
         }
         given
     }
