@@ -206,7 +206,8 @@ impl<Q: Quantities, A: Agreed> Pusher<Q, A> {
         let left: Rows = rows
             .iter()
             .zip(&waiting)
-            .filter_map(|(row, waits)| waits.then(|| row.clone()))
+            .filter(|(_, waits)| **waits)
+            .map(|(row, _)| row.clone())
             .collect();
         if left.is_empty() {
             return all(RowOutcome::Refused);

@@ -72,13 +72,13 @@ const ALL: [(Fault, &str, u64); 35] = [
     (Fault::CallRefused, "call-refused", 30),
     (Fault::ChannelDown, "channel-down", 8),
     (Fault::ChannelEdited, "channel-edited", 8),
-    (Fault::FeedSlow, "feed-slow", 120),
-    (Fault::FeedCancelled, "feed-cancelled", 50),
-    (Fault::FeedBroken, "feed-broken", 60),
-    (Fault::FeedRefused, "feed-refused", 40),
-    (Fault::FeedRowRefused, "feed-row-refused", 25),
-    (Fault::FeedRowUnknown, "feed-row-unknown", 40),
-    (Fault::FeedLies, "feed-lies", 10),
+    (Fault::FeedSlow, "feed-slow", 200),
+    (Fault::FeedCancelled, "feed-cancelled", 100),
+    (Fault::FeedBroken, "feed-broken", 120),
+    (Fault::FeedRefused, "feed-refused", 80),
+    (Fault::FeedRowRefused, "feed-row-refused", 80),
+    (Fault::FeedRowUnknown, "feed-row-unknown", 100),
+    (Fault::FeedLies, "feed-lies", 40),
 ];
 
 /// Those that are planned, one after another, rather than met by chance.

@@ -226,20 +226,19 @@ impl Shop {
 
 impl Quantities for Shop {
     fn calls(&self) -> Calls {
-        let (rows_max, feed_rows) =
-            if super::is_plain(MARKETS.get(self.market).copied().unwrap_or("")) {
-                (FEW, feeds::ROWS)
-            } else {
-                (MANY, (0, 0))
-            };
-        Calls {
-            rows_max,
+        let all = Calls {
+            rows_max: MANY,
             calls_a_set: 1,
             reads_max: MANY,
-            feed_rows_min: feed_rows.0,
-            feed_rows_max: feed_rows.1,
+            feed_rows_max: 0,
+            feed_rows_min: 0,
             located: true,
+        };
+        if !MARKETS.get(self.market).is_some_and(|name| super::is_plain(name)) {
+            return all;
         }
+        let feed_rows_min = feeds::rows_min(self.sim.seed());
+        Calls { rows_max: FEW, feed_rows_max: feeds::ROWS_MAX, feed_rows_min, ..all }
     }
 
     async fn set(&self, rows: &[Row], key: &str) -> Result<Answered<Vec<RowOutcome>>, PushError> {

@@ -7,6 +7,7 @@
 //!                     nemesis, faults                            what fails
 //!  inbox · submit · topics · propagate · poll · chores · State   the product's own code
 //!  disk · consensus (Store, Agreed) · Shop (Quantities, Orders)  what stands in for the world
+//!  feeds                                      what it sets late
 //!  truth, book, jobs, check                                      who knows better
 //! ```
 //!
