@@ -19,6 +19,8 @@ pub(crate) enum Bug {
     AckIsEarly,
     /// What a node granted from its quota and its replica does not know yet is left of it all the same.
     SpentIsLeft,
+    /// A feed carries what a sale went ahead of.
+    FeedIsOld,
 }
 
 #[cfg(feature = "planted-bugs")]
@@ -29,7 +31,7 @@ mod on {
 
     static PLANTED: OnceLock<Bug> = OnceLock::new();
 
-    const NAMES: [(&str, Bug); 8] = [
+    const NAMES: [(&str, Bug); 9] = [
         ("skip-flush", Bug::SkipFlush),
         ("same-incarnation", Bug::SameIncarnation),
         ("gap-is-applied", Bug::GapIsApplied),
@@ -38,6 +40,7 @@ mod on {
         ("intent-forgotten", Bug::IntentForgotten),
         ("ack-is-early", Bug::AckIsEarly),
         ("spent-is-left", Bug::SpentIsLeft),
+        ("feed-is-old", Bug::FeedIsOld),
     ];
 
     /// Plants a bug in this process; whether there is one of this name.

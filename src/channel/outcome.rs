@@ -43,6 +43,8 @@ pub struct Calls {
     pub reads_max: usize,
     /// Rows of one feed; 0 where there are none.
     pub feed_rows_max: usize,
+    /// So many rows are worth a feed, which takes minutes.
+    pub feed_rows_min: usize,
     /// Whether it keeps quantities by location, so that a place without one cannot be addressed.
     pub located: bool,
 }

@@ -67,6 +67,9 @@ impl OneByOne {
     }
 }
 
+/// So many listings are worth a feed, where the calls that it saves count more than the minutes that it takes.
+pub const FEED_ROWS_MIN: usize = 20;
+
 /// How long a job of the channel's is waited for, and with which pauses.
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {

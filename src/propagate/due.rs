@@ -16,8 +16,6 @@ use super::{LOOK, Pusher};
 use crate::agreed::Agreed;
 use crate::channel::Quantities;
 
-/// So many listings are worth a feed, which takes minutes.
-const FEED_ROWS_MIN: usize = 20;
 /// Of the calls of a day, this part is kept for sales: one of so many.
 const RESERVE: u64 = 5;
 /// Sets that one intent is for, at the most, where few rows are set at once.
@@ -176,7 +174,7 @@ impl<Q: Quantities, A: Agreed> Pusher<Q, A> {
         }
         let slow = state.due().count(name) - state.urgent().count(name);
         calls.feed_rows_max > 0
-            && (slow >= FEED_ROWS_MIN || state.urgent().count(name) > self.in_a_window(state))
+            && (slow >= calls.feed_rows_min || state.urgent().count(name) > self.in_a_window(state))
     }
 
     /// Rows that calls can set within the window of a sale.
@@ -186,7 +184,7 @@ impl<Q: Quantities, A: Agreed> Pusher<Q, A> {
         let in_time = usize::try_from(rate_milli.saturating_mul(WINDOW_SALE_MS) / 1_000_000);
         let calls = self.client.calls();
         let rows = in_time.unwrap_or(usize::MAX).saturating_mul(calls.rows_max);
-        (rows / calls.calls_a_set.max(1)).max(FEED_ROWS_MIN)
+        (rows / calls.calls_a_set.max(1)).max(calls.feed_rows_min)
     }
 
     /// What a feed takes next: what is no sale, and of the sales those of the tail that cannot be told in time

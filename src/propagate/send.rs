@@ -5,9 +5,9 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use state::Command;
 use state::command::{Outcome, Settled};
 use state::limits::MINUTE_MS;
+use state::{Command, State};
 use tokio::time::Instant;
 
 use super::own::Owned;
@@ -195,19 +195,39 @@ impl<Q: Quantities, A: Agreed> Pusher<Q, A> {
         own: &Arc<Owned>,
         rows: &[(Row, u64)],
     ) -> Result<Vec<RowOutcome>, Lost> {
-        let key = idempotency_key(&self.channel.name, rows);
-        let plain: Vec<Row> = rows.iter().map(|(row, _)| row.clone()).collect();
         let all = |outcome: RowOutcome| Ok(vec![outcome; rows.len()]);
         self.pace.take(Urgency::Slow).await;
         self.hold(own).await?;
         if self.is_paused() {
             return all(RowOutcome::Refused);
         }
+        // While it waited for its turn, sales may have gone ahead of it: an older quantity does not follow theirs.
+        let waiting = self.cluster.look(|state| {
+            let waits = |(row, revision): &(Row, u64)| {
+                planted::has(Bug::FeedIsOld) || self.is_in_flight(state, &row.place.sku, *revision)
+            };
+            rows.iter().map(waits).collect::<Vec<bool>>()
+        });
+        let left: Rows = rows
+            .iter()
+            .zip(&waiting)
+            .filter(|(_, waits)| **waits)
+            .map(|(row, _)| row.clone())
+            .collect();
+        if left.is_empty() {
+            return all(RowOutcome::Refused);
+        }
+        let key = idempotency_key(&self.channel.name, &left);
+        let plain: Vec<Row> = left.iter().map(|(row, _)| row.clone()).collect();
         let turn = Turn::setting(&self.pace, Urgency::Slow, own);
         match turn.take(self.client.feed(&plain, &key)).await {
-            Ok(answered) if answered.value.len() == rows.len() => {
+            Ok(answered) if answered.value.len() == left.len() => {
                 self.answered(answered.wait).await;
-                Ok(answered.value)
+                let mut became = answered.value.into_iter();
+                let mut of = |waits: bool| if waits { became.next() } else { None };
+                let value =
+                    waiting.into_iter().map(|waits| of(waits).unwrap_or(RowOutcome::Refused));
+                Ok(value.collect())
             }
             // A row without an outcome is one of which nobody knows.
             Ok(_) => all(RowOutcome::Unknown),
@@ -224,6 +244,14 @@ impl<Q: Quantities, A: Agreed> Pusher<Q, A> {
                 }
             }
         }
+    }
+
+    /// Whether a push was neither settled nor overtaken, as far as this node has heard.
+    fn is_in_flight(&self, state: &State, sku: &str, revision: u64) -> bool {
+        let stock = state.data().stock.get(sku);
+        let listing = stock.and_then(|stock| stock.listings.get(self.channel.name.as_str()));
+        let push = listing.and_then(|listing| listing.get().in_flight);
+        push.is_some_and(|push| push.revision == revision)
     }
 
     /// The channel answers: what it wants us to wait counts, and credentials that it accepts are good.

@@ -1,6 +1,6 @@
 mod world;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -312,6 +312,31 @@ async fn another_node_stands_in_while_the_home_is_cut_off() {
     let owners: Vec<u64> =
         shop.sent().iter().filter(|(at, ..)| *at > back).map(|(_, node, ..)| *node).collect();
     assert!(owners.is_sorted_by(|a, b| a >= b), "they take turns: {owners:?}");
+}
+
+// What a feed is for is agreed on part by part, and it waits for its turn. One that carries all the same what was pushed
+// by itself meanwhile sets the older quantity over the newer one, and sells what is gone.
+#[tokio::test(start_paused = true)]
+async fn a_feed_does_not_carry_what_a_sale_went_ahead_of() {
+    let node = world(Definition { rate_milli: 1_000_000, burst: 1_000, ..definition() }, 1, 3_000);
+    let shop = Shop::with(20, 10_000);
+    start(&node, 1, &shop);
+    at_rest(&node).await;
+    node.moved(Kind::Receipt, 0..3_000, 9);
+    while node.look(|state| state.flights().count(CHANNEL)) == 0 {
+        sleep(Duration::from_millis(1)).await;
+    }
+    node.moved(Kind::Sale, 0..20, 1);
+    at_rest(&node).await;
+    assert!((0..3_000).all(|n| shop.shows(n) == if n < 20 { 8 } else { 9 }));
+    let mut newest = BTreeMap::new();
+    for (_, _, rows, feed) in shop.sent() {
+        assert!(!feed || rows.len() == 2_980, "{} rows went by feed", rows.len());
+        for row in rows {
+            let before = newest.insert(row.place.sku.clone(), row.quantity);
+            assert!(before != Some(8) || row.quantity == 8, "{row:?} is sent after 8");
+        }
+    }
 }
 
 // During an outage every change would be kept, and sent in turn after it; or all at once.

@@ -4,6 +4,7 @@ use state::invariant;
 use state::limits::DAY_MS;
 use state::origin::Lane;
 
+use super::feeds;
 use super::jobs::Jobs;
 use super::replica::Replica;
 use super::world::{NODES, World};
@@ -37,6 +38,9 @@ pub(super) fn quiet(world: &mut World) -> Result<(), String> {
     }
     for market in &world.markets {
         let name = market.name.as_str();
+        if let Some(sku) = feeds::faulty(world, name).into_iter().next() {
+            return Err(format!("{sku} is at fault on {name}"));
+        }
         if let Some((_, sku)) = state.due().of(name).chain(state.flights().of(name)).next() {
             return Err(format!("{sku} is due on {name}"));
         }

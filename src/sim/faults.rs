@@ -33,10 +33,17 @@ pub(super) enum Fault {
     CallRefused,
     ChannelDown,
     ChannelEdited,
+    FeedSlow,
+    FeedCancelled,
+    FeedBroken,
+    FeedRefused,
+    FeedRowRefused,
+    FeedRowUnknown,
+    FeedLies,
 }
 
 /// Name, and how many of a thousand chances come true; of those that somebody plans, how they compare.
-const ALL: [(Fault, &str, u64); 28] = [
+const ALL: [(Fault, &str, u64); 35] = [
     (Fault::WebhookLost, "webhook-lost", 60),
     (Fault::WebhookLate, "webhook-late", 100),
     (Fault::WebhookRepeated, "webhook-repeated", 90),
@@ -65,6 +72,13 @@ const ALL: [(Fault, &str, u64); 28] = [
     (Fault::CallRefused, "call-refused", 30),
     (Fault::ChannelDown, "channel-down", 8),
     (Fault::ChannelEdited, "channel-edited", 8),
+    (Fault::FeedSlow, "feed-slow", 200),
+    (Fault::FeedCancelled, "feed-cancelled", 100),
+    (Fault::FeedBroken, "feed-broken", 120),
+    (Fault::FeedRefused, "feed-refused", 80),
+    (Fault::FeedRowRefused, "feed-row-refused", 80),
+    (Fault::FeedRowUnknown, "feed-row-unknown", 100),
+    (Fault::FeedLies, "feed-lies", 40),
 ];
 
 /// Those that are planned, one after another, rather than met by chance.

@@ -9,12 +9,18 @@ use tokio::sync::oneshot;
 use tokio::time::sleep;
 
 use super::faults::Fault;
+use super::feeds::{self, Feeds};
 use super::shop::{self, Order};
+use super::truth::Intent;
 use super::world::{Sim, World};
-use super::{LISTED, parts};
+use super::{LISTED, MARKETS, parts};
 use crate::channel::api::ApiError;
 use crate::channel::{Answered, Calls, Orders, Place, PushError, Quantities, Row, RowOutcome};
 
+/// Rows of one call.
+const MANY: usize = 250;
+/// The same where there are feeds: more sales at once than calls can tell in time go by feed too.
+const FEW: usize = 2;
 /// How long a caller waits for an answer.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Orders on one page of what changed.
@@ -38,7 +44,8 @@ pub(super) struct Market {
     answers: BTreeMap<String, Vec<RowOutcome>>,
     keys: VecDeque<String>,
     /// The newest push that somebody sent, by SKU.
-    sent: BTreeMap<String, u64>,
+    pub(super) sent: BTreeMap<String, u64>,
+    pub(super) feeds: Feeds,
     pub(super) down_until: u64,
     /// SKUs that somebody edited by hand, and that nobody has read or set since.
     pub(super) edited: BTreeSet<String>,
@@ -58,6 +65,7 @@ impl Market {
             answers: BTreeMap::new(),
             keys: VecDeque::new(),
             sent: BTreeMap::new(),
+            feeds: Feeds::default(),
             down_until: 0,
             edited: BTreeSet::new(),
             newest: 0,
@@ -167,7 +175,7 @@ impl Shop {
     }
 
     /// Makes a call. What was sent is carried out even if whoever sent it is gone by then.
-    async fn call<T: Send + 'static>(
+    pub(super) async fn call<T: Send + 'static>(
         &self,
         mut carry_out: impl FnMut(&mut World) -> T + Send + 'static,
         mutates: bool,
@@ -218,7 +226,19 @@ impl Shop {
 
 impl Quantities for Shop {
     fn calls(&self) -> Calls {
-        Calls { rows_max: 250, calls_a_set: 1, reads_max: 250, feed_rows_max: 0, located: true }
+        let all = Calls {
+            rows_max: MANY,
+            calls_a_set: 1,
+            reads_max: MANY,
+            feed_rows_max: 0,
+            feed_rows_min: 0,
+            located: true,
+        };
+        if !MARKETS.get(self.market).is_some_and(|name| super::is_plain(name)) {
+            return all;
+        }
+        let feed_rows_min = feeds::rows_min(self.sim.seed());
+        Calls { rows_max: FEW, feed_rows_max: feeds::ROWS_MAX, feed_rows_min, ..all }
     }
 
     async fn set(&self, rows: &[Row], key: &str) -> Result<Answered<Vec<RowOutcome>>, PushError> {
@@ -230,6 +250,10 @@ impl Quantities for Shop {
         let (rows, key) = (rows.to_vec(), key.to_string());
         let value = self.call(move |world| take(world, m, &rows, &key), true).await?;
         Ok(Answered { value, wait: Duration::ZERO })
+    }
+
+    async fn feed(&self, rows: &[Row], _key: &str) -> Result<Answered<Vec<RowOutcome>>, PushError> {
+        self.run_feed(rows).await.map(Answered::now)
     }
 
     async fn read(&self, places: &[Place]) -> Result<Answered<Vec<Option<i64>>>, PushError> {
@@ -272,7 +296,7 @@ fn api_error(error: PushError) -> ApiError {
 }
 
 /// Somebody sends quantities: each must have been agreed on, and none is older than one sent before (I8).
-fn sent(world: &mut World, m: usize, rows: &[Row]) {
+pub(super) fn sent(world: &mut World, m: usize, rows: &[Row]) {
     let name = world.market(m).name.clone();
     for row in rows {
         let intent = world.log.truth.intent(&name, &row.place.sku, (row.quantity, row.from));
@@ -317,28 +341,28 @@ fn take(world: &mut World, m: usize, rows: &[Row], key: &str) -> Vec<RowOutcome>
     }
     if outcomes.iter().all(|outcome| *outcome == RowOutcome::Confirmed) {
         for row in rows {
-            noticed(world, m, &row.place.listing);
-            erased(world, m, row);
-            world.market(m).show(&row.place.sku, row.quantity);
-            world.note(row.place.sku.as_bytes());
-            world.note(&row.quantity.to_be_bytes());
-            world.tally.reach(if row.quantity > row.from {
-                "raise taken"
-            } else {
-                "lowering taken"
-            });
-            let intent =
-                world.log.truth.intent(&name, &row.place.sku, (row.quantity, row.from)).cloned();
-            if let Some(intent) = intent.filter(|_| row.quantity > row.from)
-                && !super::is_shared(&row.place.sku)
-            {
-                world.raised(&row.place.sku, &intent);
-            }
+            let intent = world.log.truth.intent(&name, &row.place.sku, (row.quantity, row.from));
+            let intent = intent.cloned();
+            set(world, m, row, intent.as_ref());
         }
     } else {
         world.tally.reach("push found stale");
     }
     outcomes
+}
+
+/// A marketplace sets one quantity, of a push that was agreed on.
+pub(super) fn set(world: &mut World, m: usize, row: &Row, intent: Option<&Intent>) {
+    noticed(world, m, &row.place.listing);
+    erased(world, m, row);
+    world.market(m).show(&row.place.sku, row.quantity);
+    world.note(row.place.sku.as_bytes());
+    world.note(&row.quantity.to_be_bytes());
+    let is_raise = row.quantity > row.from;
+    world.tally.reach(if is_raise { "raise taken" } else { "lowering taken" });
+    if let Some(intent) = intent.filter(|_| is_raise && !super::is_shared(&row.place.sku)) {
+        world.raised(&row.place.sku, intent);
+    }
 }
 
 /// A lowering that is set plainly adds units where more was sold than anybody knew: nothing keeps it from that, and

@@ -7,6 +7,7 @@
 //!                     nemesis, faults                            what fails
 //!  inbox · submit · topics · propagate · poll · chores · State   the product's own code
 //!  disk · consensus (Store, Agreed) · Shop (Quantities, Orders)  what stands in for the world
+//!  feeds                                      what it sets late
 //!  truth, book, jobs, check                                      who knows better
 //! ```
 //!
@@ -21,6 +22,7 @@ mod customers;
 mod disk;
 mod escrow;
 mod faults;
+mod feeds;
 mod follow;
 mod heaps;
 mod jobs;
@@ -67,7 +69,7 @@ const RESERVED_KIT: &str = "ROW";
 const KITS: [(&str, &[(&str, i64)]); 2] =
     [("SET", &[("CUP", 1), ("HAT", 2)]), (RESERVED_KIT, &[(RESERVED_SKU, 2)])];
 const MARKETS: [&str; 3] = ["east", "north", "west"];
-/// Of these, the one that sets quantities whatever it shows.
+/// Of these, the one that sets quantities whatever it shows, by calls of few and by feeds.
 const PLAIN: &str = "west";
 /// Channels without an API: what a node keeps of the first is promised, of the second what is agreed on.
 const TILLS: [&str; 2] = ["till", "desk"];
@@ -85,7 +87,7 @@ node = { id = 1, region = "sim", data_dir = "sim" }
 channel = [
     { name = "east", kind = "shopify", location = "main", home = 1, api = { base_url = "https://east.invalid", location_id = "gid://shopify/Location/1" } },
     { name = "north", kind = "shopify", location = "main", home = 2, api = { base_url = "https://north.invalid", location_id = "gid://shopify/Location/1" } },
-    { name = "west", kind = "shopify", location = "main", home = 3, api = { base_url = "https://west.invalid", location_id = "gid://shopify/Location/1" } },
+    { name = "west", kind = "shopify", location = "main", home = 3, api = { base_url = "https://west.invalid", location_id = "gid://shopify/Location/1" }, rate = { per_second = 0.4, burst = 4 } },
     { name = "till", kind = "generic", location = "main" },
     { name = "desk", kind = "generic", location = "main" },
 ]
@@ -189,6 +191,7 @@ async fn whole(plan: &Plan, config: Config) -> Outcome {
     open(&sim).await;
     tokio::spawn(nemesis::run(sim.clone()));
     tokio::spawn(operators::run(sim.clone(), plan.seed));
+    tokio::spawn(feeds::mend(sim.clone()));
     workers::start(&sim);
     let began = tokio::time::Instant::now();
     let is_broken = || sim.with(|world| world.broken.is_some());

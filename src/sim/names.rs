@@ -1,6 +1,7 @@
 //! Names for what a run reached.
 
 use state::command::{Asked, Settled};
+use state::origin::Lane;
 use state::reply::{Answered, Refused, Step};
 use state::reservation::Status;
 use state::{Command, Reply};
@@ -65,6 +66,15 @@ pub(super) const fn of_reply(reply: &Reply) -> &'static str {
 /// What became of pushes and readings, of intents and of reservations, one name each.
 pub(super) fn of_parts(command: &Command, reply: &Reply) -> Vec<&'static str> {
     match (command, reply) {
+        (Command::Settle { outcomes, lane: Lane::Normal, .. }, Reply::Done) => {
+            let names = outcomes.iter().map(|outcome| match outcome.result {
+                Settled::Confirmed => "feed row confirmed",
+                Settled::Observed(_) => "feed row settled by reading",
+                Settled::Refused => "feed row not taken",
+                Settled::Failed(_) => "feed row failed",
+            });
+            names.collect()
+        }
         (Command::Settle { outcomes, .. }, Reply::Done) => {
             let names = outcomes.iter().map(|outcome| match outcome.result {
                 Settled::Confirmed => "settled confirmed",
@@ -75,8 +85,15 @@ pub(super) fn of_parts(command: &Command, reply: &Reply) -> Vec<&'static str> {
             });
             names.collect()
         }
-        (Command::Intend { .. }, Reply::Intended(intended)) => {
+        (Command::Intend { lane, .. }, Reply::Intended(intended)) => {
             let names = intended.iter().map(|next| match next.step {
+                Step::Push { quantity, from, .. } if *lane == Lane::Normal => {
+                    if quantity > from {
+                        "raise intended by feed"
+                    } else {
+                        "lowering intended by feed"
+                    }
+                }
                 Step::Push { quantity, from, .. } if quantity > from => "raise intended",
                 Step::Push { .. } => "lowering intended",
                 Step::Observe => "reading intended",

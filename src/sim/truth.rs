@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use state::command::Asked;
 use state::ledger::{Kind, Movement};
-use state::limits::{MINUTE_MS, UNCERTAIN_KEEP_MS};
+use state::limits::{FEED_KEEP_MS, MINUTE_MS, UNCERTAIN_KEEP_MS};
+use state::origin::Lane;
 use state::reply::{Answered, Step};
 use state::{Command, Reply};
 
@@ -76,7 +77,8 @@ pub(super) struct Intent {
     from: i64,
     /// What it takes out of stock, and what facts had taken away of that by then.
     lowered: Vec<(String, i64)>,
-    at: u64,
+    /// What comes later is later than the ledger counts on.
+    late_after: u64,
 }
 
 /// One SKU as it really is.
@@ -183,7 +185,10 @@ impl World {
     pub(super) fn remember(&mut self, command: &Command, reply: &Reply, index: u64) {
         let now = self.agreed_now();
         match (command, reply) {
-            (Command::Intend { channel, .. }, Reply::Intended(intended)) => {
+            (Command::Intend { channel, lane, .. }, Reply::Intended(intended)) => {
+                self.goes_ahead(channel, intended);
+                let feed = *lane == Lane::Normal;
+                let late_after = now + if feed { FEED_KEEP_MS - MINUTE_MS } else { LATE_MS };
                 let pushes = intended.iter().any(|next| matches!(next.step, Step::Push { .. }));
                 self.in_shadow(channel, pushes);
                 for next in intended {
@@ -195,7 +200,7 @@ impl World {
                     let lowered = lowered.collect();
                     let place = (channel.clone(), next.sku.clone());
                     let intents = self.log.truth.intents.entry(place).or_default();
-                    intents.push_back(Intent { revision, quantity, from, lowered, at: now });
+                    intents.push_back(Intent { revision, quantity, from, lowered, late_after });
                     if intents.len() > INTENTS_MAX {
                         intents.pop_front();
                     }
@@ -214,6 +219,9 @@ impl World {
                     let how = format!("{id} was granted, and {} is short then", line.sku);
                     self.breaks("I3", how);
                 }
+            }
+            (Command::Settle { channel, outcomes, .. }, Reply::Done) => {
+                self.feed_ended(channel, outcomes);
             }
             _ => {}
         }
@@ -240,7 +248,7 @@ impl World {
     pub(super) fn raised(&mut self, sku: &str, intent: &Intent) {
         let now = self.agreed_now();
         for (part, lowered) in &intent.lowered {
-            if now > intent.at + LATE_MS {
+            if now > intent.late_after {
                 self.log.truth.late(part, now);
             }
             let reach = self.reach(part);

@@ -104,6 +104,10 @@ impl Sim {
         Arc::clone(&self.0.config)
     }
 
+    pub(super) fn seed(&self) -> u64 {
+        self.0.seed
+    }
+
     /// How long the run has gone on.
     pub(super) fn elapsed(&self) -> Duration {
         self.0.began.elapsed()

@@ -15,7 +15,7 @@ use super::{Settings, account};
 use crate::channel::account::Account;
 use crate::channel::api::{Answer, Call};
 use crate::channel::outcome::{Answered, Calls, Place, PushError, Quantities, Row, RowOutcome};
-use crate::channel::pushed::{NO_ID, OneByOne, Patience, is_id, read, wait_of};
+use crate::channel::pushed::{FEED_ROWS_MIN, NO_ID, OneByOne, Patience, is_id, read, wait_of};
 
 const ITEMS: &str = "/listings/2021-08-01/items";
 const AVAILABILITY: &str = "/attributes/fulfillment_availability";
@@ -265,6 +265,7 @@ impl Quantities for Client {
             calls_a_set: ROWS_MAX + SEARCHES,
             reads_max: READS_MAX,
             feed_rows_max: FEED_ROWS_MAX,
+            feed_rows_min: FEED_ROWS_MIN,
             located: false,
         }
     }

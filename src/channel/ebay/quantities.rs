@@ -129,7 +129,14 @@ impl ReadFirst for Client {
 impl Quantities for Client {
     fn calls(&self) -> Calls {
         let rows_max = self.rows_max;
-        Calls { rows_max, calls_a_set: 2, reads_max: rows_max, feed_rows_max: 0, located: false }
+        Calls {
+            rows_max,
+            calls_a_set: 2,
+            reads_max: rows_max,
+            feed_rows_max: 0,
+            feed_rows_min: 0,
+            located: false,
+        }
     }
 
     async fn set(&self, rows: &[Row], key: &str) -> Result<Answered<Vec<RowOutcome>>, PushError> {

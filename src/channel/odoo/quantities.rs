@@ -176,6 +176,7 @@ impl Quantities for Client {
             calls_a_set: 4,
             reads_max: ROWS_MAX,
             feed_rows_max: 0,
+            feed_rows_min: 0,
             located: true,
         }
     }

@@ -123,6 +123,7 @@ impl Quantities for Client {
             calls_a_set: 1,
             reads_max: ARRAY_MAX,
             feed_rows_max: 0,
+            feed_rows_min: 0,
             located: true,
         }
     }

@@ -13,7 +13,7 @@ use super::{FeedType, Settings, seller};
 use crate::channel::account::Account;
 use crate::channel::api::{Answer, Call, retry_after_ms};
 use crate::channel::outcome::{Answered, Calls, Place, PushError, Quantities, Row, RowOutcome};
-use crate::channel::pushed::{NO_ID, OneByOne, Patience, is_id, read};
+use crate::channel::pushed::{FEED_ROWS_MIN, NO_ID, OneByOne, Patience, is_id, read};
 use crate::clock;
 
 const INVENTORY: &str = "/v3/inventory";
@@ -164,6 +164,7 @@ impl Quantities for Client {
             calls_a_set: 2,
             reads_max: 1,
             feed_rows_max: FEED_ROWS_MAX,
+            feed_rows_min: FEED_ROWS_MIN,
             located: false,
         }
     }

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::super::{Pusher, run};
 use crate::agreed::{Agreed, status_at_once};
 use crate::channel::api::gate;
+use crate::channel::pushed::FEED_ROWS_MIN;
 use crate::channel::{Answered, Calls, Place, PushError, Quantities, Row, RowOutcome};
 use crate::config::Channel;
 use crate::measures::Measures;
@@ -149,8 +150,14 @@ pub(super) struct Caller {
 impl Shop {
     pub(super) fn with(rows_max: usize, feed_rows_max: usize) -> Self {
         let shop = Self::default();
-        let calls =
-            Calls { rows_max, calls_a_set: 1, reads_max: 250, feed_rows_max, located: false };
+        let calls = Calls {
+            rows_max,
+            calls_a_set: 1,
+            reads_max: 250,
+            feed_rows_max,
+            feed_rows_min: FEED_ROWS_MIN,
+            located: false,
+        };
         *shop.0.calls.lock().unwrap() = Some(calls);
         shop
     }
