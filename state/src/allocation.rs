@@ -186,9 +186,9 @@ impl Data {
         let of: (Id, Id) = (of.0.into(), of.1.into());
         let gives = parts.map(|(part, _)| {
             let place = (part.as_str().into(), location.into());
-            let given = exposures.given.entry(place);
-            let given = given.or_insert_with(|| self.given_to(&part, location));
-            given.get(&of).copied().unwrap_or(0)
+            let of_part = exposures.given.entry(place);
+            let of_part = of_part.or_insert_with(|| self.given_to(&part, location));
+            of_part.get(&of).copied().unwrap_or(0)
         });
         gives.max().unwrap_or(0)
     }
@@ -210,7 +210,7 @@ impl Data {
         let kits: Vec<i128> = with().map(kits).collect();
         let most = i64::try_from(kits.iter().sum::<i128>()).unwrap_or(i64::MAX);
         let mut owed = 0_i64;
-        let mut given = BTreeMap::new();
+        let mut by_place = BTreeMap::new();
         for ((other, held), part) in with().zip(portion(over.min(most), &kits)) {
             owed = owed.saturating_add(part);
             // One of a kit may take several: what is given too much here nobody else is asked for.
@@ -219,7 +219,7 @@ impl Data {
             given.insert((other.sku.clone(), other.channel.clone()), units);
             owed = owed.saturating_sub(units.saturating_mul(other.each));
         }
-        given
+        by_place
     }
 
     fn held(&self, channel: &str, sku: &str) -> Option<Held> {
