@@ -210,7 +210,7 @@ impl Data {
         let kits: Vec<i128> = with().map(kits).collect();
         let most = i64::try_from(kits.iter().sum::<i128>()).unwrap_or(i64::MAX);
         let mut owed = 0_i64;
-        let mut by_place = BTreeMap::new();
+        let mut given = BTreeMap::new();
         for ((other, held), part) in with().zip(portion(over.min(most), &kits)) {
             owed = owed.saturating_add(part);
             // One of a kit may take several: what is given too much here nobody else is asked for.
@@ -219,7 +219,7 @@ impl Data {
             given.insert((other.sku.clone(), other.channel.clone()), units);
             owed = owed.saturating_sub(units.saturating_mul(other.each));
         }
-        by_place
+        given
     }
 
     fn held(&self, channel: &str, sku: &str) -> Option<Held> {
