@@ -151,12 +151,12 @@ impl<Q: Quantities, A: Agreed> Pusher<Q, A> {
         slow.take(most).map(ToString::to_string).collect()
     }
 
-    /// Whether it is a sale that makes a listing wait, and whether it is known what the channel shows.
+    /// Whether it is a sale that makes a listing wait, and whether it can be pushed to before it is read.
     fn stale_class(&self, state: &State, sku: &str) -> Option<(bool, bool)> {
         let stock = state.data().stock.get(sku)?;
         let listing = stock.listings.get(self.channel.name.as_str())?.get();
         let sale = listing.stale?.class == state::listing::Class::Sale;
-        Some((sale, listing.shown.is_some() && !listing.unsure))
+        Some((sale, !state.must_be_read(&self.channel.name, sku)))
     }
 
     fn many_are_due(&self, state: &State) -> bool {
