@@ -14,6 +14,7 @@ use super::pace::Urgency;
 use super::{LOOK, Pusher};
 use crate::agreed::Agreed;
 use crate::channel::Quantities;
+use crate::planted::{self, Bug};
 
 /// Of the calls of a day, this part is kept for sales: one of so many.
 const RESERVE: u64 = 5;
@@ -156,7 +157,8 @@ impl<Q: Quantities, A: Agreed> Pusher<Q, A> {
         let stock = state.data().stock.get(sku)?;
         let listing = stock.listings.get(self.channel.name.as_str())?.get();
         let sale = listing.stale?.class == state::listing::Class::Sale;
-        Some((sale, !state.must_be_read(&self.channel.name, sku)))
+        let unread = state.must_be_read(&self.channel.name, sku);
+        Some((sale, !unread || planted::has(Bug::UnreadIsFed)))
     }
 
     fn many_are_due(&self, state: &State) -> bool {
