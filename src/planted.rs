@@ -19,8 +19,8 @@ pub(crate) enum Bug {
     AckIsEarly,
     /// What a node granted from its quota and its replica does not know yet is left of it all the same.
     SpentIsLeft,
-    /// A feed carries what a sale went ahead of.
-    FeedIsOld,
+    /// What must be read first is left to the feeds, which read nothing.
+    UnreadIsFed,
 }
 
 #[cfg(feature = "planted-bugs")]
@@ -40,7 +40,7 @@ mod on {
         ("intent-forgotten", Bug::IntentForgotten),
         ("ack-is-early", Bug::AckIsEarly),
         ("spent-is-left", Bug::SpentIsLeft),
-        ("feed-is-old", Bug::FeedIsOld),
+        ("unread-is-fed", Bug::UnreadIsFed),
     ];
 
     /// Plants a bug in this process; whether there is one of this name.

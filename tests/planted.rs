@@ -62,10 +62,11 @@ fn the_simulator_names_the_invariant_that_a_bug_breaks() {
         ("same-incarnation", "I1", "--seed 2 --hours 1 --events 300"),
         ("gap-is-applied", "I1", "--seed 2 --hours 1 --events 300"),
         ("answered-before-agreed", "I1", "--seed 2 --hours 1 --events 300"),
-        ("unknown-is-refused", "I4", "--seed 14 --hours 1 --events 300"),
+        ("unknown-is-refused", "I4", "--seed 17 --hours 1 --events 300"),
         ("intent-forgotten", "I8", "--seed 2 --hours 1 --events 300"),
         ("ack-is-early", "I7", "--seed 2 --hours 1 --events 300"),
         ("spent-is-left", "I3", "--seed 2 --hours 1 --events 300"),
+        ("unread-is-fed", "I8", "--seed 8 --hours 1 --events 300"),
     ] {
         let said = simulated(bug, &format!("--as-is {options}"));
         assert!(said.contains(&format!("{invariant} BROKEN")), "{bug}: {said}");

@@ -25,6 +25,7 @@ fn count(said: &str, name: &str) -> u64 {
 #[test]
 fn every_invariant_holds_while_everything_fails() {
     let (mut faults, mut under_leases, mut stood_in, mut heaps) = (0, 0, 0, 0);
+    let (mut feeds, mut ahead, mut late) = (0, 0, 0);
     for seed in [2, 3] {
         let (kept, said) = sim(&format!("--seed {seed} --hours 2 --events 250"));
         assert!(kept, "{said}");
@@ -38,6 +39,9 @@ fn every_invariant_holds_while_everything_fails() {
             .sum::<u64>();
         assert!(count(&said, "command measured") > 3, "{said}");
         assert!(count(&said, "command rebalance") > 0, "{said}");
+        feeds += count(&said, "feed made");
+        ahead += count(&said, "sale went ahead of a feed");
+        late += count(&said, "feed row set over a newer push");
         faults += count(&said, "node-killed") + count(&said, "power-lost");
         let given_up = count(&said, "message given up") + count(&said, "redrive done");
         assert!(given_up > 0, "{said}");
@@ -48,6 +52,11 @@ fn every_invariant_holds_while_everything_fails() {
     assert!(faults > 4, "{faults} nodes died");
     assert!(stood_in > 2, "no channel was pushed to by another node than its home");
     assert!(under_leases > 0, "no node died while a worker had a lease");
+    assert!(feeds > 10, "{feeds} feeds");
+    assert!(
+        ahead > 2 && late > 0,
+        "{ahead} sales went ahead of a feed, {late} were set over by one"
+    );
     assert!(heaps > 4, "{heaps} topics with much in them were taken back");
 }
 

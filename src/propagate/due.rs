@@ -15,6 +15,7 @@ use super::pace::Urgency;
 use super::{LOOK, Pusher};
 use crate::agreed::Agreed;
 use crate::channel::Quantities;
+use crate::planted::{self, Bug};
 
 /// Of the calls of a day, this part is kept for sales: one of so many.
 const RESERVE: u64 = 5;
@@ -157,12 +158,13 @@ impl<Q: Quantities, A: Agreed> Pusher<Q, A> {
         slow.take(most).map(ToString::to_string).collect()
     }
 
-    /// Whether it is a sale that makes a listing wait, and whether it is known what the channel shows.
+    /// Whether it is a sale that makes a listing wait, and whether it can be pushed to before it is read.
     fn stale_class(&self, state: &State, sku: &str) -> Option<(bool, bool)> {
         let stock = state.data().stock.get(sku)?;
         let listing = stock.listings.get(self.channel.name.as_str())?.get();
         let sale = listing.stale?.class == state::listing::Class::Sale;
-        Some((sale, listing.shown.is_some() && !listing.unsure))
+        let unread = state.must_be_read(&self.channel.name, sku);
+        Some((sale, !unread || planted::has(Bug::UnreadIsFed)))
     }
 
     fn many_are_due(&self, state: &State) -> bool {

@@ -203,9 +203,7 @@ impl<Q: Quantities, A: Agreed> Pusher<Q, A> {
         }
         // While it waited for its turn, sales may have gone ahead of it: an older quantity does not follow theirs.
         let waiting = self.cluster.look(|state| {
-            let waits = |(row, revision): &(Row, u64)| {
-                planted::has(Bug::FeedIsOld) || self.is_in_flight(state, &row.place.sku, *revision)
-            };
+            let waits = |of: &(Row, u64)| self.is_in_flight(state, &of.0.place.sku, of.1);
             rows.iter().map(waits).collect::<Vec<bool>>()
         });
         let left: Rows = rows

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use state::Command;
+use state::allocation::{Mode, Policy};
 use state::channel::Definition;
 use state::command::ListingSpec;
 use state::ledger::Kind;
@@ -337,6 +338,24 @@ async fn a_feed_does_not_carry_what_a_sale_went_ahead_of() {
             assert!(before != Some(8) || row.quantity == 8, "{row:?} is sent after 8");
         }
     }
+}
+
+// Where shares are kept apart, what a channel that does not compare was last heard to show is no ground to raise it by
+// after a quarter of an hour. The lane of feeds, which reads nothing, would leave that to the other lane, and that one
+// to the feeds: what was received is never told.
+#[tokio::test(start_paused = true)]
+async fn what_must_be_read_before_it_goes_by_feed_is_read() {
+    let node = world(Definition { compares: false, ..definition() }, 1, 100);
+    let policy = Policy { sku: "*".into(), mode: Mode::Split, ..Policy::default() };
+    node.apply(Command::PutPolicies { policies: vec![policy], replaces: None });
+    let shop = Shop::with(1, 10_000);
+    start(&node, 1, &shop);
+    at_rest(&node).await;
+    sleep(Duration::from_secs(3_600)).await;
+    node.moved(Kind::Receipt, 0..100, 9);
+    sleep(Duration::from_secs(900)).await;
+    assert_eq!((0..100).filter(|n| shop.shows(*n) == 9).count(), 100);
+    assert!(shop.sent().iter().any(|(.., feed)| *feed), "nothing went by feed");
 }
 
 // During an outage every change would be kept, and sent in turn after it; or all at once.

@@ -51,7 +51,9 @@ impl State {
                 continue;
             }
             let quantity = allocation.desired;
-            let old = plain && self.is_guarded(&sku, &listing, quantity);
+            let is_raise = |shown: i64| quantity > shown;
+            let old =
+                plain && listing.shown.is_some_and(is_raise) && self.is_guarded(&sku, &listing);
             let step = match listing.shown.filter(|_| !listing.unsure && !old) {
                 // One lane reads, so that no reading is told after a later one.
                 None if lane == Lane::Normal => continue,
@@ -79,13 +81,25 @@ impl State {
         Reply::Intended(intended)
     }
 
-    /// Whether a plain set would raise, beside others' shares, what was not looked at for long.
-    fn is_guarded(&self, sku: &str, listing: &Listing, quantity: i64) -> bool {
+    /// Whether a channel must be read before a listing there can be pushed to, as an intent would have it: nobody knows
+    /// what it shows, or a plain set would raise what was not looked at for long.
+    #[must_use]
+    pub fn must_be_read(&self, channel: &str, sku: &str) -> bool {
+        let listing = |stock: &Arc<Stock>| stock.listings.get(channel).map(Packed::get);
+        let Some(listing) = self.data.stock.get(sku).and_then(listing) else { return false };
+        let Some(shown) = listing.shown.filter(|_| !listing.unsure) else { return true };
+        let known = self.data.channels.get(channel);
+        known.is_some_and(|known| !known.definition.compares)
+            && self.is_guarded(sku, &listing)
+            && self.data.allocation(channel, sku).is_some_and(|of| of.desired > shown)
+    }
+
+    /// Whether a listing beside others' shares was not looked at for long: a plain set must not raise it then.
+    fn is_guarded(&self, sku: &str, listing: &Listing) -> bool {
         let now = self.data.now;
         let confirmed = listing.confirmed.map_or(0, |(_, time)| time);
         let known = listing.read_at().max(confirmed);
-        listing.shown.is_some_and(|shown| quantity > shown)
-            && known + limits::BELIEF_KEEP_MS <= now
+        known + limits::BELIEF_KEEP_MS <= now
             && policy_of(&self.data.policies, sku).is_some_and(|policy| policy.mode == Mode::Split)
     }
 
