@@ -197,7 +197,7 @@ pub(super) fn edit(sim: &Sim, world: &mut World, m: usize) {
     let (now, agreed) = (world.now, world.agreed_now());
     world.market(m).show(sku, quantity);
     world.tell(|| format!("market {m} is edited by hand: {sku} {quantity}"));
-    world.market(m).edited.insert(sku.into());
+    world.market(m).edit(sku);
     world.log.truth.late(sku, agreed);
     for (part, _) in parts(sku) {
         world.log.truth.late(part, agreed);

@@ -245,7 +245,7 @@ fn take(world: &mut World, m: usize, handed: &Handed) -> RowOutcome {
         world.tell(|| format!("a feed says that it has set {sku} to {}", row.quantity));
         // As if somebody had set it back by hand, and nobody told of that.
         let now = world.agreed_now();
-        world.market(m).edited.insert(sku.into());
+        world.market(m).edit(sku);
         world.log.truth.late(sku, now);
         for (part, _) in parts(sku) {
             world.log.truth.late(part, now);

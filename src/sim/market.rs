@@ -49,6 +49,8 @@ pub(super) struct Market {
     pub(super) down_until: u64,
     /// SKUs that somebody edited by hand, and that nobody has read or set since.
     pub(super) edited: BTreeSet<String>,
+    /// The same, though it may have been read: nobody has set it.
+    pub(super) unset: BTreeSet<String>,
     newest: u64,
 }
 
@@ -68,6 +70,7 @@ impl Market {
             feeds: Feeds::default(),
             down_until: 0,
             edited: BTreeSet::new(),
+            unset: BTreeSet::new(),
             newest: 0,
         }
     }
@@ -84,6 +87,12 @@ impl Market {
         if let Some(shown) = self.shown.get_mut(sku) {
             *shown = quantity;
         }
+    }
+
+    /// Somebody edits a listing by hand.
+    pub(super) fn edit(&mut self, sku: &str) {
+        self.edited.insert(sku.into());
+        self.unset.insert(sku.into());
     }
 
     /// A time of change later than all others.
@@ -354,6 +363,7 @@ fn take(world: &mut World, m: usize, rows: &[Row], key: &str) -> Vec<RowOutcome>
 /// A marketplace sets one quantity, of a push that was agreed on.
 pub(super) fn set(world: &mut World, m: usize, row: &Row, intent: Option<&Intent>) {
     noticed(world, m, &row.place.listing);
+    world.market(m).unset.remove(&row.place.sku);
     erased(world, m, row);
     world.market(m).show(&row.place.sku, row.quantity);
     world.note(row.place.sku.as_bytes());
@@ -384,9 +394,6 @@ fn noticed(world: &mut World, m: usize, listing: &str) {
     let market = world.market(m);
     let Some(sku) = market.sku(listing) else { return };
     if market.edited.remove(sku) {
-        world.log.truth.late(sku, now);
-        for (part, _) in parts(sku) {
-            world.log.truth.late(part, now);
-        }
+        world.log.truth.late_all(sku, now);
     }
 }

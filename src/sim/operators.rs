@@ -130,6 +130,15 @@ async fn define(sim: &Sim, m: usize, change: impl FnOnce(&mut Definition)) -> bo
         let known = world.log.head.state.data().channels.get(&name)?;
         let mut definition = known.definition.clone();
         change(&mut definition);
+        let Definition { shadow, per_day, .. } = definition;
+        if world.is_bound(&name) {
+            // What could not be mended until now is found about now.
+            let now = world.agreed_now();
+            for sku in world.market(m).unset.clone() {
+                world.log.truth.late_all(&sku, now);
+            }
+        }
+        world.tell(|| format!("{name} is to be in shadow: {shadow}; calls a day: {per_day}"));
         Some((world.any(NODES), codec::encode(&Command::PutChannel { name, definition })))
     });
     let Some((n, command)) = proposed else { return false };

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::faults::Kinds;
 use super::shrink::{ranges, shrink};
-use super::{LISTED, NODES, Outcome, Plan, shop, simulate};
+use super::{LISTED, NODES, Outcome, Plan, parts, shop, simulate};
 
 /// What is simulated.
 #[derive(Clone, Debug, clap::Args)]
@@ -151,11 +151,13 @@ impl Outcome {
         (self.plan, self.broken, self.story) = (other.plan, other.broken, other.story);
     }
 
-    /// The end of the history, and of it what is about the SKU that went wrong.
+    /// The end of the history, and of it what is about the SKU that went wrong, by itself and in kits.
     fn tell(&self, say: &impl Fn(&str)) {
         let Some(broken) = &self.broken else { return };
-        let about = LISTED.iter().find(|sku| broken.how.contains(*sku));
-        let about = about.map(|sku| shop::names(sku)).unwrap_or_default();
+        let about = LISTED.iter().filter(|sku| {
+            parts(sku).iter().chain(&[(**sku, 1)]).any(|(name, _)| broken.how.contains(name))
+        });
+        let about: Vec<_> = about.flat_map(|sku| shop::names(sku)).collect();
         let is_about =
             |line: &&String| about.is_empty() || about.iter().any(|name| line.contains(name));
         let lines: Vec<&String> = self.story.iter().filter(is_about).collect();

@@ -152,6 +152,14 @@ impl Truth {
         self.sku(sku).late = Some(now);
     }
 
+    /// The same of a SKU and of what it is made of.
+    pub(super) fn late_all(&mut self, sku: &str, now: u64) {
+        self.late(sku, now);
+        for (part, _) in parts(sku) {
+            self.late(part, now);
+        }
+    }
+
     /// The newest push that was agreed on with these quantities.
     pub(super) fn intent(
         &self,
@@ -230,8 +238,18 @@ impl World {
     /// Whether nobody could know in time.
     fn excused(&self, part: &str, now: u64) -> bool {
         let by_hand = |sku: &String| parts(sku).iter().any(|(known, _)| *known == part);
-        let edited = self.markets.iter().any(|market| market.edited.iter().any(by_hand));
+        let edited = self.markets.iter().any(|market| {
+            // What is noticed cannot be mended where operators let nobody tell it.
+            market.edited.iter().any(by_hand)
+                || self.is_bound(&market.name) && market.unset.iter().any(by_hand)
+        });
         edited || self.log.truth.came_late(part, now)
+    }
+
+    /// Whether operators let a channel be told little, or nothing.
+    pub(super) fn is_bound(&self, channel: &str) -> bool {
+        let known = self.log.head.state.data().channels.get(channel);
+        known.is_some_and(|known| known.definition.shadow || known.definition.per_day > 0)
     }
 
     /// What channels can sell of a SKU, by itself and in kits, and what they have sold of it.
