@@ -15,6 +15,9 @@ use super::{SKUS, receive, sku};
 use crate::cli::say;
 use crate::client::Client;
 
+/// For so long all replicas are asked at one index.
+const COMPARED: Duration = Duration::from_secs(30);
+
 /// Waits until nothing is on its way any more, or `most` has passed; false then.
 ///
 /// A channel that cannot compare may have been told a quantity over a sale of the same moment, or have put back on
@@ -188,14 +191,7 @@ async fn check_quantities(
 
 /// All replicas have one digest at one index; the worst window is the worst that any node measured.
 async fn check_replicas(nodes: &Nodes, channels: &Shown, findings: &mut Findings) {
-    let mut seen = BTreeMap::new();
     for n in 0..nodes.count() {
-        let Some(status) = nodes.status(n).await else {
-            findings.replicas_differ.push(format!("{} does not answer", nodes.region(n)));
-            continue;
-        };
-        let digest = format!("{} at {}", status["digest"], status["index"]);
-        seen.insert(digest.clone(), format!("{}: {digest}", nodes.region(n)));
         for (name, _) in channels {
             let path = format!("/v1/channels/{name}");
             let channel = nodes.api(n).call(Method::GET, &path, None).await.unwrap_or_default();
@@ -203,8 +199,26 @@ async fn check_replicas(nodes: &Nodes, channels: &Shown, findings: &mut Findings
             findings.worst_ms = findings.worst_ms.max(worst);
         }
     }
-    if seen.len() > 1 {
-        findings.replicas_differ.extend(seen.into_values());
+    let until = tokio::time::Instant::now() + COMPARED;
+    loop {
+        let (mut digests, mut indices, mut told) = (BTreeSet::new(), BTreeSet::new(), Vec::new());
+        for n in 0..nodes.count() {
+            let status = nodes.status(n).await.unwrap_or_default();
+            let digest = format!("{} at {}", status["digest"], status["index"]);
+            told.push(format!("{}: {digest}", nodes.region(n)));
+            digests.insert(digest);
+            indices.insert(status["index"].as_u64());
+        }
+        // Even at rest something is agreed on now and then, and one node may be asked before it and one after it.
+        let is_one_index = indices.len() == 1 && !indices.contains(&None);
+        if is_one_index && digests.len() == 1 {
+            return;
+        }
+        if is_one_index || tokio::time::Instant::now() >= until {
+            findings.replicas_differ = told;
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
 

@@ -20,7 +20,7 @@ use super::faults::Fault;
 use super::market::{self, Shop};
 use super::truth::Intent;
 use super::world::{NODES, Sim, World};
-use super::{LISTED, PLAIN, consensus, parts, shop};
+use super::{LISTED, PLAIN, consensus, shop};
 use crate::channel::api::gate;
 use crate::channel::pushed::{Patience, wait_of};
 use crate::channel::{PushError, Row, RowOutcome};
@@ -246,10 +246,7 @@ fn take(world: &mut World, m: usize, handed: &Handed) -> RowOutcome {
         // As if somebody had set it back by hand, and nobody told of that.
         let now = world.agreed_now();
         world.market(m).edit(sku);
-        world.log.truth.late(sku, now);
-        for (part, _) in parts(sku) {
-            world.log.truth.late(part, now);
-        }
+        world.log.truth.late_all(sku, now);
         return RowOutcome::Confirmed;
     }
     let dark = world.happens(Fault::FeedRowUnknown);
