@@ -25,7 +25,7 @@ use crate::topics::{message_id, parse_message_id};
 const LOOKS_MAX: usize = 10_000;
 
 /// Bytes of bodies after which a page ends.
-const PAGE_BYTES_MAX: u64 = 8 << 20;
+pub(super) const PAGE_BYTES_MAX: usize = 8 << 20;
 
 /// A message that is kept.
 #[derive(Serialize, ToSchema)]
@@ -82,12 +82,12 @@ fn search<M, T>(
     mut take: impl FnMut(MessageId, M) -> Result<Option<(T, u32)>, Problem>,
 ) -> Result<Page<T>, Problem> {
     let mut items = Vec::new();
-    let (mut last, mut kept) = (None, 0_u64);
+    let (mut last, mut kept) = (None, 0_usize);
     let mut messages = messages.peekable();
     for (id, message) in messages.by_ref().take(LOOKS_MAX) {
         if let Some((item, bytes)) = take(id, message)? {
             items.push(item);
-            kept += u64::from(bytes);
+            kept += usize::try_from(bytes).unwrap_or(PAGE_BYTES_MAX);
         }
         last = Some(id);
         if items.len() == limit || kept >= PAGE_BYTES_MAX {

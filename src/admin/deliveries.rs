@@ -16,7 +16,7 @@ use state::reply::{Answered, Kept};
 use utoipa::ToSchema;
 
 use super::bodies::Filter;
-use super::dead::{Redrive, Which};
+use super::dead::{PAGE_BYTES_MAX, Redrive, Which};
 use super::extract::{Json, Path};
 use super::view::{self, Page, Paging};
 use super::{Admin, Problem, ask};
@@ -30,9 +30,6 @@ pub(super) const TOPIC: &str = "deliveries";
 
 /// Dead letters applied again by one command: an order has up to a thousand lines.
 const LETTERS: usize = 50;
-
-/// Bytes of bodies after which a page of dead letters ends.
-const PAGE_BYTES_MAX: usize = 8 << 20;
 
 /// An order as merged from everything heard about it.
 #[derive(Serialize, ToSchema)]
